@@ -1,0 +1,1 @@
+"""The data path: sources, cleaning, tokenizer, token shards, mixtures, and the sample at a position."""

@@ -1,0 +1,99 @@
+"""Training and comparing tokenizers: byte-level BPE with digits split one by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+END_OF_TEXT = "<|end_of_text|>"
+TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
+SPECIAL_TOKENS = [END_OF_TEXT, TURN_START, TURN_END]
+# Llama 3's pattern (cl100k's) with single digits instead of groups of three, as in SmolLM2.
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Train a byte-level BPE tokenizer. Every byte has a token, so any text can be encoded and comes back whole."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def tokenizer_config(max_length: int) -> dict[str, Any]:
+    """tokenizer_config.json for transformers."""
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": END_OF_TEXT,
+        "pad_token": END_OF_TEXT,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": max_length,
+        "padding_side": "right",
+    }
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a folder with tokenizer.json."""
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def training_texts(documents: Iterable[list[str]], characters: int) -> Iterator[str]:
+    """From every source documents up to a number of characters, so that each has a like say in the vocabulary."""
+    for texts in documents:
+        left = characters
+        for text in texts:
+            if left <= 0:
+                break
+            yield text[:left]
+            left -= len(text)
+
+
+def analyse(tokenizer: Tokenizer, texts: list[str]) -> dict[str, float | int]:
+    """Fertility (tokens a word), share of words that are split, and bytes a token (playbook's definitions).
+
+    Words are runs of letters and digits together with the white space before them, which is right for languages
+    that put spaces between words.
+    """
+    words = continued = word_tokens = tokens = size = 0
+    for text in texts:
+        tokens += len(tokenizer.encode(text).ids)
+        size += len(text.encode("utf-8", "replace"))
+        pieces = re.findall(r"\s?\w+", text)
+        for encoding in tokenizer.encode_batch(pieces):
+            words += 1
+            word_tokens += len(encoding.ids)
+            continued += len(encoding.ids) > 1
+    return {
+        "documents": len(texts),
+        "words": words,
+        "tokens": tokens,
+        "bytes": size,
+        "fertility": word_tokens / max(words, 1),
+        "continued_words": continued / max(words, 1),
+        "bytes_per_token": size / max(tokens, 1),
+    }
+
+
+def splits_digits(tokenizer: Tokenizer) -> bool:
+    """Whether every number becomes one token a digit."""
+    return all(len(tokenizer.encode(number).ids) == len(number) for number in ("7", "42", "2026", "1234567890"))
+
+

@@ -1,0 +1,68 @@
+"""The toy world: small real data files, written once and then read like a user's own.
+
+    write_toy_files(Path("toyfiles"), seed=0)
+
+Everything is a function of the seed and the Python installation (code and English prose are taken from it).
+"""
+
+from pathlib import Path
+
+from smolmake.data.toy import arithmetic, chats, harvest, notebooks, world
+from smolmake.data.toy.dirt import dirtied, planted_items
+from smolmake.data.toy.tables import Row, write_table
+
+__all__ = ["planted_items", "write_toy_files"]
+
+CODE_CHARACTERS = ENGLISH_CHARACTERS = NOTEBOOK_CHARACTERS = 1_450_000
+MATHEMATICS_CHARACTERS = 950_000
+WORLD_CHARACTERS = 770_000  # of each language
+
+
+def write_toy_files(out: Path, seed: int) -> dict[str, int]:
+    """Write the sources to `out` and the evaluation data to `out/tasks`; returns rows by file name."""
+    files = {**_sources(seed), **_chat_files(seed), **_tasks(seed)}
+    return {name: write_table(out / name, rows) for name, rows in files.items()}
+
+
+def _sources(seed: int) -> dict[str, list[Row]]:
+    prose = harvest.english(seed, ENGLISH_CHARACTERS)
+    english = [
+        {
+            "text": text,
+            "id": f"english-{number}",
+            "origin": "other" if index is None else prose[index]["origin"],
+        }
+        for number, (text, index) in enumerate(dirtied("english", [row["text"] for row in prose], seed))
+    ]
+    mathematics = dirtied("mathematics", arithmetic.mathematics(seed, MATHEMATICS_CHARACTERS), seed)
+    spanish = dirtied("spanish", world.documents("es", seed, WORLD_CHARACTERS), seed)
+    german = world.documents("de", seed, WORLD_CHARACTERS)
+    return {
+        "code.parquet": harvest.code(seed, CODE_CHARACTERS),
+        "english.jsonl": english,
+        "mathematics.parquet": [{"text": text} for text, _ in mathematics],
+        "spanish.jsonl": [{"text": text, "id": f"es-{n}"} for n, (text, _) in enumerate(spanish)],
+        "german.parquet": [{"text": text, "id": f"de-{n}"} for n, text in enumerate(german)],
+        "notebooks.jsonl": [{"text": text} for text in notebooks.notebooks(seed, NOTEBOOK_CHARACTERS)],
+    }
+
+
+def _chat_files(seed: int) -> dict[str, list[Row]]:
+    return {
+        "reasoning.jsonl": chats.reasoning(seed, 1_500),
+        "conversations.parquet": chats.conversations(seed, 2_000),
+        "preferences.parquet": chats.preferences(seed, 600),
+        "preference_prompts.jsonl": chats.preference_prompts(seed, 400),
+    }
+
+
+def _tasks(seed: int) -> dict[str, list[Row]]:
+    tasks = {
+        "facts": world.tasks(seed),
+        "arithmetic": arithmetic.tasks(seed),
+        **notebooks.tasks(seed),
+        "word_problems": arithmetic.problem_tasks(seed),
+        "chat": chats.chat_tasks(seed),
+        "preferences": chats.preference_tasks(seed),
+    }
+    return {f"tasks/{name}.jsonl": rows for name, rows in tasks.items()}

@@ -1,0 +1,1 @@
+"""Evaluation: tasks through lm-evaluation-harness, held-out loss, samples, intervals."""

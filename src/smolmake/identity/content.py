@@ -1,0 +1,41 @@
+"""The content of a user's files as part of an identity: hashed once, and again only when size or time changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from smolmake.files import digest, file_digest, matching_files, write_json
+
+CACHE = Path(".smolmake") / "content.json"
+
+
+def content_digest(pattern: str, root: Path) -> str:
+    """A digest over the files that `pattern` means (see `matching_files`): their names within it and their bytes.
+
+    A touch or a copy does not change it. Hashes are kept in .smolmake/content.json by path, size and mtime.
+    """
+    cache_file = root / CACHE
+    known: dict[str, list[object]] = {}
+    if cache_file.exists():
+        try:
+            known = json.loads(cache_file.read_text())
+        except ValueError:
+            known = {}
+    files = [file for file in matching_files(pattern, root) if "__pycache__" not in file.parts]
+    hashes, changed = {}, False
+    for file in files:
+        status = file.stat()
+        stamp = [status.st_size, status.st_mtime_ns]
+        entry = known.get(str(file.absolute()))
+        if entry is None or entry[:2] != stamp:
+            entry = known[str(file.absolute())] = [*stamp, file_digest(file)]
+            changed = True
+        inside = file.relative_to(root / pattern) if (root / pattern).is_dir() else Path(file.name)
+        hashes[inside.as_posix()] = entry[2]
+    if changed:
+        try:
+            write_json(cache_file, known)
+        except OSError:
+            pass  # a read-only tree only loses the cache
+    return digest(hashes)

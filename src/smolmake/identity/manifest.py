@@ -1,0 +1,106 @@
+"""The manifest: a small, deterministic statement that an artefact is whole, written last."""
+
+from __future__ import annotations
+
+import json
+import platform
+import socket
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from smolmake.errors import UserError
+from smolmake.files import file_digest, write_json
+
+MANIFEST = "manifest.json"
+LIBRARIES = ("torch", "transformers", "trl", "datasets", "lm_eval", "tokenizers", "numpy", "pyarrow", "snakemake")
+
+
+def write_manifest(
+    folder: Path,
+    step: dict[str, Any],
+    inputs: dict[str, Path],
+    payload: list[Path],
+    facts: dict[str, Any],
+    started: float,
+) -> None:
+    """Write provenance.json, then manifest.json, into `folder`.
+
+    `step` has kind, name and id; `inputs` maps roles to the manifests used; `payload` lists files under `folder`
+    that belong to the result. No time, host or absolute path goes into the manifest.
+    """
+    write_json(folder / "provenance.json", _provenance(started))
+    manifest = {
+        **step,
+        "inputs": {role: file_digest(path) for role, path in inputs.items()},
+        "payload": {
+            path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+            for path in sorted(payload)
+        },
+        "facts": facts,
+    }
+    write_json(folder / MANIFEST, manifest)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read a manifest, given its path.
+
+    Raises:
+        UserError: if it is not a manifest.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        manifest["payload"], manifest["facts"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(
+            "this is not a whole manifest", file=path, remedy="delete its folder; the step then runs again"
+        ) from None
+    return manifest
+
+
+def verify_payload(path: Path, only: tuple[str, ...] = ()) -> None:
+    """Check sizes and hashes of the payload of a manifest (or of the files named `only`) before use.
+
+    Raises:
+        UserError: if a file is missing or differs.
+    """
+    manifest = read_manifest(path)
+    for name, expected in manifest["payload"].items():
+        if only and name not in only:
+            continue
+        file = path.parent / name
+        if not file.is_file() or file.stat().st_size != expected["bytes"] or file_digest(file) != expected["sha256"]:
+            raise UserError(
+                "this file is not what its manifest says: it was changed, cut or lost after it was made",
+                file=file,
+                remedy=f"delete {path}; the step that makes it then runs again",
+            )
+
+
+def _provenance(started: float) -> dict[str, Any]:
+    versions = {}
+    for library in LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "seconds": round(time.time() - started, 3),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "command": [Path(sys.argv[0]).name],
+        "versions": versions,
+        "git": _git_commit(),
+    }
+
+
+def _git_commit() -> str | None:
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None

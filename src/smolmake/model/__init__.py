@@ -1,0 +1,1 @@
+"""The model: architecture, initial values, and its form on disk."""

@@ -1,0 +1,1 @@
+"""Post-training: mid-training, SFT, preference pairs, APO and merging."""

@@ -1,0 +1,67 @@
+"""Conversations and preference pairs in SmolTalk2's columns, as datasets that TRL takes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from smolmake.data.sources import data_files, read_rows
+from smolmake.errors import UserError
+
+
+def read_conversations(places: dict[str, dict[str, Any]], toy_folders: dict[str, Path], seed: int) -> Dataset:
+    """Rows with `messages` (and `chat_template_kwargs` where present) of all datasets, each by its share, shuffled.
+
+    `share` takes that part of a dataset's rows, drawn at random: a subsample, as in SmolLM3's `weight`.
+    """
+    chosen: list[dict[str, Any]] = []
+    for name, place in sorted(places.items()):
+        rows = _rows(place, toy_folders.get(name), ["messages"])
+        for row in rows:
+            check_messages(row["messages"], name)
+        random.Random(f"{seed}:{name}").shuffle(rows)
+        chosen += rows[: round(len(rows) * place["share"])]
+    random.Random(seed).shuffle(chosen)
+    return Dataset.from_list([_with_settings({"messages": row["messages"]}, row) for row in chosen])
+
+
+def read_pairs(places: dict[str, dict[str, Any]], toy_folders: dict[str, Path], seed: int) -> Dataset:
+    """Rows with `chosen` and `rejected` conversations, shuffled. TRL finds the prompt as their common beginning."""
+    pairs: list[dict[str, Any]] = []
+    for name, place in sorted(places.items()):
+        for row in _rows(place, toy_folders.get(name), ["chosen", "rejected"]):
+            check_messages(row["chosen"], name)
+            check_messages(row["rejected"], name)
+            pairs.append(_with_settings({"chosen": row["chosen"], "rejected": row["rejected"]}, row))
+    random.Random(seed).shuffle(pairs)
+    return Dataset.from_list(pairs)
+
+
+def check_messages(messages: Any, name: str) -> None:
+    """Raise UserError unless `messages` is a list of {role, content} that ends with the assistant."""
+    good = isinstance(messages, list) and messages and all(
+        isinstance(message, dict) and isinstance(message.get("content"), str) and "role" in message
+        for message in messages
+    )  # fmt: skip
+    if not good or messages[-1]["role"] != "assistant":
+        raise UserError(
+            "a row is not a conversation that the assistant ends",
+            key=name,
+            value=messages,
+            remedy="`messages` must be a list of {role, content}, the last one with the role assistant",
+        )
+
+
+def _rows(place: dict[str, Any], toy_folder: Path | None, columns: list[str]) -> list[dict[str, Any]]:
+    files = data_files(place, toy_folder / "files" if toy_folder is not None else None)
+    for file in files:
+        next(read_rows(file, place["format"], columns), None)  # tells a missing column
+    return [row for file in files for row in read_rows(file, place["format"])]
+
+
+def _with_settings(row: dict[str, Any], original: dict[str, Any]) -> dict[str, Any]:
+    settings = original.get("chat_template_kwargs")
+    return row if settings is None else row | {"chat_template_kwargs": settings}

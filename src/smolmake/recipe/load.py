@@ -1,0 +1,161 @@
+"""Read a recipe: safe YAML, overlays, validation, and errors that name file, key, value and remedy."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from smolmake.errors import UserError, did_you_mean
+from smolmake.recipe.check import check_recipe
+from smolmake.recipe.schema import Recipe
+
+FRAGMENTS = {"sources": "sources", "model": "models"}  # keys that may name a file under config/<folder>
+
+
+class Loader(yaml.SafeLoader):
+    """Safe YAML in which `3e-4` is a number (YAML 1.1 reads it as text) and a key may stand once only."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key `{key}` stands twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789"))
+
+
+def load_recipe(recipe: str, root: Path) -> Recipe:
+    """Load `config/recipes/<recipe>.yaml` under `root`, or the file that `recipe` is the path of.
+
+    Raises:
+        UserError: for anything that is wrong with it.
+    """
+    path = find_recipe(recipe, root)
+    values = read_with_overlays(path, root)
+    try:
+        loaded = Recipe.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, path, values) from None
+    check_recipe(loaded, path, root)
+    return loaded
+
+
+def find_recipe(recipe: str, root: Path) -> Path:
+    """The recipe's file: a name in config/recipes, or a path from the working folder or the root."""
+    if recipe.endswith((".yaml", ".yml")):
+        for place in (Path(recipe), root / recipe):
+            if place.is_file():
+                return place
+    elif re.fullmatch(r"[\w.-]+", recipe) and (named := root / "config" / "recipes" / f"{recipe}.yaml").is_file():
+        return named
+    known = sorted(file.stem for file in (root / "config" / "recipes").glob("*.yaml"))
+    raise UserError(
+        "there is no such recipe",
+        key="recipe",
+        value=recipe,
+        remedy=did_you_mean(recipe, known) + " A path must end in .yaml and exist.",
+    )
+
+
+def read_with_overlays(path: Path, root: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The file's values laid over those of the recipe that it `extends`, and of that one's, and so on."""
+    if path.resolve() in seen:
+        raise UserError("recipes extend each other in a circle", file=path, key="extends", remedy="break the circle")
+    values = read_yaml(path)
+    for key, folder in FRAGMENTS.items():
+        if isinstance(values.get(key), str):
+            values[key] = read_yaml(_fragment(values[key], folder, key, path, root))
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    base_values = read_with_overlays(find_recipe(str(base), root), root, (*seen, path.resolve()))
+    return overlay(base_values, values)
+
+
+def overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it: mappings merge key by key, lists and values are replaced, null removes."""
+    merged = dict(base)
+    for key, value in changes.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = overlay(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            values = yaml.load(file, Loader=Loader)  # noqa: S506 (a subclass of SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "?"
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(f"not valid YAML: {problem}", file=path, value=where, remedy="mend that line") from None
+    except UnicodeDecodeError:
+        raise UserError("not a UTF-8 text file", file=path, remedy="save it as UTF-8") from None
+    if not isinstance(values, dict):
+        raise UserError("a recipe is a mapping of keys to values", file=path, remedy="see docs/recipe.md")
+    return values
+
+
+def explain(error: ValidationError, path: Path, values: dict[str, Any]) -> UserError:
+    """The first problems of a validation in the user's terms."""
+    first, *others = error.errors()
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    message = first["msg"].removeprefix("Value error, ")
+    remedy = f"see `{'.'.join(part for part in location if not part.isdigit())}` in docs/recipe.md"
+    if first["type"] == "extra_forbidden":
+        message = "unknown key"
+        remedy = did_you_mean(location[-1], valid_keys(Recipe, location[:-1]))
+    elif first["type"] == "missing":
+        message, remedy = "a required key is missing", f"add it; {remedy}"
+    if others:
+        remedy += f" ({len(others)} more: {', '.join('.'.join(map(str, other['loc'])) for other in others[:3])})"
+    value = None if first["type"] == "missing" else first["input"]
+    return UserError(message, file=path, key=key, value=value, remedy=remedy)
+
+
+def valid_keys(section: type[BaseModel], location: list[str]) -> list[str]:
+    """The keys that the schema knows at a place such as ["pretraining", "stages", "0"]."""
+    annotation: Any = section
+    for part in location:
+        model = _model_in(annotation)
+        if model is not None and part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+        elif model is not None and model is annotation:
+            return list(model.model_fields)
+    model = _model_in(annotation)
+    return list(model.model_fields) if model is not None else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model inside an annotation such as list[Stage], dict[str, Source] or Apo | None."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation if issubclass(annotation, BaseModel) else None
+    for argument in typing.get_args(annotation):
+        if model := _model_in(argument):
+            return model
+    return None
+
+
+def _fragment(name: str, folder: str, key: str, recipe: Path, root: Path) -> Path:
+    known = sorted(file.stem for file in (root / "config" / folder).glob("*.yaml"))
+    if name not in known:
+        raise UserError("there is no such file", file=recipe, key=key, value=name, remedy=did_you_mean(name, known))
+    return root / "config" / folder / f"{name}.yaml"

@@ -1,0 +1,97 @@
+"""What a page is made of: sections of charts, tables and folds, each with the files it is computed from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+Cell = str | Markup
+COLOURS = 6
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One drawing, or several small ones side by side, with a legend of (label, colour class)."""
+
+    id: str
+    caption: str
+    pictures: list[Markup]
+    files: list[str]
+    legend: list[tuple[str, str]] = field(default_factory=list)
+    kind: str = "chart"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first `names` columns are text, the others numbers. A row of one cell is a heading."""
+
+    id: str
+    caption: str
+    columns: list[str]
+    rows: list[list[Cell]]
+    files: list[str]
+    names: int = 1
+    folded: str = ""
+    kind: str = "table"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A piece of text shown as it is: what it is, what came before it (a prompt), and the text."""
+
+    label: str
+    text: str
+    prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Texts to open one group at a time: (summary, items)."""
+
+    id: str
+    caption: str
+    groups: list[tuple[str, list[Item]]]
+    files: list[str]
+    kind: str = "folds"
+
+
+Block = Chart | Table | Folds
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a few sentences, and what they speak of."""
+
+    id: str
+    title: str
+    lead: list[str]
+    blocks: list[Block]
+
+
+def unique(files: Sequence[str]) -> list[str]:
+    """Each file once, in the order given."""
+    return list(dict.fromkeys(files))
+
+
+def source_colours(domains: dict[str, str]) -> dict[str, str]:
+    """A colour class for each source: a hue for its domain, a tint for its place within the domain."""
+    hues: dict[str, int] = {}
+    members: dict[str, int] = {}
+    colours = {}
+    for source, domain in domains.items():
+        hue = hues.setdefault(domain, len(hues) % COLOURS + 1)
+        tint = members[domain] = members.get(domain, 0) + 1
+        colours[source] = f"c{hue}" if tint == 1 else f"c{hue} t{min(tint, 4)}"
+    return colours
+
+
+def two_lines(first: str, second: str, colour: str = "") -> Markup:
+    """A cell with a note under its value."""
+    return Markup('{}<small class="{}">{}</small>' if colour else "{0}<small>{2}</small>").format(
+        first, colour, second
+    )
+
+
+def verdict(word: str) -> Markup:
+    """A verdict as a coloured word."""
+    return Markup('<span class="verdict {}">{}</span>').format(word.replace(" ", "-"), word)

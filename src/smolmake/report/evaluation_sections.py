@@ -1,0 +1,255 @@
+"""The sections on what the model can do: scores and losses over checkpoints, samples."""
+
+from markupsafe import Markup
+
+from smolmake.report.blocks import Block, Cell, Chart, Folds, Item, Section, Table, two_lines
+from smolmake.report.charts import Series, Span, checkpoint_chart
+from smolmake.report.claims import (
+    last_of,
+    pooled,
+)
+from smolmake.report.inputs import (
+    POSTTRAINING,
+    Checkpoint,
+    ReportArtefact,
+    Score,
+    of_kind,
+    read_checkpoints,
+    read_json,
+    short_name,
+)
+from smolmake.report.svg import Axis, nice_ticks
+from smolmake.report.text import compact, listed, percent, plural
+
+TITLES = {
+    ("chat", "format"): "Chat format",
+    ("chat", "switch"): "Thinking switch",
+    ("chat", "answer"): "Answers",
+    ("preferences", "acc"): "Preference accuracy",
+}
+LINES = ("c1", "c4", "c3", "c5", "c2", "c6")
+Key = tuple[str, str]
+
+
+def title_of(key: Key) -> str:
+    """A score in words: needle_long -> Needle long."""
+    task, metric = key
+    words = task.replace("_", " ").capitalize()
+    return TITLES.get(key) or (
+        words if metric in ("acc", "accuracy", "") else f"{words}, {metric.replace('_', ' ')}"
+    )
+
+
+def score_keys(checkpoints: list[Checkpoint]) -> list[Key]:
+    """All scores, in the order in which they first appear."""
+    return list(dict.fromkeys(key for c in checkpoints for key in c.scores))
+
+
+def group_spans(checkpoints: list[Checkpoint]) -> list[Span]:
+    """Where each stage lies on the axis of checkpoints."""
+    spans: list[Span] = []
+    for k, c in enumerate(checkpoints):
+        label = short_name(c.group)
+        if spans and spans[-1].label == label:
+            spans[-1] = Span(spans[-1].start, k + 0.5, label)
+        else:
+            spans.append(Span(k - 0.5, k + 0.5, label))
+    return spans
+
+
+def interval(score: Score) -> str:
+    return f"{100 * score.low:.0f}–{100 * score.high:.0f}"
+
+
+def evaluation_section(artefacts: list[ReportArtefact]) -> Section | None:
+    """Scores and held-out losses of every checkpoint."""
+    checkpoints = read_checkpoints(artefacts)
+    if not checkpoints:
+        return None
+    blocks: list[Block] = [*score_figures(checkpoints), *heldout_figures(checkpoints)]
+    keys = score_keys(checkpoints)
+    lead = (
+        f"{plural(len(checkpoints), 'checkpoint')} evaluated on {plural(len(keys), 'measure')}. "
+        "Intervals are 95%: Wilson's for shares, bootstrap over documents for losses. On the axes, S stands "
+        "for a pretraining stage and LC for a long-context extension."
+    )
+    return Section("evaluation", "Evaluation over checkpoints", [lead], blocks)
+
+
+def score_figures(checkpoints: list[Checkpoint]) -> list[Block]:
+    """One small chart a task, and the table of all scores."""
+    keys = score_keys(checkpoints)
+    if not keys:
+        return []
+    percents = Axis(0, 1, [(t, percent(t, 0)) for t in (0, 0.25, 0.5, 0.75, 1)])
+    pictures, used = [], [c for c in checkpoints if c.scores]
+    for key in keys:
+        having = [c for c in checkpoints if key in c.scores]
+        scores = [c.scores[key] for c in having]
+        tips = [f"{c.label}: {percent(s.value)} ({interval(s)})" for c, s in zip(having, scores, strict=True)]
+        series = Series(
+            title_of(key),
+            [(k, s.value) for k, s in enumerate(scores)],
+            [s.low for s in scores],
+            [s.high for s in scores],
+            tips,
+            "c1",
+        )
+        last = scores[-1]
+        subtitle = " · ".join(part for part in (last.formulation, f"n = {last.n}") if part)
+        pictures.append(
+            checkpoint_chart(
+                title_of(key), subtitle, [series], group_spans(having), percents, last.chance or None
+            )
+        )
+    rows: list[list[Cell]] = [
+        [
+            c.label,
+            compact(c.tokens) if c.tokens else "–",
+            *(
+                two_lines(f"{100 * c.scores[k].value:.1f}", interval(c.scores[k])) if k in c.scores else ""
+                for k in keys
+            ),
+        ]
+        for c in used
+    ]
+    files = [c.file for c in used]
+    return [
+        Chart(
+            "fig-tasks",
+            "Scores over the checkpoints at which they were measured, with 95% intervals; the "
+            "dashed line is chance.",
+            pictures,
+            files,
+        ),
+        Table(
+            "tab-scores",
+            "Every score in percent with its 95% interval below it.",
+            ["Checkpoint", "Tokens", *(title_of(k) for k in keys)],
+            rows,
+            files,
+            folded="All scores",
+        ),
+    ]
+
+
+def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
+    """Bits per byte by domain, one line a source, and the table."""
+    having = [c for c in checkpoints if c.heldout]
+    domains: dict[str, list[str]] = {}
+    for c in having:
+        for h in c.heldout:
+            if h.source not in domains.setdefault(h.domain, []):
+                domains[h.domain].append(h.source)
+    if not domains:
+        return []
+    pictures = []
+    for domain, sources in domains.items():
+        series = []
+        for colour, source in zip(LINES * len(sources), sources, strict=False):
+            found = [(k, c, h) for k, c in enumerate(having) for h in c.heldout if h.source == source]
+            series.append(
+                Series(
+                    source,
+                    [(k, h.bits_per_byte) for k, _, h in found],
+                    [h.low for *_, h in found],
+                    [h.high for *_, h in found],
+                    [
+                        f"{c.label}, {source}: {h.bits_per_byte:.3f} ({h.low:.3f}–{h.high:.3f})"
+                        for _, c, h in found
+                    ],
+                    colour,
+                )
+            )
+        pictures.append(
+            checkpoint_chart(domain, "bits per byte", series, group_spans(having), loss_axis(series), None)
+        )
+    sources = [s for members in domains.values() for s in members]
+    rows: list[list[Cell]] = []
+    for c in having:
+        values = {
+            h.source: two_lines(f"{h.bits_per_byte:.3f}", f"{h.low:.3f}–{h.high:.3f}") for h in c.heldout
+        }
+        rows.append(
+            [c.label, compact(c.tokens) if c.tokens else "–", *(values.get(s, Markup("")) for s in sources)]
+        )
+    files = [c.file for c in having]
+    return [
+        Chart(
+            "fig-heldout",
+            "Loss on held-out documents in bits per byte, by domain, one line for each source, "
+            "with 95% intervals. Lower is better; the axes differ.",
+            pictures,
+            files,
+        ),
+        Table(
+            "tab-heldout",
+            "Bits per byte on held-out documents, with 95% intervals.",
+            ["Checkpoint", "Tokens", *sources],
+            rows,
+            files,
+            folded="All held-out losses",
+        ),
+    ]
+
+
+def loss_axis(series: list[Series]) -> Axis:
+    """An axis that holds all intervals, with two decimals."""
+    low, high = min(v for s in series for v in s.lows), max(v for s in series for v in s.highs)
+    margin = 0.05 * (high - low) or 0.1
+    return Axis(
+        low - margin,
+        high + margin,
+        [(t, f"{t:.1f}" if high - low > 0.5 else f"{t:.2f}") for t in nice_ticks(low, high, 4)],
+    )
+
+
+def samples_section(artefacts: list[ReportArtefact]) -> Section | None:
+    """What the model wrote at each checkpoint."""
+    labels = {c.name: c for c in read_checkpoints(artefacts)}
+    groups, files = [], []
+    for artefact in of_kind(artefacts, "evaluation"):
+        raw = read_json(artefact, "samples.json")
+        if not raw or not raw.get("samples"):
+            continue
+        checkpoint = labels.get(raw["checkpoint"])
+        items = [
+            Item(" · ".join(str(s[k]) for k in ("kind", "mode") if s.get(k)), s["text"], s.get("prompt", ""))
+            for s in raw["samples"]
+        ]
+        groups.append(
+            (checkpoint.order if checkpoint else artefact.order, artefact.label or artefact.name, items)
+        )
+        files.append(artefact.file("samples.json"))
+    if not groups:
+        return None
+    groups.sort(key=lambda g: (g[0], g[1]))
+    return Section(
+        "samples",
+        "Samples",
+        ["What the model wrote, as it came out, at each checkpoint."],
+        [
+            Folds(
+                "txt-samples",
+                "Samples by checkpoint.",
+                [(f"{label}: {plural(len(items), 'sample')}", items) for _, label, items in groups],
+                files,
+            )
+        ],
+    )
+
+
+def best_tasks(artefacts: list[ReportArtefact]) -> tuple[str, str, list[str]]:
+    """The scores of the final checkpoint farthest above chance, the checkpoint's label, and the file."""
+    checkpoints = [c for c in read_checkpoints(artefacts) if c.scores]
+    if not checkpoints:
+        return "", "", []
+    last = checkpoints[-1]
+    best = sorted(last.scores.values(), key=lambda s: (s.chance - s.value) / (1 - s.chance or 1))[:3]
+    return listed([f"{title_of(s.key)} {percent(s.value, 0)}" for s in best]), last.label, [last.file]
+
+
+def final_loss(artefacts: list[ReportArtefact]) -> tuple[float, list[str]] | None:
+    """Bits per byte over all held-out documents after the last pretraining stage or extension."""
+    last = last_of([c for c in read_checkpoints(artefacts) if c.heldout], lambda g: g not in POSTTRAINING)
+    return (pooled(last.heldout)[0], [last.file]) if last else None

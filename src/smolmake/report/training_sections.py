@@ -1,0 +1,212 @@
+"""The sections on the run itself: the graph of steps, and training."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from smolmake.report.bars import throughput_chart
+from smolmake.report.blocks import Block, Chart, Section, unique
+from smolmake.report.charts import Span, loss_chart, small_loss
+from smolmake.report.graph import draw_graph
+from smolmake.report.inputs import (
+    TRAINED,
+    GraphData,
+    MetricLine,
+    ReportArtefact,
+    is_extension,
+    is_pretraining,
+    of_kind,
+    read_json,
+    read_metrics,
+    short_name,
+    stage_name,
+)
+from smolmake.report.svg import Point
+from smolmake.report.text import compact, duration, percent, plural, round_to
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One segment on the common token axis: its lines, and the tokens trained before its run."""
+
+    artefact: ReportArtefact
+    group: str
+    lines: list[MetricLine]
+    offset: float
+
+    @property
+    def end(self) -> float:
+        return self.offset + self.lines[-1].tokens
+
+    def curve(self, value: Callable[[MetricLine], float | None]) -> list[Point]:
+        return [(self.offset + m.tokens, v) for m in self.lines if (v := value(m)) is not None]
+
+
+def stretches(artefacts: list[ReportArtefact]) -> list[Stretch]:
+    """The segments of pretraining and long context one after the other.
+
+    Tokens of a segment count from the start of its run: the stages are one run, each extension is another.
+    """
+    found: list[Stretch] = []
+    offset, run = 0.0, ""
+    for artefact in of_kind(artefacts, "segment"):
+        if not (is_pretraining(artefact.group) or is_extension(artefact.group)):
+            continue
+        lines = read_metrics(artefact)
+        if not lines:
+            continue
+        this = "pretraining" if is_pretraining(artefact.group) else artefact.group
+        if run not in ("", this):
+            offset = found[-1].end
+        run = this
+        found.append(Stretch(artefact, artefact.group, lines, offset))
+    return found
+
+
+def graph_section(graph: GraphData, artefacts: list[ReportArtefact]) -> Section | None:
+    """The steps and their states."""
+    if not graph.nodes:
+        return None
+    done = sum(node.state == "done" for node in graph.nodes)
+    seconds = sum(node.seconds or 0.0 for node in graph.nodes)
+    files = [
+        a.file(name)
+        for a in artefacts
+        for name in ("manifest.json", "provenance.json")
+        if (a.path / name).is_file()
+    ]
+    lead = f"{done} of {plural(len(graph.nodes), 'step')} done" + (
+        f", {duration(seconds)} of work in all." if seconds else "."
+    )
+    return Section(
+        "graph",
+        "The graph",
+        [lead],
+        [
+            Chart(
+                "fig-graph",
+                "The steps of the run, those of one kind and stage merged into one node: how many are done, "
+                "and the time they took, summed. An arrow that follows from other arrows is left out.",
+                [draw_graph(graph, artefacts)],
+                unique(files),
+                [("done", "done"), ("in part", "partial"), ("missing", "missing")],
+            )
+        ],
+    )
+
+
+def training_section(artefacts: list[ReportArtefact]) -> Section | None:
+    """Loss, learning rate, throughput; and the loss of each post-training step."""
+    segments = stretches(artefacts)
+    blocks: list[Block] = []
+    lead: list[str] = []
+    if segments:
+        blocks += [loss_figure(segments), *throughput_figure(segments)]
+        last = segments[-1]
+        lead.append(
+            f"{plural(len(segments), 'segment')}, {compact(last.end)} tokens, "
+            f"{plural(sum(len(s.lines) for s in segments), 'optimizer step')}. The loss went from "
+            f"{round_to(mean_loss(segments[0].lines[:10]), 3)} (first ten steps) to "
+            f"{round_to(mean_loss(last.lines[-10:]), 3)} (last ten)."
+        )
+    small, files = [], []
+    for artefact in of_kind(artefacts, *TRAINED):
+        lines = read_metrics(artefact)
+        if len(lines) > 1:
+            small.append(small_loss(stage_name(artefact.group), [(m.step, m.loss) for m in lines]))
+            files.append(artefact.file("metrics.jsonl"))
+    if small:
+        blocks.append(
+            Chart(
+                "fig-posttraining",
+                "Loss of each post-training step over its optimizer steps, each as "
+                "its own objective defines it: the curves are not comparable with each other.",
+                small,
+                files,
+            )
+        )
+    return Section("training", "Training", lead, blocks) if blocks else None
+
+
+def mean_loss(lines: list[MetricLine]) -> float:
+    return sum(m.loss for m in lines) / len(lines)
+
+
+def stage_spans(segments: list[Stretch]) -> list[Span]:
+    """Where each stage lies on the token axis."""
+    spans: list[Span] = []
+    for group in dict.fromkeys(s.group for s in segments):
+        end = max(s.end for s in segments if s.group == group)
+        spans.append(Span(spans[-1].end if spans else 0.0, end, stage_name(group)))
+    return spans
+
+
+def loss_figure(segments: list[Stretch]) -> Chart:
+    """One line for each run, so that no line joins the end of one run with the start of the next."""
+    runs = {s.offset: [t for t in segments if t.offset == s.offset] for s in segments}
+    losses = [[p for s in run for p in s.curve(lambda m: m.loss)] for run in runs.values()]
+    rates = [[p for s in run for p in s.curve(lambda m: m.learning_rate)] for run in runs.values()]
+    spans = stage_spans(segments)
+    desc = (
+        f"Loss from {round_to(losses[0][0][1], 3)} to {round_to(losses[-1][-1][1], 3)} over "
+        f"{compact(spans[-1].end)} tokens in {plural(len(spans), 'stage')}."
+    )
+    picture = loss_chart([x for x in losses if x], [x for x in rates if x], spans, desc)
+    return Chart(
+        "fig-loss",
+        "Training loss (faint: each step, strong: mean of its neighbourhood) and learning rate over all "
+        "pretraining stages and long-context extensions, on one token axis; dashed lines part the stages.",
+        [picture],
+        [s.artefact.file("metrics.jsonl") for s in segments],
+    )
+
+
+def throughput_figure(segments: list[Stretch]) -> list[Block]:
+    """Median and spread of tokens per second, by segment."""
+    colours: dict[str, str] = {}
+    bars, files = [], []
+    for s in segments:
+        rates = sorted(m.tokens_per_second for m in s.lines if m.tokens_per_second)
+        if rates:
+            colour = colours.setdefault(s.group, f"c1{' t2' if len(colours) % 2 else ''}")
+            label = f"{short_name(s.group)}, {segment_steps(s)}"
+            low, median, high = (rates[round(q * (len(rates) - 1))] for q in (0.1, 0.5, 0.9))
+            bars.append((label, median, low, high, colour))
+            files.append(s.artefact.file("metrics.jsonl"))
+    if not bars:
+        return []
+    fastest, slowest = max(bars, key=lambda b: b[1]), min(bars, key=lambda b: b[1])
+    desc = f"Highest in {fastest[0]} ({compact(fastest[1])}), lowest in {slowest[0]} ({compact(slowest[1])})."
+    ratio = percent(slowest[1] / fastest[1], 0)
+    return [
+        Chart(
+            "fig-throughput",
+            "Tokens a second in each segment (stage, steps): the median step, and as a line "
+            f"the range of 80% of the steps. The slowest segment runs at {ratio} of the fastest.",
+            [throughput_chart(bars, desc)],
+            files,
+        )
+    ]
+
+
+def segment_steps(segment: Stretch) -> str:
+    """The span of a segment, as its name says it: stage1-0-150 -> 0–150."""
+    named = re.search(r"-(\d+)-(\d+)$", segment.artefact.name)
+    first, last = named.groups() if named else (segment.lines[0].step, segment.lines[-1].step)
+    return f"{first}–{last}"
+
+
+def trained_tokens(artefacts: list[ReportArtefact]) -> tuple[float, list[str]]:
+    """Tokens of pretraining and long context, and the files that say so."""
+    segments = stretches(artefacts)
+    return (segments[-1].end, [s.artefact.file("metrics.jsonl") for s in segments]) if segments else (0.0, [])
+
+
+def wall_seconds(artefacts: list[ReportArtefact]) -> tuple[float, list[str]]:
+    """Seconds of all steps summed, and the files that say so."""
+    said = [
+        (p["seconds"], a.file("provenance.json"))
+        for a in artefacts
+        if (p := read_json(a, "provenance.json")) and p.get("seconds")
+    ]
+    return sum(s for s, _ in said), [f for _, f in said]

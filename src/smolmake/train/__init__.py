@@ -1,0 +1,1 @@
+"""Pretraining: schedule, optimizer, loop, recovery and metrics."""

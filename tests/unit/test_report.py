@@ -1,0 +1,164 @@
+"""The report page: one file, offline, every figure with its source, nothing left unescaped."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from report_fixture import EVIL, make_run
+
+from smolmake.report import GraphData, GraphNode, ReportArtefact, write_report
+from smolmake.report.blocks import Table
+from smolmake.report.inputs import count_parameters, read_metrics
+from smolmake.report.page import build_sections
+
+Run = tuple[Path, list[ReportArtefact], str, dict[str, list[str]]]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    root = tmp_path_factory.mktemp("results")
+    artefacts, graph, recipe = make_run(root)
+    out = root / "report" / "toy-00"
+    sources = write_report("A <title>", "What it is.", artefacts, graph, recipe, out)
+    return root, artefacts, (out / "report.html").read_text(encoding="utf-8"), sources
+
+
+def test_page_loads_nothing_from_elsewhere(run: Run) -> None:
+    page = run[2]
+    assert not re.search(r"<(link|script|img|iframe|object|embed)\b", page)
+    assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:)?//""", page)
+    assert not re.search(r"@import|url\(", page)
+
+
+def test_every_figure_names_files_that_exist(run: Run) -> None:
+    root, _, page, sources = run
+    figures = re.findall(r'<figure id="([^"]+)"', page)
+    assert len(figures) == len(set(figures)) >= 15
+    assert set(figures) | {"headline"} == set(sources)
+    for figure, files in sources.items():
+        assert files, figure
+        assert [f for f in files if not (root / f).is_file()] == [], figure
+    assert json.loads((root / "report" / "toy-00" / "sources.json").read_text()) == sources
+
+
+def test_links_within_the_page_lead_somewhere(run: Run) -> None:
+    page = run[2]
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
+
+
+def test_text_from_the_run_is_escaped(run: Run) -> None:
+    page = run[2]
+    assert EVIL not in page and "<script" not in page and "<img" not in page
+    assert "&lt;script&gt;alert" in page and "<h1>A &lt;title&gt;</h1>" in page
+    assert "&lt;think&gt;" in page
+
+
+def test_headings_are_in_order_and_drawings_have_words(run: Run) -> None:
+    page = run[2]
+    assert page.count("<h1") == 1 and "<h3" not in page
+    for drawing in re.findall(r"<svg\b.*?</svg>", page, re.DOTALL):
+        assert re.match(r"<svg[^>]*role=\"img\"[^>]*><title>[^<]+</title><desc>[^<]+</desc>", drawing), (
+            drawing[:200]
+        )
+        assert "nan" not in drawing.lower() and "inf" not in re.sub(r"<(title|desc)>.*?<", "", drawing)
+
+
+def test_same_input_same_bytes(run: Run, tmp_path: Path) -> None:
+    artefacts, graph, recipe = make_run(tmp_path)
+    write_report("A <title>", "What it is.", artefacts, graph, recipe, tmp_path / "out")
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8") == run[2]
+
+
+def test_order_of_the_artefacts_in_the_list_does_not_matter(run: Run, tmp_path: Path) -> None:
+    artefacts, graph, recipe = make_run(tmp_path)
+    write_report("A <title>", "What it is.", artefacts[::-1], graph, recipe, tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.split('id="source-headline"')[0] == run[2].split('id="source-headline"')[0]
+
+
+@pytest.mark.parametrize(
+    "kinds, expected",
+    [
+        (set(), []),
+        ({"documents"}, ["data"]),
+        ({"tokenizer_analysis"}, ["tokenizer"]),
+        ({"mixture"}, ["mixtures"]),
+        ({"segment"}, ["training", "claims"]),
+        ({"posttraining"}, ["training"]),
+        ({"evaluation"}, ["evaluation", "effect", "claims", "samples"]),
+        (
+            {"documents", "shards", "segment", "evaluation"},
+            ["data", "training", "evaluation", "effect", "claims", "samples"],
+        ),
+    ],
+)
+def test_what_is_missing_is_left_out(run: Run, tmp_path: Path, kinds: set[str], expected: list[str]) -> None:
+    some = [a for a in run[1] if a.kind in kinds]
+    assert [s.id for s in build_sections(some, GraphData([], []), {})] == expected
+    sources = write_report("t", "", some, GraphData([], []), {}, tmp_path)
+    assert ("headline" in sources) == (
+        "headline" in (tmp_path / "report.html").read_text().split("</header>")[0]
+    )
+
+
+def test_run_without_post_training(run: Run, tmp_path: Path) -> None:
+    some = [
+        a
+        for a in run[1]
+        if not (a.kind in ("posttraining", "merge") or a.name in ("mid", "sft", "apo", "merged"))
+    ]
+    sections = {s.id: s for s in build_sections(some, GraphData([], []), {})}
+    assert "effect" not in sections and [b.id for b in sections["training"].blocks] == [
+        "fig-loss",
+        "fig-throughput",
+    ]
+
+
+def test_graph_with_a_circle_after_merging_and_with_missing_steps(tmp_path: Path) -> None:
+    nodes = [
+        GraphNode("a", "documents", "x", "1", "done", 1.0),
+        GraphNode("b", "tokenizer", "t", "1", "missing", None),
+        GraphNode("c", "documents", "y", "1", "missing", None),
+    ]
+    write_report("t", "", [], GraphData(nodes, [("a", "b"), ("b", "c"), ("c", "nowhere")]), {}, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "1 of 2 done" in page and "0 of 1 done" in page and "Not finished: Documents and Tokenizer" in page
+
+
+def test_metrics_of_a_run_that_was_killed_and_resumed(tmp_path: Path) -> None:
+    lines = [{"step": s, "tokens": s, "loss": loss} for s, loss in ((1, 5.0), (2, 4.0), (3, 9.0), (3, 3.0))]
+    text = "\n".join(json.dumps(line) for line in lines) + '\n{"step": 4, "tok'
+    (tmp_path / "metrics.jsonl").write_text(text)
+    read = read_metrics(ReportArtefact("segment", "s", tmp_path, 0, "", "stage1"))
+    assert [(m.step, m.loss) for m in read] == [(1, 5.0), (2, 4.0), (3, 3.0)]
+
+
+def test_parameters_are_counted_from_the_checkpoint(run: Run) -> None:
+    merged = next(a for a in run[1] if a.kind == "merge")
+    assert count_parameters(merged) == (1_843_200, merged.file("checkpoint/model.safetensors"))
+    assert "1.84M" in run[2]
+
+
+def test_extensions_continue_the_token_axis(run: Run) -> None:
+    assert f"{460 * 4096 + 2 * 60 * 4096:,}" == "2,375,680" and "2.38M tokens" in run[2]
+
+
+def test_ledger_stands_for_the_mixtures(run: Run, tmp_path: Path) -> None:
+    stages = []
+    for a in run[1]:
+        if a.kind == "mixture":
+            stages.append(
+                json.loads((a.path / "mixture.json").read_text()) | {"capped": a.name.startswith("stage")}
+            )
+    folder = tmp_path / "ledger" / "toy-00"
+    folder.mkdir(parents=True)
+    (folder / "ledger.json").write_text(json.dumps({"stages": stages}))
+    (section,) = build_sections(
+        [ReportArtefact("ledger", "toy", folder, 0, "", "data")], GraphData([], []), {}
+    )
+    assert section.id == "mixtures" and section.blocks[0].files == ["ledger/toy-00/ledger.json"]
+    table = section.blocks[1]
+    assert isinstance(table, Table) and "of 4" in table.rows[0][2] and "of 4" not in table.rows[0][5]

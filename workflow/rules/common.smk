@@ -1,0 +1,47 @@
+# The recipe, its steps, and the functions by which rules find a step's inputs. No torch here: every job parses this.
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path.cwd()
+sys.path.insert(0, str(ROOT / "src"))
+os.environ["PYTHONPATH"] = str(ROOT / "src")
+os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
+
+from snakemake.exceptions import WorkflowError
+from smolmake.errors import UserError
+from smolmake.plan.graph import plan_recipe
+
+config.setdefault("recipe", "toy")
+try:
+    PLAN = plan_recipe(str(config["recipe"]), ROOT)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+
+def inputs_of(kind):
+    """An input function: the manifests that the step named by the wildcard reads."""
+
+    def inputs(wildcards):
+        return PLAN.inputs(kind, wildcards.step)
+
+    return inputs
+
+
+def job_of(kind):
+    """A params function: the step as JSON, the one argument of its script."""
+
+    def job(wildcards):
+        return PLAN.job(kind, wildcards.step)
+
+    return job
+
+
+def manifests_of(*kinds):
+    """The manifests of all of the recipe's steps of these kinds."""
+    return PLAN.manifests(*kinds)
+
+
+def links_of_recipe():
+    """The list of links under results/latest/<recipe>, named after the state of all steps."""
+    return PLAN.links

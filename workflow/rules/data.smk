@@ -1,0 +1,106 @@
+# From raw sources to mixtures of token shards.
+
+
+rule write_toy_files:
+    input:
+        manifests=inputs_of("toyfiles"),
+    output:
+        manifest=ensure("results/toyfiles/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/toyfiles/{step}.log",
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        job=job_of("toyfiles"),
+    message:
+        "writing the toy's files"
+    shell:
+        "python workflow/scripts/write_toy_files.py {params.job:q} > {log:q} 2>&1"
+
+
+rule clean_source:
+    input:
+        manifests=inputs_of("documents"),
+    output:
+        manifest=ensure("results/documents/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/documents/{step}.log",
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        job=job_of("documents"),
+    message:
+        "cleaning {wildcards.step}"
+    shell:
+        "python workflow/scripts/clean_source.py {params.job:q} > {log:q} 2>&1"
+
+
+rule tokenize_source:
+    input:
+        manifests=inputs_of("shards"),
+    output:
+        manifest=ensure("results/shards/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/shards/{step}.log",
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        job=job_of("shards"),
+    message:
+        "tokenizing {wildcards.step}"
+    shell:
+        "python workflow/scripts/tokenize_source.py {params.job:q} > {log:q} 2>&1"
+
+
+rule build_mixture:
+    input:
+        manifests=inputs_of("mixture"),
+    output:
+        manifest=ensure("results/mixture/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/mixture/{step}.log",
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        job=job_of("mixture"),
+    message:
+        "mixing {wildcards.step}"
+    shell:
+        "python workflow/scripts/build_mixture.py {params.job:q} > {log:q} 2>&1"
+
+
+rule count_epochs:
+    input:
+        manifests=inputs_of("ledger"),
+    output:
+        manifest=ensure("results/ledger/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/ledger/{step}.log",
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        job=job_of("ledger"),
+    message:
+        "counting epochs of {wildcards.step}"
+    shell:
+        "python workflow/scripts/count_epochs.py {params.job:q} > {log:q} 2>&1"

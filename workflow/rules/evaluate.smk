@@ -1,0 +1,22 @@
+# Every checkpoint on every task, on held-out text, and in its own words.
+
+
+rule evaluate_checkpoint:
+    input:
+        manifests=inputs_of("evaluation"),
+    output:
+        manifest=ensure("results/evaluation/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/evaluation/{step}.log",
+    conda:
+        "../../envs/evaluate.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        job=job_of("evaluation"),
+    message:
+        "evaluating {wildcards.step}"
+    shell:
+        "python workflow/scripts/evaluate_checkpoint.py {params.job:q} > {log:q} 2>&1"

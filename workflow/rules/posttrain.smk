@@ -1,0 +1,85 @@
+# Mid-training, SFT, preference pairs, APO and the merge.
+
+
+rule train_conversations:
+    input:
+        manifests=inputs_of("posttraining"),
+    output:
+        manifest=ensure("results/posttraining/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/posttraining/{step}.log",
+    conda:
+        "../../envs/posttrain.yaml"
+    threads: PLAN.recipe.run.threads
+    resources:
+        mem_mb=2000,
+        runtime=1440,
+    params:
+        job=job_of("posttraining"),
+    message:
+        "training {wildcards.step} on conversations"
+    shell:
+        "python workflow/scripts/train_conversations.py {params.job:q} > {log:q} 2>&1"
+
+
+rule make_preferences:
+    input:
+        manifests=inputs_of("preferences"),
+    output:
+        manifest=ensure("results/preferences/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/preferences/{step}.log",
+    conda:
+        "../../envs/posttrain.yaml"
+    threads: PLAN.recipe.run.threads
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        job=job_of("preferences"),
+    message:
+        "two checkpoints answer {wildcards.step}"
+    shell:
+        "python workflow/scripts/make_preferences.py {params.job:q} > {log:q} 2>&1"
+
+
+rule align_preferences:
+    input:
+        manifests=inputs_of("alignment"),
+    output:
+        manifest=ensure("results/alignment/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/alignment/{step}.log",
+    conda:
+        "../../envs/posttrain.yaml"
+    threads: PLAN.recipe.run.threads
+    resources:
+        mem_mb=2000,
+        runtime=1440,
+    params:
+        job=job_of("alignment"),
+    message:
+        "aligning {wildcards.step}"
+    shell:
+        "python workflow/scripts/align_preferences.py {params.job:q} > {log:q} 2>&1"
+
+
+rule merge_models:
+    input:
+        manifests=inputs_of("merge"),
+    output:
+        manifest=ensure("results/merge/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/merge/{step}.log",
+    conda:
+        "../../envs/posttrain.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        job=job_of("merge"),
+    message:
+        "merging {wildcards.step}"
+    shell:
+        "python workflow/scripts/merge_models.py {params.job:q} > {log:q} 2>&1"

@@ -1,0 +1,24 @@
+# Stages 1 to 3 and the long-context extensions, segment by segment.
+
+
+rule train_segment:
+    input:
+        manifests=inputs_of("segment"),
+        # Read by nobody: no training starts before all stages keep their repeat caps.
+        ledger=ancient(manifests_of("ledger")),
+    output:
+        manifest=ensure("results/segment/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/segment/{step}.log",
+    conda:
+        "../../envs/train.yaml"
+    threads: PLAN.recipe.run.threads
+    resources:
+        mem_mb=1500,
+        runtime=1440,
+    params:
+        job=job_of("segment"),
+    message:
+        "training segment {wildcards.step}"
+    shell:
+        "python workflow/scripts/train_segment.py {params.job:q} > {log:q} 2>&1"

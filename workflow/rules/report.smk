@@ -1,0 +1,41 @@
+# The report, and the readable links to everything of a recipe.
+
+
+rule write_report:
+    input:
+        manifests=inputs_of("report"),
+    output:
+        manifest=ensure("results/report/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/report/{step}.log",
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        recipe=str(PLAN.file),
+    message:
+        "writing the report {wildcards.step}"
+    shell:
+        "python workflow/scripts/write_report.py {params.recipe:q} > {log:q} 2>&1"
+
+
+rule link_results:
+    input:
+        manifests=manifests_of("report"),
+    output:
+        links="results/latest/{recipe}/links-{state}.json",
+    log:
+        "logs/latest/{recipe}-{state}.log",
+    conda:
+        "../../envs/report.yaml"
+    localrule: True
+    threads: 1
+    params:
+        recipe=str(PLAN.file),
+    message:
+        "linking results/latest/{wildcards.recipe}"
+    shell:
+        "python workflow/scripts/link_results.py {params.recipe:q} {output.links:q} > {log:q} 2>&1"

@@ -1,0 +1,26 @@
+"""Compare tokenizers on held-out text by source. Usage: analyse_tokenizers.py JOB"""
+
+import pyarrow.parquet as pq
+
+from smolmake.data.tokenizer import analyse, load_tokenizer
+from smolmake.files import write_json
+from smolmake.program import Job, run_step
+
+DOCUMENTS = 60
+
+
+def compute(job: Job) -> None:
+    rows = []
+    tokenizers = {name: load_tokenizer(folder) for name, folder in sorted(job.group("tokenizer").items())}
+    for source, folder in sorted(job.group("documents").items()):
+        texts = pq.read_table(folder / "heldout.parquet")["text"].to_pylist()[:DOCUMENTS]
+        texts = texts or pq.read_table(folder / "documents.parquet")["text"].to_pylist()[:DOCUMENTS]
+        for name, tokenizer in tokenizers.items():
+            about = job.spec["sources"][source]
+            rows.append({"tokenizer": name, "source": source, **about, **analyse(tokenizer, texts)})
+    write_json(job.folder / "analysis.json", {"chosen": job.spec["chosen"], "rows": rows})
+    job.finish(["analysis.json"], {"tokenizers": sorted(tokenizers)})
+
+
+if __name__ == "__main__":
+    run_step(compute, __doc__ or "")

@@ -1,0 +1,59 @@
+"""Build the order of sources of one stage; no token is copied. Usage: build_mixture.py JOB"""
+
+import numpy as np
+
+from smolmake.data.loader import open_mixture
+from smolmake.data.mixture import build_pattern, period_for, slot_counts
+from smolmake.data.shards import open_shards
+from smolmake.errors import UserError
+from smolmake.files import write_json
+from smolmake.program import Job, run_step
+
+
+def compute(job: Job) -> None:
+    weights, length = job.spec["weights"], job.spec["sequence_length"]
+    counts = slot_counts(weights, period_for(weights))
+    seen = drawn_before(job)
+    first = {name: seen.get(name, 0) for name in weights}
+    sources = {}
+    for name, folder in job.group("shards").items():
+        available = open_shards(folder, job.facts(f"shards:{name}")).sequences(length)
+        if available == 0:
+            raise UserError(
+                f"the source `{name}` has not one sequence of {length} tokens for stage {job.name}",
+                key=f"mixture.{name}", value=f"{job.facts(f'shards:{name}')['tokens']} tokens",
+                remedy="give it more text, or take it out of the mixture",
+            )  # fmt: skip
+        shards = job.inputs[f"shards:{name}"].parent
+        sources[name] = {
+            "asked": weights[name],
+            "share": counts[name] / sum(counts.values()),
+            "first": first[name],
+            "available": available,
+            "shards": f"{shards.parent.name}/{shards.name}",
+        }
+    sources = dict(sorted(sources.items()))
+    np.save(job.folder / "pattern.npy", build_pattern([counts[name] for name in sources]))
+    description = {
+        "stage": job.name,
+        "label": job.spec.get("fresh", "pretraining"),
+        "seed": job.spec["seed"],
+        "sequence_length": length,
+        "sources": sources,
+        "drawn_before": seen,
+    }
+    write_json(job.folder / "mixture.json", description)
+    job.finish(["mixture.json", "pattern.npy"], {"period": sum(counts.values()), "sources": len(sources)})
+
+
+def drawn_before(job: Job) -> dict[str, int]:
+    """How many sequences of each source the earlier stages of the run have drawn: the stage goes on from there."""
+    if "before" not in job.inputs:
+        return {}
+    before, description = open_mixture(job.input("before"))
+    drawn = before.draws_before(job.spec["before_sequences"])
+    return description["drawn_before"] | {name: before.first[name] + drawn[name] for name in before.names}
+
+
+if __name__ == "__main__":
+    run_step(compute, __doc__ or "")

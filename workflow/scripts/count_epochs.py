@@ -1,0 +1,63 @@
+"""The ledger: what each stage draws of each source, checked against the repeat caps. Usage: count_epochs.py JOB"""
+
+import sys
+
+from smolmake.data.loader import open_mixture
+from smolmake.errors import UserError
+from smolmake.files import write_json
+from smolmake.program import Job, run_step
+
+
+def compute(job: Job) -> None:
+    stages = []
+    for stage in job.spec["stages"]:
+        mixture, description = open_mixture(job.input(f"mixture:{stage['stage']}"))
+        drawn = mixture.draws_before(stage["sequences"])
+        sources = {}
+        for name, about in description["sources"].items():
+            total = about["first"] + drawn[name]
+            sources[name] = {
+                **about,
+                **job.spec["sources"][name],
+                "drawn": drawn[name],
+                "epochs_before": about["first"] / about["available"],
+                "epochs_after": total / about["available"],
+            }
+        stages.append({**stage, "sequence_length": mixture.sequence_length, "sources": sources})
+    show(stages)
+    check(stages)
+    write_json(job.folder / "ledger.json", {"stages": stages})
+    epochs = {stage["stage"]: {n: round(s["epochs_after"], 4) for n, s in stage["sources"].items()} for stage in stages}
+    job.finish(["ledger.json"], {"epochs": epochs})
+
+
+def check(stages: list) -> None:
+    """Refuse a source that is repeated more often than its cap, or never drawn although it has a weight."""
+    for stage in stages:
+        for name, source in stage["sources"].items():
+            cap = source["max_epochs"]
+            if source["epochs_after"] > cap:
+                raise UserError(
+                    f"the source `{name}` would be seen {source['epochs_after']:.2f} times by the end of"
+                    f" {stage['stage']}, more than its repeat cap of {cap:g}",
+                    key=f"sources.{name}.max_epochs", value=cap,
+                    remedy=f"lower its weight in {stage['stage']}, give it more text, train fewer steps, or raise the cap",
+                )  # fmt: skip
+            if source["drawn"] == 0:
+                raise UserError(
+                    f"the source `{name}` has a weight in {stage['stage']} but would not be drawn once",
+                    key=f"{stage['stage']}.mixture.{name}", value=source["asked"],
+                    remedy="raise its weight or take it out",
+                )  # fmt: skip
+
+
+def show(stages: list) -> None:
+    """Print the epochs of every source after every stage."""
+    for stage in stages:
+        for name, source in stage["sources"].items():
+            text = f"{stage['stage']:<12}{name:<20}{source['share']:7.2%} {source['drawn']:>10,} sequences"
+            print(f"{text}  epochs {source['epochs_before']:.2f} → {source['epochs_after']:.2f}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_step(compute, __doc__ or "")

@@ -1,0 +1,61 @@
+"""Measure one checkpoint: tasks, held-out loss, samples. Usage: evaluate_checkpoint.py JOB"""
+
+import os
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+
+import pyarrow.parquet as pq
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from smolmake.data.sources import data_files
+from smolmake.evaluate.heldout import heldout_loss
+from smolmake.evaluate.samples import write_samples
+from smolmake.files import write_json
+from smolmake.program import Job, run_step
+
+
+def compute(job: Job) -> None:
+    torch.set_num_threads(1 if job.run["device"] == "cpu" or not torch.cuda.is_available() else 4)
+    checkpoint = job.input("checkpoint") / "checkpoint"
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    model.to("cuda" if torch.cuda.is_available() and job.run["device"] != "cpu" else "cpu")
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    scores = score_tasks(job, model, tokenizer) if job.spec["tasks"] else []
+    heldout = []
+    for source, folder in sorted(job.group("documents").items()):
+        texts = pq.read_table(folder / "heldout.parquet")["text"].to_pylist()[: job.spec["heldout_documents"]]
+        if texts:
+            length = model.config.max_position_embeddings
+            heldout.append(
+                {"source": source, **job.spec["sources"][source], **heldout_loss(model, tokenizer, texts, length)}
+            )
+    samples = write_samples(model, tokenizer, job.spec["prompts"], job.spec["chat_prompts"], job.spec["template"])
+    tokens = job.facts("checkpoint").get("tokens_total")
+    write_json(
+        job.folder / "scores.json",
+        {"checkpoint": job.name, "tokens": tokens, "scores": scores, "heldout": heldout},
+    )
+    write_json(job.folder / "samples.json", {"checkpoint": job.name, "samples": samples})
+    job.finish(["scores.json", "samples.json"], {"tasks": len(scores)})
+
+
+def score_tasks(job: Job, model: torch.nn.Module, tokenizer: object) -> list:
+    """Scores of the recipe's tasks, run from a scratch folder of rendered task files."""
+    from smolmake.evaluate.tasks import prepare_tasks, run_tasks
+
+    toy = job.input("data") / "files" if "data" in job.inputs else None
+    data = [path for path in data_files(job.spec["data"], toy) if path.suffix in (".jsonl", ".parquet", ".json")]
+    task_files = sorted(path for path in Path(job.spec["tasks"]["folder"]).iterdir() if path.suffix in (".yaml", ".py"))
+    with tempfile.TemporaryDirectory(prefix="smolmake-tasks-") as scratch:
+        os.environ["HF_DATASETS_CACHE"] = f"{scratch}/cache"
+        folder = Path(scratch) / "tasks"
+        metadata = prepare_tasks(task_files, data, folder, tokenizer, job.spec["template"])
+        return run_tasks(model, tokenizer, folder, metadata, job.spec["limit"])
+
+
+if __name__ == "__main__":
+    run_step(compute, __doc__ or "")

@@ -1,0 +1,42 @@
+"""Readable links to everything of a recipe. Usage: link_results.py RECIPE LINKS_FILE
+
+Links stand beside LINKS_FILE, under results/latest/<recipe>/: `report.html`, and `<kind>/<name>` for every step.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from smolmake.errors import run_as_program
+from smolmake.files import write_json
+from smolmake.plan.graph import plan_recipe
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("links", type=Path)
+    arguments = parser.parse_args()
+    plan = plan_recipe(arguments.recipe, Path.cwd())
+    folder: Path = arguments.links.parent
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    results = Path("../..")
+    linked = {}
+    for key, step in plan.steps.all.items():
+        link(folder / step.kind / step.name, Path("..") / results / key)
+        linked[f"{step.kind}/{step.name}"] = key
+    for name, step in plan.steps.checkpoints.items():
+        link(folder / "checkpoints" / name, Path("..") / results / step.key / "checkpoint")
+    for step in plan.steps.of_kind("report"):
+        link(folder / "report.html", results / step.key / "report.html")
+    write_json(arguments.links, linked)
+
+
+def link(place: Path, target: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(target)
+
+
+if __name__ == "__main__":
+    run_as_program(main)

@@ -1,0 +1,81 @@
+"""Let a stronger and a weaker checkpoint answer the same prompts: preference pairs. Usage: make_preferences.py JOB"""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from transformers import set_seed
+
+from smolmake.data.sources import data_files, read_rows
+from smolmake.errors import UserError
+from smolmake.evaluate.samples import generate
+from smolmake.evaluate.tasks import render_prompt
+from smolmake.posttrain.training import load_for_training
+from smolmake.program import Job, run_step
+from smolmake.progress import Progress
+
+BATCH = 64
+
+
+def compute(job: Job) -> None:
+    torch.set_num_threads(job.run["threads"])
+    place = job.spec["prompts"]
+    files = data_files(place, job.input("prompts") / "files" if "prompts" in job.inputs else None)
+    rows = [row for file in files for row in read_rows(file, place["format"])]
+    if not rows or "prompt" not in rows[0]:
+        raise UserError("no prompts", file=files[0], key="preferences.prompts", remedy="it needs a column `prompt`")
+    chosen, rejected = answers(job, "strong", rows), answers(job, "weak", rows)
+    pairs = [
+        {
+            "prompt": row["prompt"],
+            "chosen": conversation(row["prompt"], better),
+            "rejected": conversation(row["prompt"], worse),
+            "chat_template_kwargs": {"enable_thinking": thinks(row)},
+        }
+        for row, better, worse in zip(rows, chosen, rejected, strict=True)
+        if better.strip() and better != worse
+    ]
+    heldout = job.spec["heldout_pairs"]
+    if len(pairs) <= heldout:
+        raise UserError(
+            f"only {len(pairs)} prompts gave two different answers", key="preferences", value=heldout,
+            remedy="give more prompts, a weaker `weak` checkpoint, or fewer `heldout_pairs`",
+        )  # fmt: skip
+    for name, part in (("heldout", pairs[:heldout]), ("train", pairs[heldout:])):
+        pq.write_table(pa.Table.from_pylist(part), job.folder / f"{name}.parquet")
+    job.finish(["train.parquet", "heldout.parquet"], {"prompts": len(rows), "pairs": len(pairs)})
+
+
+def answers(job: Job, role: str, rows: list[dict]) -> list[str]:
+    """One checkpoint's answers to all prompts, in their order."""
+    model, tokenizer = load_for_training(job.input(role) / "checkpoint", None)
+    model.eval()
+    set_seed(job.spec["seed"])
+    prompts = [
+        render_prompt(
+            tokenizer, job.spec["template"], [{"role": "user", "content": row["prompt"]}], enable_thinking=thinks(row)
+        )
+        for row in rows
+    ]
+    progress = Progress(f"{role} checkpoint answers", len(prompts), "prompts")
+    texts: list[str] = []
+    for first in range(0, len(prompts), BATCH):
+        part = prompts[first : first + BATCH]
+        texts += generate(model, tokenizer, part, job.spec["max_new_tokens"], job.spec["temperature"])
+        progress.add(len(part))
+    return texts
+
+
+def thinks(row: dict) -> bool:
+    return bool((row.get("chat_template_kwargs") or {}).get("enable_thinking", True))
+
+
+def conversation(prompt: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+
+
+if __name__ == "__main__":
+    run_step(compute, __doc__ or "")

@@ -1,0 +1,23 @@
+"""Merge checkpoints linearly. Usage: merge_models.py JOB"""
+
+import os
+import shutil
+
+from smolmake.posttrain.merge import merge_linear
+from smolmake.program import Job, run_step
+
+
+def compute(job: Job) -> None:
+    models = {name: folder / "checkpoint" for name, folder in job.group("model").items()}
+    beside = job.folder / "checkpoint.tmp"
+    shutil.rmtree(beside, ignore_errors=True)
+    weights = ("model.safetensors", "optimizer.safetensors", "state.json")
+    shutil.copytree(job.input("tokenizer") / "checkpoint", beside, ignore=shutil.ignore_patterns(*weights))
+    merge_linear(models, job.spec["weights"], beside)
+    shutil.rmtree(job.folder / "checkpoint", ignore_errors=True)
+    os.replace(beside, job.folder / "checkpoint")
+    job.finish(["checkpoint"], {"weights": job.spec["weights"]})
+
+
+if __name__ == "__main__":
+    run_step(compute, __doc__ or "")

@@ -1,0 +1,24 @@
+"""Train a byte-level BPE tokenizer on the cleaned sources. Usage: train_tokenizer.py JOB"""
+
+import pyarrow.parquet as pq
+
+from smolmake.data.tokenizer import splits_digits, tokenizer_config, train_bpe, training_texts
+from smolmake.files import write_json
+from smolmake.program import Job, run_step
+
+
+def compute(job: Job) -> None:
+    sources = [
+        pq.read_table(folder / "documents.parquet", columns=["text"])["text"].to_pylist()
+        for _, folder in sorted(job.group("documents").items())
+    ]
+    tokenizer = train_bpe(training_texts(sources, job.spec["characters"]), job.spec["vocab_size"])
+    if not splits_digits(tokenizer):
+        raise AssertionError("the tokenizer merges digits")
+    tokenizer.save(str(job.folder / "tokenizer.json"))
+    write_json(job.folder / "tokenizer_config.json", tokenizer_config(max_length=10**9))
+    job.finish(["tokenizer.json", "tokenizer_config.json"], {"vocab_size": tokenizer.get_vocab_size()})
+
+
+if __name__ == "__main__":
+    run_step(compute, __doc__ or "")
