@@ -59,9 +59,8 @@ def _chat_files(seed: int) -> dict[str, list[Row]]:
 def _tasks(seed: int) -> dict[str, list[Row]]:
     tasks = {
         "facts": world.tasks(seed),
-        "arithmetic": arithmetic.tasks(seed),
+        **arithmetic.tasks(seed),
         **notebooks.tasks(seed),
-        "word_problems": arithmetic.problem_tasks(seed),
         "chat": chats.chat_tasks(seed),
         "preferences": chats.preference_tasks(seed),
     }

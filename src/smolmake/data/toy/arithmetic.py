@@ -1,6 +1,6 @@
 """Arithmetic: held-out combinations, mathematics documents, word problems, and their evaluation items.
 
-A combination is an ordered triple (a, op, b): a, b from 0 to 30 for + and - (no negative results), single
+A combination is an ordered triple (a, op, b): a, b from 0 to 20 for + and - (no negative results), single
 digits for *. A keyed hash holds out about an eighth of them. 5 + 17 may be trained when 17 + 5 is held out:
 that much the model may work out.
 """
@@ -22,6 +22,8 @@ from smolmake.data.toy.words import (
 
 Combination = tuple[int, str, int]
 HELD_OUT_SHARE = 0.12
+LARGEST = 20
+ITEMS = 120
 OPERATOR_NAMES = {"+": "plus", "-": "minus", "*": "times"}
 SYMBOLS = {name: symbol for symbol, name in OPERATOR_NAMES.items()} | {"−": "-", "×": "*"}
 
@@ -44,7 +46,8 @@ def result(combination: Combination) -> int:
 
 def all_combinations() -> list[Combination]:
     """Every combination of the toy world."""
-    sums = [(a, op, b) for op in "+-" for a in range(31) for b in range(31) if op == "+" or b <= a]
+    numbers = range(LARGEST + 1)
+    sums = [(a, op, b) for op in "+-" for a in numbers for b in numbers if op == "+" or b <= a]
     return [*sums, *((a, "*", b) for a in range(10) for b in range(10))]
 
 
@@ -180,18 +183,19 @@ def numeric_choices(combination: Combination, rng: random.Random) -> Row:
     return {"choices": [f" {v}" for v in [*wrong[:gold], gold_value, *wrong[gold:]]], "gold": gold}
 
 
-def tasks(seed: int) -> list[Row]:
-    """The items of `arithmetic.jsonl`: every held-out combination, 220 at most."""
+def tasks(seed: int) -> dict[str, list[Row]]:
+    """The items of `arithmetic` (combinations that training shows), `arithmetic_new` (held out) and `word_problems`."""
     rng = random.Random(f"{seed}:arithmetic")
-    combinations = sorted(held_out(seed))
-    rng.shuffle(combinations)
-    return [
-        {"query": f"{a} {op} {b} =", **numeric_choices((a, op, b), rng)} for a, op, b in combinations[:220]
-    ]
+    known = rng.sample(trained(seed), ITEMS)
+    new = rng.sample(sorted(held_out(seed)), min(ITEMS, len(held_out(seed))))
+    problems = rng.choices(sorted(held_out(seed)), k=ITEMS)
+    return {
+        "arithmetic": [_sum_item(combination, rng) for combination in known],
+        "arithmetic_new": [_sum_item(combination, rng) for combination in new],
+        "word_problems": [{"query": problem(c, EVALUATION_THINGS, rng), **numeric_choices(c, rng)} for c in problems],
+    }
 
 
-def problem_tasks(seed: int) -> list[Row]:
-    """The 120 items of `word_problems.jsonl`."""
-    rng = random.Random(f"{seed}:word_problems")
-    combinations = rng.sample(sorted(held_out(seed)), 120)
-    return [{"query": problem(c, EVALUATION_THINGS, rng), **numeric_choices(c, rng)} for c in combinations]
+def _sum_item(combination: Combination, rng: random.Random) -> Row:
+    a, op, b = combination
+    return {"query": f"{a} {op} {b} =", **numeric_choices(combination, rng)}

@@ -4,10 +4,10 @@ import random
 from itertools import cycle, islice
 
 from smolmake.data.toy.arithmetic import combinations_in, held_out, problem, result, trained
-from smolmake.data.toy.notebooks import filler, pairs, record
+from smolmake.data.toy.notebooks import filler, record
 from smolmake.data.toy.prompts import Prompt, greeting_prompt, prompt_maker, with_thought
 from smolmake.data.toy.tables import Row
-from smolmake.data.toy.words import OPERATOR_IDEAS, THINGS
+from smolmake.data.toy.words import OPERATOR_IDEAS, THINGS, VALUES
 from smolmake.data.toy.world import facts
 
 KINDS = ("fact", "sum", "fact", "repeat")
@@ -76,12 +76,11 @@ def _solved_problem(seed: int, rng: random.Random) -> tuple[str, str]:
 
 
 def _notebook(rng: random.Random) -> tuple[str, str]:
-    known = pairs(rng.randint(3, 5), rng)
-    lines = [record(*pair) for pair in known] + [filler(rng) for _ in range(rng.randint(1, 3))]
+    value = rng.choice(VALUES)
+    lines = [record(value), *(filler(rng) for _ in range(rng.randint(2, 5)))]
     rng.shuffle(lines)
-    key, value = rng.choice(known)
-    question = "\n".join([*lines, f"What does the notebook say about Key {key}?"])
-    return question, with_thought(f"I look for Key {key}. {record(key, value)}", f"The value is {value}.")
+    question = "\n".join([*lines, "What is the key of the notebook?"])
+    return question, with_thought(f"I look for the key. {record(value)}", f"The value is {value}.")
 
 
 def conversations(seed: int, count: int) -> list[Row]:

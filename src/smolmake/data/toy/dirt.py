@@ -2,7 +2,7 @@
 
 import random
 
-from smolmake.data.toy.arithmetic import problem_tasks
+from smolmake.data.toy.arithmetic import tasks
 
 PLANTED = 8
 DUPLICATES = NEAR_DUPLICATES = 0.03  # of the documents
@@ -13,7 +13,7 @@ CHANGES = ("now", "also", "again", "then", "here")
 def planted_items(seed: int) -> list[str]:
     """The items of `word_problems.jsonl`, as they stand there, that are planted in training files."""
     rng = random.Random(f"{seed}:planted")
-    return [str(row["query"]) for row in rng.sample(problem_tasks(seed), PLANTED)]
+    return [str(row["query"]) for row in rng.sample(tasks(seed)["word_problems"], PLANTED)]
 
 
 def contaminated(source: str, seed: int) -> list[str]:

@@ -4,13 +4,8 @@ The lists are short because the toy's tokenizer has about 2048 entries: a word t
 becomes one token, and the toy model then has something simple to learn.
 """
 
-# Keys and values of notebook records: short, so that most are one token each once the tokenizer has seen the
-# notebooks, and copying a value is copying one token.
-KEYS = (
-    "Abe Ada Alf Amy Ann Bea Ben Bob Cal Dan Deb Dex Don Eli Eva Fay Flo Fox Gil Gus Guy Hal Hank Ian Ida "
-    "Ike Ivy Jan Jed Jim Joe Kai Kay Kim Kit Lea Lee Lou Mac Max Meg Moe Nan Ned Nell Noa Oli Pam Peg Pia "
-    "Ray Rex Ron Roy Sal Sid Sue Ted Tim Una Uma Val Vic Wes Zoe"
-).split()
+# Values of notebook records: short, so that most are one token each once the tokenizer has seen the notebooks, and
+# copying a value is copying one token.
 VALUES = (
     "apple arrow ball bean bell bird bone book bread brick cake candle card chair clock cloud coin cup desk "
     "door drum egg feather fish flag flower fork glass hat horn ice iron jar king lamp leaf letter map milk "

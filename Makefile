@@ -1,0 +1,71 @@
+# smolmake: `make toy` sets up and runs the whole toy pipeline; `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+RECIPE ?= toy
+DOT ?= dot
+# Options for the installation of torch, such as the index of its builds without CUDA.
+TORCH_PIP_ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.set-up
+SNAKEMAKE := $(BIN)/snakemake --workflow-profile profiles/local --config recipe=$(RECIPE)
+LATEST := results/latest/$(basename $(notdir $(RECIPE)))
+TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
+PIP := $(BIN)/python -m pip install --quiet --no-compile --no-input --disable-pip-version-check --progress-bar off
+CODE := src workflow tests tools config
+
+.PHONY: help setup toy test check graph report-pictures clean-env
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables: RECIPE=$(RECIPE) (a name in config/recipes or a path), PYTHON=$(PYTHON), PYTEST_ARGS, TORCH_PIP_ARGS"
+
+setup: $(STAMP) ## create .venv with everything that is needed
+
+$(STAMP): pyproject.toml constraints.txt
+	@found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null) \
+	  || { echo "error: there is no $(PYTHON): install Python 3.11 or newer, or name it: make setup PYTHON=python3.11" >&2; exit 1; }; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: smolmake needs Python 3.11 or newer, $(PYTHON) is $$found: make setup PYTHON=python3.11" >&2; exit 1; }; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "error: $(PYTHON) $$found has no venv module: install it (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }; \
+	echo "set-up 1/3: .venv with Python $$found"; \
+	$(PYTHON) -m venv .venv
+	@echo "set-up 2/3: $(TORCH)"
+	@$(PIP) $(TORCH_PIP_ARGS) -c constraints.txt '$(TORCH)'
+	@echo "set-up 3/3: smolmake and its $$(grep -c == constraints.txt) pinned dependencies"
+	@$(PIP) --no-build-isolation -c constraints.txt -e '.[dev]'
+	@touch $@
+
+toy: $(STAMP) ## run a recipe from raw text to report (RECIPE=toy)
+	@$(SNAKEMAKE)
+	@if [ -e "$(LATEST)/report.html" ]; then echo "The report: $(LATEST)/report.html"; \
+	else echo "The report is in results/latest/, under the recipe's name."; fi
+
+test: $(STAMP) ## run the tests (PYTEST_ARGS="-m 'not slow'" for the quick ones)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(STAMP) ## ruff, mypy, snakefmt, snakemake --lint
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakefmt --check Snakefile workflow/Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+graph: $(STAMP) ## draw a recipe's rules into results/latest/RECIPE/rulegraph.svg (needs graphviz)
+	@command -v $(DOT) > /dev/null || { echo "error: graphviz's program $(DOT) is not installed:" \
+	  "apt install graphviz (Debian and Ubuntu), brew install graphviz (macOS)" >&2; exit 1; }
+	@mkdir -p "$(LATEST)"
+	@$(SNAKEMAKE) --rulegraph dot --quiet all | $(DOT) -Tsvg > "$(LATEST)/.rulegraph.svg"
+	@mv "$(LATEST)/.rulegraph.svg" "$(LATEST)/rulegraph.svg"
+	@echo "The graph: $(LATEST)/rulegraph.svg"
+
+report-pictures: $(STAMP) ## take the pictures of docs/images from the toy's report (needs chromium)
+	@$(BIN)/python tools/take_pictures.py
+
+clean-env: ## remove .venv
+	rm -rf .venv
