@@ -1,6 +1,5 @@
 # smolmake: `make toy` sets up and runs the whole toy pipeline; `make help` lists the targets.
 SHELL := /bin/bash
-.SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -15,7 +14,15 @@ STAMP := .venv/.set-up
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile profiles/local --config recipe=$(RECIPE)
 LATEST := results/latest/$(basename $(notdir $(RECIPE)))
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
-PIP := $(BIN)/python -m pip install --quiet --no-compile --no-input --disable-pip-version-check --progress-bar off
+# Bytecode is left to the first import: most of what is installed is never imported here.
+PIP := $(BIN)/python -m pip install --no-compile --no-input --disable-pip-version-check
+# pip's output cut down to what tells how far it is; its errors stay whole.
+PIP_PROGRESS := 2> >(grep -v '^WARNING: Location' >&2) | awk ' \
+	/^Collecting/ && ++found % 25 == 0 { print "  found " found " packages" } \
+	/^ *Downloading / && ($$NF ~ /GB/ || $$NF ~ /MB/ && substr($$(NF - 1), 2) + 0 >= 50) { \
+		n = split($$2, part, "/"); print "  downloading " part[n] " " $$(NF - 1) " " $$NF } \
+	/^Installing collected/ { print "  installing" } \
+	{ fflush() }'
 CODE := src workflow tests tools config
 
 .PHONY: help setup toy test check graph report-pictures clean-env
@@ -36,9 +43,9 @@ $(STAMP): pyproject.toml constraints.txt
 	echo "set-up 1/3: .venv with Python $$found"; \
 	$(PYTHON) -m venv .venv
 	@echo "set-up 2/3: $(TORCH)"
-	@$(PIP) $(TORCH_PIP_ARGS) -c constraints.txt '$(TORCH)'
+	@set -o pipefail; $(PIP) $(TORCH_PIP_ARGS) -c constraints.txt '$(TORCH)' $(PIP_PROGRESS)
 	@echo "set-up 3/3: smolmake and its $$(grep -c == constraints.txt) pinned dependencies"
-	@$(PIP) --no-build-isolation -c constraints.txt -e '.[dev]'
+	@set -o pipefail; $(PIP) --no-build-isolation -c constraints.txt -e '.[dev]' $(PIP_PROGRESS)
 	@touch $@
 
 toy: $(STAMP) ## run a recipe from raw text to report (RECIPE=toy)
@@ -60,7 +67,7 @@ graph: $(STAMP) ## draw a recipe's rules into results/latest/RECIPE/rulegraph.sv
 	@command -v $(DOT) > /dev/null || { echo "error: graphviz's program $(DOT) is not installed:" \
 	  "apt install graphviz (Debian and Ubuntu), brew install graphviz (macOS)" >&2; exit 1; }
 	@mkdir -p "$(LATEST)"
-	@$(SNAKEMAKE) --rulegraph dot --quiet all | $(DOT) -Tsvg > "$(LATEST)/.rulegraph.svg"
+	@set -o pipefail; $(SNAKEMAKE) --rulegraph dot --quiet all | $(DOT) -Tsvg > "$(LATEST)/.rulegraph.svg"
 	@mv "$(LATEST)/.rulegraph.svg" "$(LATEST)/rulegraph.svg"
 	@echo "The graph: $(LATEST)/rulegraph.svg"
 

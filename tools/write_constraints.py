@@ -2,8 +2,9 @@
 
 Usage: python tools/write_constraints.py [--check]
 
-To move to newer versions: change the pins in pyproject.toml, install without constraints into a fresh environment
-(`pip install torch==VERSION`, then `pip install -e .[dev]`), run this program with its Python, run the tests.
+To move to newer versions: change the pins in pyproject.toml, install without constraints into a fresh
+environment (`pip install torch==VERSION`, then `pip install -e .[dev]`), run this program with its Python,
+then the tests.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "constraints.txt"
 HEADER = """\
-# Every package that `pip install -e .[dev]` brings along, direct or not. Written by tools/write_constraints.py.
-# `make setup` installs with it; the extra `cluster` and torch's GPU libraries are not in it.
+# Every package that `pip install -e .[dev]` brings along. Written by tools/write_constraints.py.
+# `make setup` installs with it. The extra `cluster` and torch's GPU libraries are not in it.
 """
 
 

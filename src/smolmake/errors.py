@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
+
+STORAGE_ERRORS = (errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
 class UserError(Exception):
@@ -36,16 +40,25 @@ def run_as_program(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
-    except OSError as error:
-        if error.errno not in (13, 28, 30, 122):  # EACCES, ENOSPC, EROFS, EDQUOT
+    except Exception as error:
+        reason = storage_trouble(error)
+        if reason is None:
             raise
         told = UserError(
-            f"cannot write: {error.strerror}",
-            file=error.filename,
+            f"cannot write: {reason}",
+            file=getattr(error, "filename", None),
             remedy="free space or give write permission there, then run the same command again: "
             "finished steps are kept and a training goes on from its last checkpoint",
         )
         sys.exit(f"error: {told}")
+
+
+def storage_trouble(error: BaseException) -> str | None:
+    """What is wrong with the storage, if that is what the error says; safetensors and torch tell it in words only."""
+    if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
+        return error.strerror
+    found = [os.strerror(number) for number in STORAGE_ERRORS if os.strerror(number) in str(error)]
+    return found[0] if found else None
 
 
 def _short(content: Any) -> str:

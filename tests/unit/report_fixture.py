@@ -79,14 +79,10 @@ class Maker:
         self.edges += [(n, key) for n in needs]
         return key
 
-    def metrics(
-        self, first: int, last: int, batch: int, level: float, rate: float, speed: float, total: int
-    ) -> str:
+    def metrics(self, first: int, last: int, batch: int, level: float, rate: float, speed: float, total: int) -> str:
         lines = []
         for step in range(first + 1, last + 1):
-            loss = (
-                level + 4.9 * math.exp(-step / 42) + 0.5 * math.exp(-step / 260) + self.random.gauss(0, 0.05)
-            )
+            loss = level + 4.9 * math.exp(-step / 42) + 0.5 * math.exp(-step / 260) + self.random.gauss(0, 0.05)
             warm, left = min(1.0, step / 20), min(1.0, (total - step) / (0.3 * total))
             lines.append(
                 json.dumps(
@@ -181,8 +177,7 @@ def make_data(maker: Maker) -> list[str]:
                 }
             )
     tokenizers = [
-        maker.add("tokenizer", name, "tokenizer", documents, {}, 4.0)
-        for name in ("bpe-1024", "bpe-2048", "bpe-4096")
+        maker.add("tokenizer", name, "tokenizer", documents, {}, 4.0) for name in ("bpe-1024", "bpe-2048", "bpe-4096")
     ]
     maker.add(
         "tokenizer_analysis",
@@ -326,9 +321,7 @@ def scores_at(maker: Maker, order: int, group: str) -> list[dict[str, Any]]:
     return rows
 
 
-def make_evaluation(
-    maker: Maker, key: str, name: str, order: int, group: str, tokens: int, label: str
-) -> str:
+def make_evaluation(maker: Maker, key: str, name: str, order: int, group: str, tokens: int, label: str) -> str:
     heldout = []
     for source, (domain, language, _, base) in SOURCES.items():
         bits = 1.0 + 0.5 * base + 1.6 * math.exp(-order / 2.4) + (0.04 * (order - 9) if order > 9 else 0)
@@ -345,9 +338,7 @@ def make_evaluation(
                 "high": bits + 0.05,
             }
         )
-    samples = [
-        {"kind": "continuation", "mode": "", "prompt": "The capital of Spain is", "text": " Madrid. " * 3}
-    ]
+    samples = [{"kind": "continuation", "mode": "", "prompt": "The capital of Spain is", "text": " Madrid. " * 3}]
     if group in ("sft", "apo", "merge"):
         samples.append(
             {

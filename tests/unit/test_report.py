@@ -60,9 +60,7 @@ def test_headings_are_in_order_and_drawings_have_words(run: Run) -> None:
     page = run[2]
     assert page.count("<h1") == 1 and "<h3" not in page
     for drawing in re.findall(r"<svg\b.*?</svg>", page, re.DOTALL):
-        assert re.match(r"<svg[^>]*role=\"img\"[^>]*><title>[^<]+</title><desc>[^<]+</desc>", drawing), (
-            drawing[:200]
-        )
+        assert re.match(r"<svg[^>]*role=\"img\"[^>]*><title>[^<]+</title><desc>[^<]+</desc>", drawing), drawing[:200]
         assert "nan" not in drawing.lower() and "inf" not in re.sub(r"<(title|desc)>.*?<", "", drawing)
 
 
@@ -99,17 +97,11 @@ def test_what_is_missing_is_left_out(run: Run, tmp_path: Path, kinds: set[str], 
     some = [a for a in run[1] if a.kind in kinds]
     assert [s.id for s in build_sections(some, GraphData([], []), {})] == expected
     sources = write_report("t", "", some, GraphData([], []), {}, tmp_path)
-    assert ("headline" in sources) == (
-        "headline" in (tmp_path / "report.html").read_text().split("</header>")[0]
-    )
+    assert ("headline" in sources) == ("headline" in (tmp_path / "report.html").read_text().split("</header>")[0])
 
 
 def test_run_without_post_training(run: Run, tmp_path: Path) -> None:
-    some = [
-        a
-        for a in run[1]
-        if not (a.kind in ("posttraining", "merge") or a.name in ("mid", "sft", "apo", "merged"))
-    ]
+    some = [a for a in run[1] if not (a.kind in ("posttraining", "merge") or a.name in ("mid", "sft", "apo", "merged"))]
     sections = {s.id: s for s in build_sections(some, GraphData([], []), {})}
     assert "effect" not in sections and [b.id for b in sections["training"].blocks] == [
         "fig-loss",
@@ -150,15 +142,11 @@ def test_ledger_stands_for_the_mixtures(run: Run, tmp_path: Path) -> None:
     stages = []
     for a in run[1]:
         if a.kind == "mixture":
-            stages.append(
-                json.loads((a.path / "mixture.json").read_text()) | {"capped": a.name.startswith("stage")}
-            )
+            stages.append(json.loads((a.path / "mixture.json").read_text()) | {"capped": a.name.startswith("stage")})
     folder = tmp_path / "ledger" / "toy-00"
     folder.mkdir(parents=True)
     (folder / "ledger.json").write_text(json.dumps({"stages": stages}))
-    (section,) = build_sections(
-        [ReportArtefact("ledger", "toy", folder, 0, "", "data")], GraphData([], []), {}
-    )
+    (section,) = build_sections([ReportArtefact("ledger", "toy", folder, 0, "", "data")], GraphData([], []), {})
     assert section.id == "mixtures" and section.blocks[0].files == ["ledger/toy-00/ledger.json"]
     table = section.blocks[1]
     assert isinstance(table, Table) and "of 4" in table.rows[0][2] and "of 4" not in table.rows[0][5]

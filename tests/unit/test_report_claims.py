@@ -22,9 +22,7 @@ def score(task: str, value: float, n: int = 200, metric: str = "acc", chance: fl
 
 
 def checkpoint(group: str, *scores: Score, heldout: list[HeldOut] | None = None) -> Checkpoint:
-    return Checkpoint(
-        group, group, group, 0, 0, {s.key: s for s in scores}, heldout or [], f"evaluation/{group}/s"
-    )
+    return Checkpoint(group, group, group, 0, 0, {s.key: s for s in scores}, heldout or [], f"evaluation/{group}/s")
 
 
 @pytest.mark.parametrize(
@@ -35,9 +33,7 @@ def checkpoint(group: str, *scores: Score, heldout: list[HeldOut] | None = None)
         ((10, 10), (0, 20), (0.6791, 1.0)),
     ],
 )
-def test_newcombe_interval(
-    first: tuple[int, int], second: tuple[int, int], expected: tuple[float, float]
-) -> None:
+def test_newcombe_interval(first: tuple[int, int], second: tuple[int, int], expected: tuple[float, float]) -> None:
     low, high = newcombe(second[0] / second[1], second[1], first[0] / first[1], first[1])
     assert low == pytest.approx(expected[0], abs=5e-5) and high == pytest.approx(expected[1], abs=5e-5)
 
@@ -113,9 +109,7 @@ def test_loss_of_a_stage() -> None:
     def lines(slope: float) -> list[MetricLine]:
         return [MetricLine(s, s, 4 + slope * s + 0.05 * (-1) ** s, None, None) for s in range(100)]
 
-    verdicts = [
-        claim.verdict for slope in (-0.01, 0.01, 0.0) if (claim := loss_falls("stage1", lines(slope), ()))
-    ]
+    verdicts = [claim.verdict for slope in (-0.01, 0.01, 0.0) if (claim := loss_falls("stage1", lines(slope), ()))]
     assert verdicts == ["holds", "does not hold", "within noise"]
     assert loss_falls("stage1", lines(0)[:3], ()) is None
 

@@ -166,9 +166,7 @@ def test_combinations_are_recognised() -> None:
 @pytest.mark.parametrize("name", sorted(COLUMNS))
 def test_held_out_combinations_are_in_no_training_file(toy: Path, name: str) -> None:
     hidden = held_out(SEED)
-    problem = re.compile(
-        r"(\d+) \w+ and \w+ (gets|brings|gives|takes)?.*?(\d+) (more|away)|(\d+) \w+ of (\d+) each"
-    )
+    problem = re.compile(r"(\d+) \w+ and \w+ (gets|brings|gives|takes)?.*?(\d+) (more|away)|(\d+) \w+ of (\d+) each")
     for text in strings(table(toy / name).to_pylist()):
         assert hidden.isdisjoint(combinations_in(text)), text
         if is_planted(text):
@@ -261,9 +259,7 @@ def test_needles_are_answerable(toy: Path, name: str, longest: int, shortest: in
 
 
 def test_planted_items_are_in_the_training_files(toy: Path) -> None:
-    texts = [
-        plain(text) for name in ("mathematics.parquet", "english.jsonl") for text in documents(toy, name)
-    ]
+    texts = [plain(text) for name in ("mathematics.parquet", "english.jsonl") for text in documents(toy, name)]
     items = planted_items(SEED)
     assert len(set(items)) == 8
     assert all(any(plain(item) in text for text in texts) for item in items)

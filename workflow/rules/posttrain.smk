@@ -8,9 +8,11 @@ rule train_conversations:
         manifest=ensure("results/posttraining/{step}/manifest.json", non_empty=True),
     log:
         "logs/posttraining/{step}.log",
+    # Evaluations fill the cores that training leaves.
+    priority: 10
     conda:
         "../../envs/posttrain.yaml"
-    threads: PLAN.recipe.run.threads
+    threads: PLAN.recipe.run.threads_posttraining
     resources:
         mem_mb=2000,
         runtime=1440,
@@ -29,9 +31,11 @@ rule make_preferences:
         manifest=ensure("results/preferences/{step}/manifest.json", non_empty=True),
     log:
         "logs/preferences/{step}.log",
+    # Evaluations fill the cores that training leaves.
+    priority: 10
     conda:
         "../../envs/posttrain.yaml"
-    threads: PLAN.recipe.run.threads
+    threads: PLAN.recipe.run.threads_posttraining
     resources:
         mem_mb=2000,
         runtime=240,
@@ -50,9 +54,11 @@ rule align_preferences:
         manifest=ensure("results/alignment/{step}/manifest.json", non_empty=True),
     log:
         "logs/alignment/{step}.log",
+    # Evaluations fill the cores that training leaves.
+    priority: 10
     conda:
         "../../envs/posttrain.yaml"
-    threads: PLAN.recipe.run.threads
+    threads: PLAN.recipe.run.threads_posttraining
     resources:
         mem_mb=2000,
         runtime=1440,
@@ -71,6 +77,8 @@ rule merge_models:
         manifest=ensure("results/merge/{step}/manifest.json", non_empty=True),
     log:
         "logs/merge/{step}.log",
+    # Evaluations fill the cores that training leaves.
+    priority: 10
     conda:
         "../../envs/posttrain.yaml"
     threads: 1

@@ -10,6 +10,8 @@ rule train_segment:
         manifest=ensure("results/segment/{step}/manifest.json", non_empty=True),
     log:
         "logs/segment/{step}.log",
+    # Evaluations fill the cores that training leaves.
+    priority: 10
     conda:
         "../../envs/train.yaml"
     threads: PLAN.recipe.run.threads

@@ -29,9 +29,9 @@ rule link_results:
         links="results/latest/{recipe}/links-{state}.json",
     log:
         "logs/latest/{recipe}-{state}.log",
+    localrule: True
     conda:
         "../../envs/report.yaml"
-    localrule: True
     threads: 1
     params:
         recipe=str(PLAN.file),

@@ -14,10 +14,10 @@ from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:
-    torch.set_num_threads(job.run["threads"])
+    torch.set_num_threads(job.run["threads_posttraining"])
     places = dict(job.spec["data"])
     if "pairs" in job.inputs:
-        places["pairs"] = {"path": str(job.input("pairs") / "train.parquet"), "format": "auto"}
+        places["pairs"] = {"path": str(job.input("pairs") / "pairs.parquet"), "format": "auto"}
     data = read_pairs(places, job.group("data"), job.spec["seed"])
     checkpoint = job.input("parent") / "checkpoint"
     model, tokenizer = load_for_training(checkpoint, None)

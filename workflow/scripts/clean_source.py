@@ -30,7 +30,9 @@ def compute(job: Job) -> None:
     files = data_files(place, job.input("files") / "files" if "toy" in place else None)
     tasks = {}
     if "tasks" in job.spec:
-        tasks = task_items(data_files(job.spec["tasks"], job.input("tasks") / "files" if "tasks" in job.inputs else None))
+        tasks = task_items(
+            data_files(job.spec["tasks"], job.input("tasks") / "files" if "tasks" in job.inputs else None)
+        )
     result = clean(texts(job.name, files, place["format"], job.spec["text"]), job.spec["cleaning"], tasks)
     if not result.kept:
         raise UserError(

@@ -41,7 +41,7 @@ def check(stages: list) -> None:
                     f"the source `{name}` would be seen {source['epochs_after']:.2f} times by the end of"
                     f" {stage['stage']}, more than its repeat cap of {cap:g}",
                     key=f"sources.{name}.max_epochs", value=cap,
-                    remedy=f"lower its weight in {stage['stage']}, give it more text, train fewer steps, or raise the cap",
+                    remedy=f"lower its weight in {stage['stage']}, give more text, train fewer steps, or raise the cap",
                 )  # fmt: skip
             if source["drawn"] == 0:
                 raise UserError(

@@ -29,7 +29,7 @@ def compute(job: Job) -> None:
     for source, folder in sorted(job.group("documents").items()):
         texts = pq.read_table(folder / "heldout.parquet")["text"].to_pylist()[: job.spec["heldout_documents"]]
         if texts:
-            length = model.config.max_position_embeddings
+            length = job.spec["heldout_tokens"]
             heldout.append(
                 {"source": source, **job.spec["sources"][source], **heldout_loss(model, tokenizer, texts, length)}
             )

@@ -21,7 +21,7 @@ BATCH = 64
 
 
 def compute(job: Job) -> None:
-    torch.set_num_threads(job.run["threads"])
+    torch.set_num_threads(job.run["threads_posttraining"])
     place = job.spec["prompts"]
     files = data_files(place, job.input("prompts") / "files" if "prompts" in job.inputs else None)
     rows = [row for file in files for row in read_rows(file, place["format"])]
@@ -38,15 +38,14 @@ def compute(job: Job) -> None:
         for row, better, worse in zip(rows, chosen, rejected, strict=True)
         if better.strip() and better != worse
     ]
-    heldout = job.spec["heldout_pairs"]
-    if len(pairs) <= heldout:
+    if not pairs:
         raise UserError(
-            f"only {len(pairs)} prompts gave two different answers", key="preferences", value=heldout,
-            remedy="give more prompts, a weaker `weak` checkpoint, or fewer `heldout_pairs`",
-        )  # fmt: skip
-    for name, part in (("heldout", pairs[:heldout]), ("train", pairs[heldout:])):
-        pq.write_table(pa.Table.from_pylist(part), job.folder / f"{name}.parquet")
-    job.finish(["train.parquet", "heldout.parquet"], {"prompts": len(rows), "pairs": len(pairs)})
+            "no prompt gave two different answers",
+            key="preferences.weak",
+            remedy="give more prompts, or a weaker checkpoint for `weak`",
+        )
+    pq.write_table(pa.Table.from_pylist(pairs), job.folder / "pairs.parquet")
+    job.finish(["pairs.parquet"], {"prompts": len(rows), "pairs": len(pairs)})
 
 
 def answers(job: Job, role: str, rows: list[dict]) -> list[str]:

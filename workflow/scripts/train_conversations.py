@@ -8,18 +8,19 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from trl import SFTConfig, SFTTrainer
 
+from smolmake.data.tokenizer import TURN_END
 from smolmake.posttrain.conversations import read_conversations
 from smolmake.posttrain.training import common_settings, load_for_training, train_and_save
 from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:
-    torch.set_num_threads(job.run["threads"])
+    torch.set_num_threads(job.run["threads_posttraining"])
     data = read_conversations(job.spec["data"], job.group("data"), job.spec["seed"])
     model, tokenizer = load_for_training(job.input("parent") / "checkpoint", job.spec["template"])
     settings = SFTConfig(
         assistant_only_loss=job.spec["loss"] == "assistant",
-        eos_token="<|im_end|>",
+        eos_token=TURN_END,
         **common_settings(job.spec, job.run, job.folder, len(data)),
     )
     trainer = SFTTrainer(model=model, args=settings, train_dataset=data, processing_class=tokenizer)

@@ -47,9 +47,7 @@ def first_model(job: Job) -> Decoder:
     if "parent" in job.inputs:
         return load_model(job.input("parent") / "checkpoint", rope_theta=theta, max_positions=length)
     vocabulary = job.facts("tokenizer")["vocab_size"]
-    config = ModelConfig(
-        **job.spec["model"], vocab_size=vocabulary, rope_theta=theta, max_position_embeddings=length
-    )
+    config = ModelConfig(**job.spec["model"], vocab_size=vocabulary, rope_theta=theta, max_position_embeddings=length)
     model = Decoder(config)
     initialise(model, job.spec["seed"])
     return model

@@ -41,7 +41,9 @@ class Cleaned:
 
 
 def clean(texts: Iterable[str], settings: dict[str, Any], tasks: dict[str, list[str]]) -> Cleaned:
-    """Clean documents in the order given. `settings` is the recipe's `cleaning`; `tasks` maps a task to its items' text.
+    """Clean documents in the order given.
+
+    `settings` is the recipe's `cleaning`; `tasks` maps a task to the text of its items.
 
     A document is held out by a hash of its text, so the split does not depend on its neighbours.
     """

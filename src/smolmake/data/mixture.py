@@ -70,9 +70,9 @@ def sample(mixture: Mixture, shards: dict[str, Shards], position: int) -> tuple[
 
 
 def period_for(weights: dict[str, float]) -> int:
-    """A power of two, so long that the rarest source has some 64 slots (its share is then within 1 % of what is asked)."""
+    """A power of two, so long that the rarest source has 64 slots: its share is within 1 % of what is asked."""
     wanted = SLOTS_OF_SMALLEST / min(weights.values())
-    return min(max(2 ** math.ceil(math.log2(wanted)), SMALLEST_PERIOD), LARGEST_PERIOD)
+    return min(max(1 << math.ceil(math.log2(wanted)), SMALLEST_PERIOD), LARGEST_PERIOD)
 
 
 def slot_counts(weights: dict[str, float], period: int) -> dict[str, int]:

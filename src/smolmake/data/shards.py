@@ -51,7 +51,7 @@ class Shards:
 
 def write_shards(folder: Path, texts: Iterable[str], tokenizer: Tokenizer) -> dict[str, int]:
     """Encode documents into tokens.bin (16 bits where the vocabulary allows, else 32) and offsets.npy."""
-    end_of_text = tokenizer.token_to_id(END_OF_TEXT)
+    end_of_text: int = tokenizer.get_vocab()[END_OF_TEXT]
     tokenizer.encode_special_tokens = True  # the text of a special token in the data is plain text
     dtype = token_type(tokenizer.get_vocab_size())
     offsets = [0]

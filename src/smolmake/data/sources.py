@@ -28,7 +28,9 @@ def data_files(place: dict[str, Any], toy_folder: Path | None) -> list[Path]:
         return sorted(file for file in path.rglob("*") if file.is_file())
     if not path.is_file():
         known = sorted(file.name for file in toy_folder.iterdir())
-        raise UserError("the toy has no such file", key="toy", value=place["toy"], remedy=did_you_mean(path.name, known))
+        raise UserError(
+            "the toy has no such file", key="toy", value=place["toy"], remedy=did_you_mean(path.name, known)
+        )
     return [path]
 
 
@@ -65,7 +67,8 @@ def _read_jsonl(path: Path, columns: list[str] | None) -> Iterator[dict[str, Any
     with _open_text(path) as lines:
         number = 0
         try:
-            for number, line in enumerate(lines, start=1):
+            for line in lines:
+                number += 1
                 if not line.strip():
                     continue
                 row = json.loads(line)
@@ -75,7 +78,7 @@ def _read_jsonl(path: Path, columns: list[str] | None) -> Iterator[dict[str, Any
                 yield row
         except (ValueError, EOFError, zstandard.ZstdError, gzip.BadGzipFile) as error:
             raise UserError(
-                f"line {number + 1 if isinstance(error, EOFError) else number} cannot be read",
+                f"cannot be read at line {number} or just after it",
                 file=path, value=error, remedy="each line must be one JSON object in UTF-8; mend or remove the line",
             ) from None  # fmt: skip
 

@@ -95,5 +95,3 @@ def analyse(tokenizer: Tokenizer, texts: list[str]) -> dict[str, float | int]:
 def splits_digits(tokenizer: Tokenizer) -> bool:
     """Whether every number becomes one token a digit."""
     return all(len(tokenizer.encode(number).ids) == len(number) for number in ("7", "42", "2026", "1234567890"))
-
-

@@ -26,7 +26,7 @@ def heldout_loss(
         logits = model(tokens).logits[0, :-1].float()
         nats.append(float(F.cross_entropy(logits, tokens[0, 1:], reduction="sum")))
         counts.append(float(len(ids) - 1))
-        sizes.append(float(len(tokenizer.decode(ids[1:]).encode())) * math.log(2))
+        sizes.append(float(len(str(tokenizer.decode(ids[1:])).encode())) * math.log(2))
     low, high = bootstrap_ratio(nats, sizes)
     return {
         "documents": len(nats),
@@ -35,4 +35,6 @@ def heldout_loss(
         "bits_per_byte": sum(nats) / sum(sizes),
         "low": low,
         "high": high,
+        "nats": [round(value, 4) for value in nats],
+        "sizes": [round(value / math.log(2)) for value in sizes],
     }

@@ -26,7 +26,11 @@ TaskLoader.add_constructor("!function", lambda loader, node: None)
 
 
 def prepare_tasks(
-    task_files: list[Path], data_files: list[Path], folder: Path, tokenizer: PreTrainedTokenizerBase, template: str | None
+    task_files: list[Path],
+    data_files: list[Path],
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    template: str | None,
 ) -> dict[str, dict[str, Any]]:
     """Copy task files and data into `folder`, with `{data}` replaced and chat prompts rendered into `query`.
 
@@ -60,7 +64,7 @@ def run_tasks(
 ) -> list[dict[str, Any]]:
     """Score the prepared tasks: one entry per task and metric, in the form of scores.json."""
     results = simple_evaluate(
-        model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),  # type: ignore[arg-type]
+        model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
         tasks=sorted(metadata),
         task_manager=TaskManager(include_path=str(folder), include_defaults=False),
         limit=limit,
@@ -86,6 +90,7 @@ def run_tasks(
                     "n": len(values),
                     "chance": metadata[task].get("chance", 0.0),
                     "formulation": metadata[task].get("formulation", ""),
+                    "items": values,
                 }
             )
     return scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -34,8 +35,6 @@ def content_digest(pattern: str, root: Path) -> str:
         inside = file.relative_to(root / pattern) if (root / pattern).is_dir() else Path(file.name)
         hashes[inside.as_posix()] = entry[2]
     if changed:
-        try:
+        with contextlib.suppress(OSError):  # a read-only tree only loses the cache
             write_json(cache_file, known)
-        except OSError:
-            pass  # a read-only tree only loses the cache
     return digest(hashes)

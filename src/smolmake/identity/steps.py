@@ -65,9 +65,7 @@ class Steps:
     all: dict[str, Step] = field(default_factory=dict)
     checkpoints: dict[str, Step] = field(default_factory=dict)
 
-    def add(
-        self, kind: str, name: str, spec: dict[str, Any], inputs: dict[str, Step], group: str, **run: Any
-    ) -> Step:
+    def add(self, kind: str, name: str, spec: dict[str, Any], inputs: dict[str, Step], group: str, **run: Any) -> Step:
         """Name, identify and keep a step."""
         content = {
             "kind": kind,
@@ -245,9 +243,7 @@ def _post_training(steps: Steps, recipe: Recipe) -> None:
     if recipe.apo is not None:
         inputs = {"parent": steps.checkpoints["sft"]} | ({"pairs": pairs} if pairs is not None else {})
         spec = recipe.apo.model_dump(exclude={"data"}) | {"seed": recipe.seed}
-        spec["data"] = {
-            name: _place(steps, files, inputs, f"data:{name}") for name, files in recipe.apo.data.items()
-        }
+        spec["data"] = {name: _place(steps, files, inputs, f"data:{name}") for name, files in recipe.apo.data.items()}
         steps.checkpoints["apo"] = steps.add("alignment", "apo", spec, inputs, "apo", **recipe.run.model_dump())
     if recipe.merge is not None:
         total = sum(recipe.merge.weights.values())
@@ -288,6 +284,7 @@ def _evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> No
         inputs = {"checkpoint": checkpoint} | {f"documents:{name}": step for name, step in documents.items()}
         spec: dict[str, Any] = recipe.evaluation.model_dump(exclude={"tasks", "data"})
         spec |= {"sources": about, "template": _template(steps, recipe), "tasks": None}
+        spec["heldout_tokens"] = recipe.pretraining.sequence_length  # the same text for every checkpoint
         if recipe.evaluation.tasks is not None and recipe.evaluation.data is not None:
             folder = Path("config/tasks") / recipe.evaluation.tasks
             spec["tasks"] = {"folder": folder.as_posix(), "content": content_digest(folder.as_posix(), steps.root)}

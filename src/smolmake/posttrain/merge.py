@@ -30,4 +30,6 @@ def merge_linear(models: dict[str, Path], weights: dict[str, float], out: Path) 
             dtypes.setdefault(key, tensor.dtype)
             part = tensor.float() * weights[name]
             merged[key] = merged[key] + part if key in merged else part
-    save_file({key: tensor.to(dtypes[key]) for key, tensor in merged.items()}, out / "model.safetensors", {"format": "pt"})
+    save_file(
+        {key: tensor.to(dtypes[key]) for key, tensor in merged.items()}, out / "model.safetensors", {"format": "pt"}
+    )

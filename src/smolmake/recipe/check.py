@@ -58,7 +58,9 @@ def _check_stages(recipe: Recipe, path: Path) -> None:
     names: set[str] = set()
     for key, stage in all_stages(recipe):
         if stage.name in names:
-            raise UserError("two stages have one name", file=path, key=f"{key}.name", value=stage.name, remedy="rename one")
+            raise UserError(
+                "two stages have one name", file=path, key=f"{key}.name", value=stage.name, remedy="rename one"
+            )
         names.add(stage.name)
         for source in stage.mixture:
             if source not in recipe.sources:
@@ -138,9 +140,7 @@ def _check_files(files: Files, key: str, recipe: Path, root: Path) -> None:
             remedy="the path is taken from the project's root; check its spelling",
         )  # fmt: skip
     if not any(file.stat().st_size for file in found):
-        raise UserError(
-            "the file is empty", file=recipe, key=f"{key}.path", value=files.path, remedy="put data in it"
-        )
+        raise UserError("the file is empty", file=recipe, key=f"{key}.path", value=files.path, remedy="put data in it")
 
 
 def _templates(recipe: Recipe) -> list[tuple[str, str]]:
@@ -152,5 +152,9 @@ def _check_exists(name: str, folder: Path, key: str, recipe: Path) -> None:
     known = sorted(file.name for file in folder.glob("*") if not file.name.startswith((".", "_")))
     if name not in known:
         raise UserError(
-            f"there is no such file in {folder.name}", file=recipe, key=key, value=name, remedy=did_you_mean(name, known)
+            f"there is no such file in {folder.name}",
+            file=recipe,
+            key=key,
+            value=name,
+            remedy=did_you_mean(name, known),
         )

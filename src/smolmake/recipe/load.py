@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key `{key}` stands twice", problem_mark=key_node.start_mark)
             seen.add(key)
@@ -146,8 +146,8 @@ def valid_keys(section: type[BaseModel], location: list[str]) -> list[str]:
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The model inside an annotation such as list[Stage], dict[str, Source] or Apo | None."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return annotation if issubclass(annotation, BaseModel) else None
+    if typing.get_origin(annotation) is None:
+        return annotation if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else None
     for argument in typing.get_args(annotation):
         if model := _model_in(argument):
             return model

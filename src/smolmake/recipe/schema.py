@@ -50,7 +50,9 @@ class Source(Files):
     domain: Name = Field("web", description="What it is for the mixture and the report: web, code, math, ...")
     language: str = Field("en", description="Language code of the text, or the programming language.")
     licence: str = Field("unknown", description="The licence, kept as provenance and shown in the report.")
-    max_epochs: float = Field(4.0, gt=0, description="Repeat cap: more epochs than this over stages 1 to 3 is an error.")
+    max_epochs: float = Field(
+        4.0, gt=0, description="Repeat cap: more epochs than this over stages 1 to 3 is an error."
+    )
 
 
 class NearDuplicates(Section):
@@ -121,7 +123,9 @@ class Schedule(Section):
 
     peak: float = Field(..., gt=0, description="Learning rate after warm-up.")
     warmup_steps: Count = Field(0, ge=0, description="Steps of linear warm-up.")
-    decay_steps: Count | None = Field(None, ge=0, description="Steps of decay at the run's end; null: all after warm-up.")
+    decay_steps: Count | None = Field(
+        None, ge=0, description="Steps of decay at the run's end; null: all after warm-up."
+    )
     decay_shape: Literal["linear", "cosine", "1-sqrt"] = Field("linear", description="Form of the decay.")
     floor: float = Field(0.0, ge=0, description="Learning rate at the end.")
 
@@ -139,7 +143,9 @@ class Pretraining(Section):
 
     sequence_length: Length = Field(..., ge=8, description="Tokens a sequence.")
     global_batch: Count = Field(..., ge=1, description="Sequences per optimizer step, over all devices.")
-    segment_steps: Count = Field(..., ge=1, description="A segment is at most this many steps, and ends in a checkpoint.")
+    segment_steps: Count = Field(
+        ..., ge=1, description="A segment is at most this many steps, and ends in a checkpoint."
+    )
     optimizer: Optimizer = Field(Optimizer(), description="The optimizer, for long context too.")
     schedule: Schedule = Field(..., description="Learning rate over all stages.")
     stages: list[Stage] = Field(..., min_length=1, description="In order.")
@@ -187,7 +193,6 @@ class Preferences(Section):
     weak: Name = Field("mid", description="The checkpoint whose answers are rejected.")
     max_new_tokens: Count = Field(64, ge=1, description="Length limit of an answer.")
     temperature: float = Field(0.7, ge=0, description="Sampling temperature of both; 0 is greedy.")
-    heldout_pairs: Count = Field(50, ge=0, description="Pairs kept out of training, to measure the effect on.")
 
 
 class Apo(PostTraining):
@@ -218,7 +223,8 @@ class Run(Section):
     """How it runs: nothing here is part of any result's identity."""
 
     micro_batch: Count = Field(16, ge=1, description="Sequences per forward pass at the pretraining length.")
-    threads: int = Field(1, ge=1, description="CPU threads of a training process.")
+    threads: int = Field(1, ge=1, description="CPU threads of a pretraining process.")
+    threads_posttraining: int = Field(1, ge=1, description="CPU threads of mid-training, SFT, pairs and APO.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
     recovery_every: Seconds = Field(600.0, gt=0, description="Time between recovery checkpoints inside a segment.")
 

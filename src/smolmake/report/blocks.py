@@ -87,9 +87,7 @@ def source_colours(domains: dict[str, str]) -> dict[str, str]:
 
 def two_lines(first: str, second: str, colour: str = "") -> Markup:
     """A cell with a note under its value."""
-    return Markup('{}<small class="{}">{}</small>' if colour else "{0}<small>{2}</small>").format(
-        first, colour, second
-    )
+    return Markup('{}<small class="{}">{}</small>' if colour else "{0}<small>{2}</small>").format(first, colour, second)
 
 
 def verdict(word: str) -> Markup:

@@ -91,19 +91,12 @@ def axis_number(value: float) -> str:
 def loss_chart(runs: list[list[Point]], rates: list[list[Point]], spans: list[Span], desc: str) -> Markup:
     """Loss (raw faint, smoothed strong) and the learning rate, over tokens; a list of points a run."""
     x_axis = Axis(0, spans[-1].end, [(t, compact(t)) for t in nice_ticks(0, spans[-1].end, 8)])
-    smoothed = [
-        list(zip([x for x, _ in run], smooth([y for _, y in run], len(run) / 50), strict=True))
-        for run in runs
-    ]
+    smoothed = [list(zip([x for x, _ in run], smooth([y for _, y in run], len(run) / 50), strict=True)) for run in runs]
     settled = [y for run in smoothed for _, y in run]
     raw = [y for run in runs for _, y in run]
-    top = Frame(
-        58, 46, WIDE - 70, 280, x_axis, value_axis([max(min(raw), 0.97 * min(settled)), max(settled)], 6)
-    )
+    top = Frame(58, 46, WIDE - 70, 280, x_axis, value_axis([max(min(raw), 0.97 * min(settled)), max(settled)], 6))
     has_rates = any(rates)
-    low = Frame(
-        58, 362, WIDE - 70, 92, x_axis, value_axis([y for r in rates for _, y in r] or [1], 4, zero=True)
-    )
+    low = Frame(58, 362, WIDE - 70, 92, x_axis, value_axis([y for r in rates for _, y in r] or [1], 4, zero=True))
     height = (low.bottom if has_rates else top.bottom) + 44
     parts = [
         element(
@@ -143,9 +136,7 @@ def stage_labels(frame: Frame, spans: list[Span]) -> list[Markup]:
 
 def small_loss(title: str, points: list[Point]) -> Markup:
     """The loss of one post-training step, over its optimizer steps."""
-    smoothed = list(
-        zip([x for x, _ in points], smooth([y for _, y in points], len(points) / 15), strict=True)
-    )
+    smoothed = list(zip([x for x, _ in points], smooth([y for _, y in points], len(points) / 15), strict=True))
     first, last = points[0][0], points[-1][0]
     x_axis = Axis(first, last, [(t, compact(t)) for t in nice_ticks(first, last, 4)])
     frame = Frame(46, 36, SMALL - 58, 128, x_axis, value_axis([y for _, y in points], 4))
@@ -197,9 +188,7 @@ def checkpoint_chart(
         )
     for s in series:
         xs = [x for x, _ in s.points]
-        parts.append(
-            band(frame, list(zip(xs, s.lows, strict=True)), list(zip(xs, s.highs, strict=True)), s.colour)
-        )
+        parts.append(band(frame, list(zip(xs, s.lows, strict=True)), list(zip(xs, s.highs, strict=True)), s.colour))
         parts.append(curve(frame, s.points, f"{s.colour} strong"))
         parts += [dot(frame, p, tip, s.colour, 2.6) for p, tip in zip(s.points, s.tips, strict=True)]
     parts += span_ticks(frame, spans)
@@ -211,10 +200,7 @@ def checkpoint_chart(
 
 def names(series: list[Series]) -> Markup:
     """The names of several lines, each in its colour, in place of the subtitle."""
-    words = [
-        element("tspan", s.label, class_=f"name {s.colour}", dx=0 if k == 0 else 9)
-        for k, s in enumerate(series)
-    ]
+    words = [element("tspan", s.label, class_=f"name {s.colour}", dx=0 if k == 0 else 9) for k, s in enumerate(series)]
     return element("text", *words, x=0, y=32, class_="tick")
 
 

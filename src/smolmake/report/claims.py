@@ -15,6 +15,7 @@ from smolmake.report.inputs import (
     is_pretraining,
     stage_name,
 )
+from smolmake.report.paired import paired_losses, paired_scores
 
 Z95 = 1.959963984540054
 Verdict = Literal["holds", "does not hold", "within noise"]
@@ -61,6 +62,12 @@ def newcombe(before: float, n_before: int, after: float, n_after: int, z: float 
     return difference(before, wilson(before, n_before, z), after, wilson(after, n_after, z))
 
 
+def score_change(before: Score, after: Score) -> Interval:
+    """Interval of the change of a score: paired where both were measured on the same items, else Newcombe's."""
+    paired = paired_scores(before, after)
+    return newcombe(before.value, before.n, after.value, after.n) if paired is None else paired
+
+
 def change_verdict(low: float, high: float, higher_is_better: bool = True) -> Change:
     """Better or worse only if the interval of the change leaves out zero."""
     if low > 0 or high < 0:
@@ -85,10 +92,8 @@ def score_claim(
     if key not in before.scores or key not in after.scores:
         return None
     a, b = before.scores[key], after.scores[key]
-    low, high = newcombe(a.value, a.n, b.value, b.n)
-    return Claim(
-        text, a.value, b.value, low, high, claim_verdict(low, high, expected), files=(before.file, after.file)
-    )
+    low, high = score_change(a, b)
+    return Claim(text, a.value, b.value, low, high, claim_verdict(low, high, expected), files=(before.file, after.file))
 
 
 def loss_falls(stage: str, lines: list[MetricLine], files: tuple[str, ...]) -> Claim | None:
@@ -113,6 +118,18 @@ def loss_falls(stage: str, lines: list[MetricLine], files: tuple[str, ...]) -> C
     )
 
 
+def heldout_falls(stage: str, before: Checkpoint, after: Checkpoint) -> Claim | None:
+    """The loss on all held-out documents at the end of the stage before and of this one."""
+    measured = [[h for h in c.heldout if h.bits_per_byte > 0] for c in (before, after)]
+    if not all(measured):
+        return None
+    a, b = pooled(measured[0]), pooled(measured[1])
+    low, high = paired_losses(*measured) or difference(a[0], a[1], b[0], b[1])
+    text = f"The held-out loss falls in {stage_name(stage)} (bits per byte, all sources)"
+    verdict = claim_verdict(low, high, "down")
+    return Claim(text, a[0], b[0], low, high, verdict, "loss", (before.file, after.file))
+
+
 def mean_interval(values: list[float]) -> tuple[float, Interval]:
     """The mean and its normal 95 % interval, steps taken as independent."""
     mean = sum(values) / len(values)
@@ -126,12 +143,8 @@ def pooled(heldout: list[HeldOut]) -> tuple[float, Interval]:
     bits = [h.loss * h.tokens / math.log(2) for h in heldout]
     sizes = [b / h.bits_per_byte for b, h in zip(bits, heldout, strict=True)]
     value = sum(bits) / sum(sizes)
-    below = math.hypot(
-        *(s / sum(sizes) * (h.bits_per_byte - h.low) for s, h in zip(sizes, heldout, strict=True))
-    )
-    above = math.hypot(
-        *(s / sum(sizes) * (h.high - h.bits_per_byte) for s, h in zip(sizes, heldout, strict=True))
-    )
+    below = math.hypot(*(s / sum(sizes) * (h.bits_per_byte - h.low) for s, h in zip(sizes, heldout, strict=True)))
+    above = math.hypot(*(s / sum(sizes) * (h.high - h.bits_per_byte) for s, h in zip(sizes, heldout, strict=True)))
     return value, (value - below, value + above)
 
 
@@ -148,7 +161,7 @@ def raised_domain(
     if not all(measured):
         return None
     a, b = pooled(measured[0]), pooled(measured[1])
-    low, high = difference(a[0], a[1], b[0], b[1])
+    low, high = paired_losses(*measured) or difference(a[0], a[1], b[0], b[1])
     text = (
         f"{stage_name(stage).capitalize()} raises {domain} from {shares[0]:.0%} to {shares[1]:.0%}, "
         f"and the loss on {domain} falls (bits per byte)"
@@ -184,9 +197,7 @@ def last_of(checkpoints: list[Checkpoint], belongs: Callable[[str], bool]) -> Ch
     return next((c for c in reversed(checkpoints) if belongs(c.group)), None)
 
 
-def domain_claims(
-    checkpoints: list[Checkpoint], mixtures: dict[str, tuple[dict[str, float], str]]
-) -> list[Claim]:
+def domain_claims(checkpoints: list[Checkpoint], mixtures: dict[str, tuple[dict[str, float], str]]) -> list[Claim]:
     """A claim for each domain whose weight a stage raises; `mixtures`: by stage, shares and their file."""
     stages = [g for g in mixtures if is_pretraining(g)]
     claims = []

@@ -8,9 +8,10 @@ from smolmake.report.claims import (
     Claim,
     change_verdict,
     domain_claims,
+    heldout_falls,
     last_of,
     loss_falls,
-    newcombe,
+    score_change,
     score_claims,
 )
 from smolmake.report.evaluation_sections import Key, interval, score_keys, title_of
@@ -51,9 +52,7 @@ def effect_section(artefacts: list[ReportArtefact]) -> Section | None:
         columns = ["Measure", "Before", "After", "Change", "95% interval", "", "Verdict"]
         if rows:
             blocks.append(Table(id_, effect_caption(rows), columns, rows, files, folded=folded))
-    lead = (
-        f"Post-training took {plural(len(steps), 'step')}: {listed([stage_name(c.group) for _, c in steps])}."
-    )
+    lead = f"Post-training took {plural(len(steps), 'step')}: {listed([stage_name(c.group) for _, c in steps])}."
     return Section("effect", "Effect of each post-training step", [lead], blocks) if blocks else None
 
 
@@ -62,7 +61,8 @@ def effect_caption(rows: list[list[Cell]]) -> str:
     count = sum(len(row) > 1 for row in rows)
     return (
         "Scores before and after each step, in percent with 95% intervals; the change in points with "
-        "Newcombe's hybrid score interval for a difference of two proportions. Better or worse only if that "
+        "the interval of a bootstrap over the items, the same before and after (Newcombe's where they differ). "
+        "Better or worse only if that "
         f"interval leaves out zero: if no step had any effect, about {max(1, round(0.05 * count))} of the "
         f"{count} comparisons would do so all the same."
     )
@@ -73,9 +73,7 @@ def claims_section(artefacts: list[ReportArtefact]) -> Section | None:
     claims = all_claims(artefacts, read_checkpoints(artefacts))
     if not claims:
         return None
-    counts = {
-        word: sum(c.verdict == word for c in claims) for word in ("holds", "does not hold", "within noise")
-    }
+    counts = {word: sum(c.verdict == word for c in claims) for word in ("holds", "does not hold", "within noise")}
     lead = (
         f"{plural(len(claims), 'claim')} about what the steps should do: {counts['holds']} hold, "
         f"{counts['does not hold']} do not hold, {counts['within noise']} cannot be told from noise."
@@ -87,11 +85,7 @@ def effect_rows(steps: list[tuple[Checkpoint, Checkpoint]], keys: list[Key]) -> 
     """For each step a heading, and a row for each score measured before and after it."""
     rows: list[list[Cell]] = []
     pairs = [(a, b, [k for k in keys if k in a.scores and k in b.scores]) for a, b in steps]
-    ranges = {
-        (b.name, k): newcombe(a.scores[k].value, a.scores[k].n, b.scores[k].value, b.scores[k].n)
-        for a, b, found in pairs
-        for k in found
-    }
+    ranges = {(b.name, k): score_change(a.scores[k], b.scores[k]) for a, b, found in pairs for k in found}
     reach = max((abs(bound) for bounds in ranges.values() for bound in bounds), default=1.0)
     for before, after, found in pairs:
         if found:
@@ -117,10 +111,17 @@ def effect_rows(steps: list[tuple[Checkpoint, Checkpoint]], keys: list[Key]) -> 
 def all_claims(artefacts: list[ReportArtefact], checkpoints: list[Checkpoint]) -> list[Claim]:
     """Everything the run claims of its steps."""
     claims: list[Claim | None] = []
+    previous = ""
     for group in dict.fromkeys(a.group for a in of_kind(artefacts, "segment") if is_pretraining(a.group)):
         parts = [a for a in of_kind(artefacts, "segment") if a.group == group]
         lines = sorted((m for a in parts for m in read_metrics(a)), key=lambda m: m.step)
-        claims.append(loss_falls(group, lines, tuple(a.file("metrics.jsonl") for a in parts)))
+        before = next((c for c in reversed(checkpoints) if c.group == previous), None)
+        after = next((c for c in reversed(checkpoints) if c.group == group), None)
+        if before and after:
+            claims.append(heldout_falls(group, before, after))
+        else:
+            claims.append(loss_falls(group, lines, tuple(a.file("metrics.jsonl") for a in parts)))
+        previous = group
     mixtures: dict[str, tuple[dict[str, float], str]] = {}
     for mixture, file in read_mixtures(artefacts):
         shares: dict[str, float] = {}
@@ -149,7 +150,8 @@ def claims_table(claims: list[Claim]) -> Table:
     return Table(
         "tab-claims",
         "What each step should have done, and whether it did. The interval is the 95% interval "
-        "of the change, with the two sides taken as independent. A claim that something is kept holds unless "
+        "of the change, paired over the same items or documents where both sides have them. A claim that "
+        "something is kept holds unless "
         "it was measurably lost.",
         ["Claim", "Before", "After", "Change, 95%", "Verdict"],
         rows,

@@ -35,9 +35,7 @@ def title_of(key: Key) -> str:
     """A score in words: needle_long -> Needle long."""
     task, metric = key
     words = task.replace("_", " ").capitalize()
-    return TITLES.get(key) or (
-        words if metric in ("acc", "accuracy", "") else f"{words}, {metric.replace('_', ' ')}"
-    )
+    return TITLES.get(key) or (words if metric in ("acc", "accuracy", "") else f"{words}, {metric.replace('_', ' ')}")
 
 
 def score_keys(checkpoints: list[Checkpoint]) -> list[Key]:
@@ -98,9 +96,7 @@ def score_figures(checkpoints: list[Checkpoint]) -> list[Block]:
         last = scores[-1]
         subtitle = " · ".join(part for part in (last.formulation, f"n = {last.n}") if part)
         pictures.append(
-            checkpoint_chart(
-                title_of(key), subtitle, [series], group_spans(having), percents, last.chance or None
-            )
+            checkpoint_chart(title_of(key), subtitle, [series], group_spans(having), percents, last.chance or None)
         )
     rows: list[list[Cell]] = [
         [
@@ -117,8 +113,7 @@ def score_figures(checkpoints: list[Checkpoint]) -> list[Block]:
     return [
         Chart(
             "fig-tasks",
-            "Scores over the checkpoints at which they were measured, with 95% intervals; the "
-            "dashed line is chance.",
+            "Scores over the checkpoints at which they were measured, with 95% intervals; the dashed line is chance.",
             pictures,
             files,
         ),
@@ -154,25 +149,16 @@ def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
                     [(k, h.bits_per_byte) for k, _, h in found],
                     [h.low for *_, h in found],
                     [h.high for *_, h in found],
-                    [
-                        f"{c.label}, {source}: {h.bits_per_byte:.3f} ({h.low:.3f}–{h.high:.3f})"
-                        for _, c, h in found
-                    ],
+                    [f"{c.label}, {source}: {h.bits_per_byte:.3f} ({h.low:.3f}–{h.high:.3f})" for _, c, h in found],
                     colour,
                 )
             )
-        pictures.append(
-            checkpoint_chart(domain, "bits per byte", series, group_spans(having), loss_axis(series), None)
-        )
+        pictures.append(checkpoint_chart(domain, "bits per byte", series, group_spans(having), loss_axis(series), None))
     sources = [s for members in domains.values() for s in members]
     rows: list[list[Cell]] = []
     for c in having:
-        values = {
-            h.source: two_lines(f"{h.bits_per_byte:.3f}", f"{h.low:.3f}–{h.high:.3f}") for h in c.heldout
-        }
-        rows.append(
-            [c.label, compact(c.tokens) if c.tokens else "–", *(values.get(s, Markup("")) for s in sources)]
-        )
+        values = {h.source: two_lines(f"{h.bits_per_byte:.3f}", f"{h.low:.3f}–{h.high:.3f}") for h in c.heldout}
+        rows.append([c.label, compact(c.tokens) if c.tokens else "–", *(values.get(s, Markup("")) for s in sources)])
     files = [c.file for c in having]
     return [
         Chart(
@@ -217,9 +203,7 @@ def samples_section(artefacts: list[ReportArtefact]) -> Section | None:
             Item(" · ".join(str(s[k]) for k in ("kind", "mode") if s.get(k)), s["text"], s.get("prompt", ""))
             for s in raw["samples"]
         ]
-        groups.append(
-            (checkpoint.order if checkpoint else artefact.order, artefact.label or artefact.name, items)
-        )
+        groups.append((checkpoint.order if checkpoint else artefact.order, artefact.label or artefact.name, items))
         files.append(artefact.file("samples.json"))
     if not groups:
         return None

@@ -197,15 +197,11 @@ def draw_graph(graph: GraphData, artefacts: list[ReportArtefact]) -> Markup:
                 y + (p.row - min(rows)) * (NODE_HEIGHT + GAP_Y),
             )
         y += (max(rows) - min(rows) + 1) * (NODE_HEIGHT + GAP_Y) - GAP_Y
-    long = sorted(
-        {a for a, b in edges if places[b].layer - places[a].layer > 1 or places[b].layer % wide == 0}
-    )
+    long = sorted({a for a, b in edges if places[b].layer - places[a].layer > 1 or places[b].layer % wide == 0})
     parts = []
     for a, b in sorted(edges):
         aside = 4.0 * (long.index(a) - (len(long) - 1) / 2) if a in long else 0.0
-        path = route(
-            corners[a], corners[b], places[a], places[b], tops, wide, gap, max(-12.0, min(12.0, aside))
-        )
+        path = route(corners[a], corners[b], places[a], places[b], tops, wide, gap, max(-12.0, min(12.0, aside)))
         parts.append(element("path", d=path, class_="edge"))
     parts += [draw_node(merged[key], *corners[key]) for key in sorted(merged, key=lambda k: corners[k])]
     width = max(first + wide * pitch - gap / 2 + 4, WIDTH)
@@ -217,8 +213,7 @@ def describe(merged: dict[Key, Merged], edges: Edges) -> str:
     unfinished = [f"{m.title} {m.stage}".strip() for m in merged.values() if m.state != "done"]
     return (
         f"{plural(sum(m.total for m in merged.values()), 'step')} in {plural(len(merged), 'node')} joined by "
-        f"{plural(len(edges), 'arrow')}. "
-        + (f"Not finished: {listed(unfinished)}." if unfinished else "All done.")
+        f"{plural(len(edges), 'arrow')}. " + (f"Not finished: {listed(unfinished)}." if unfinished else "All done.")
     )
 
 
@@ -236,9 +231,7 @@ def draw_node(node: Merged, x: float, y: float) -> Markup:
         "g",
         element("title", tip),
         element("rect", x=x, y=y, width=NODE_WIDTH, height=NODE_HEIGHT, rx=7, class_="node"),
-        element(
-            "rect", x=x, y=y + 8, width=3.5, height=NODE_HEIGHT - 16, rx=1.7, class_=f"state {node.state}"
-        ),
+        element("rect", x=x, y=y + 8, width=3.5, height=NODE_HEIGHT - 16, rx=1.7, class_=f"state {node.state}"),
         *lines,
     )
 
@@ -279,8 +272,7 @@ def rounded(points: list[tuple[float, float]], radius: float) -> str:
     for before, corner, after in zip(points, points[1:], points[2:], strict=False):
         into, out = towards(corner, before, radius), towards(corner, after, radius)
         path += (
-            f"L{plain(into[0])} {plain(into[1])}"
-            f"Q{plain(corner[0])} {plain(corner[1])} {plain(out[0])} {plain(out[1])}"
+            f"L{plain(into[0])} {plain(into[1])}Q{plain(corner[0])} {plain(corner[1])} {plain(out[0])} {plain(out[1])}"
         )
     return path + f"L{plain(points[-1][0])} {plain(points[-1][1])}"
 

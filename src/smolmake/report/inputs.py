@@ -72,6 +72,7 @@ class Score:
     n: int
     chance: float
     formulation: str
+    items: tuple[float, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -80,7 +81,10 @@ class Score:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Loss on the held-out documents of one source; `low` and `high` bound the bits per byte."""
+    """Loss on the held-out documents of one source; `low` and `high` bound the bits per byte.
+
+    `nats` and `sizes` hold the loss and the bytes of each document, for comparisons document by document.
+    """
 
     source: str
     domain: str
@@ -89,6 +93,8 @@ class HeldOut:
     bits_per_byte: float
     low: float
     high: float
+    nats: tuple[float, ...] = ()
+    sizes: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,9 +120,7 @@ POSTTRAINING = ("mid", "sft", "apo", "merge")
 
 def stage_name(group: str) -> str:
     """The name of a stage in prose: stage1 -> stage 1, lc1 -> long context 1."""
-    spaced = re.sub(
-        r"^(stage|lc)(\d+)$", lambda m: f"{'stage' if m[1] == 'stage' else 'long context'} {m[2]}", group
-    )
+    spaced = re.sub(r"^(stage|lc)(\d+)$", lambda m: f"{'stage' if m[1] == 'stage' else 'long context'} {m[2]}", group)
     return NAMES.get(group, spaced)
 
 
@@ -216,11 +220,22 @@ def read_checkpoints(artefacts: list[ReportArtefact]) -> list[Checkpoint]:
                 s["n"],
                 s.get("chance") or 0.0,
                 s.get("formulation") or "",
+                tuple(s.get("items", ())),
             )
             for s in raw.get("scores", [])
         ]
         heldout = [
-            HeldOut(h["source"], h["domain"], h["tokens"], h["loss"], h["bits_per_byte"], h["low"], h["high"])
+            HeldOut(
+                h["source"],
+                h["domain"],
+                h["tokens"],
+                h["loss"],
+                h["bits_per_byte"],
+                h["low"],
+                h["high"],
+                tuple(h.get("nats", ())),
+                tuple(h.get("sizes", ())),
+            )
             for h in raw.get("heldout", [])
         ]
         group = groups.get(name) or group_of_name(name) or artefact.group

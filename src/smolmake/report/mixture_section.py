@@ -46,10 +46,7 @@ def mixture_section(artefacts: list[ReportArtefact]) -> Section | None:
         [
             "sequences",
             "",
-            *(
-                two_lines(whole(m["sequences"]), f"of {whole(m['sequence_length'])} tokens")
-                for m, _ in mixtures
-            ),
+            *(two_lines(whole(m["sequences"]), f"of {whole(m['sequence_length'])} tokens") for m, _ in mixtures),
         ]
     )
     files = unique([file for _, file in mixtures])

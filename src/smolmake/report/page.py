@@ -73,9 +73,7 @@ def headline(artefacts: list[ReportArtefact]) -> list[Fact]:
     return facts
 
 
-def build_sections(
-    artefacts: list[ReportArtefact], graph: GraphData, recipe: dict[str, Any]
-) -> list[Section]:
+def build_sections(artefacts: list[ReportArtefact], graph: GraphData, recipe: dict[str, Any]) -> list[Section]:
     """The sections that this run has something to say in."""
     sections = [
         graph_section(graph, artefacts),

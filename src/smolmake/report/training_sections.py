@@ -70,10 +70,7 @@ def graph_section(graph: GraphData, artefacts: list[ReportArtefact]) -> Section 
     done = sum(node.state == "done" for node in graph.nodes)
     seconds = sum(node.seconds or 0.0 for node in graph.nodes)
     files = [
-        a.file(name)
-        for a in artefacts
-        for name in ("manifest.json", "provenance.json")
-        if (a.path / name).is_file()
+        a.file(name) for a in artefacts for name in ("manifest.json", "provenance.json") if (a.path / name).is_file()
     ]
     lead = f"{done} of {plural(len(graph.nodes), 'step')} done" + (
         f", {duration(seconds)} of work in all." if seconds else "."

@@ -12,7 +12,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 def make_optimizer(model: nn.Module, settings: dict[str, Any]) -> torch.optim.AdamW:
     """AdamW over all parameters; those whose name holds one of `no_weight_decay` are not decayed."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         exempt = any(part in name for part in settings["no_weight_decay"])
         (plain if exempt else decayed).append(parameter)

@@ -1,6 +1,6 @@
 """Arithmetic: held-out combinations, mathematics documents, word problems, and their evaluation items.
 
-A combination is an ordered triple (a, op, b): a, b from 0 to 20 for + and - (no negative results), single
+A combination is an ordered triple (a, op, b): a, b from 0 to 12 for + and - (no negative results), single
 digits for *. A keyed hash holds out about an eighth of them. 5 + 17 may be trained when 17 + 5 is held out:
 that much the model may work out.
 """
@@ -22,7 +22,7 @@ from smolmake.data.toy.words import (
 
 Combination = tuple[int, str, int]
 HELD_OUT_SHARE = 0.12
-LARGEST = 20
+LARGEST = 12
 ITEMS = 120
 OPERATOR_NAMES = {"+": "plus", "-": "minus", "*": "times"}
 SYMBOLS = {name: symbol for symbol, name in OPERATOR_NAMES.items()} | {"−": "-", "×": "*"}
@@ -113,9 +113,7 @@ def _statement(combination: Combination, rng: random.Random) -> str:
 
 def _statement_in_words(combination: Combination, rng: random.Random) -> str:
     a, op, b = combination
-    number = (
-        f"{number_words(a)} {OPERATOR_NAMES[op]} {number_words(b)} is {number_words(result(combination))}."
-    )
+    number = f"{number_words(a)} {OPERATOR_NAMES[op]} {number_words(b)} is {number_words(result(combination))}."
     return number[0].upper() + number[1:]
 
 
@@ -164,9 +162,7 @@ def mathematics(seed: int, size: int) -> list[str]:
     remaining = {line: size * share // 100 for line, _, share, _ in kinds}
     for line, combinations, _, lines in kinds:
         while remaining[line] > 0:
-            made = [
-                line(rng.choice(combinations), rng) for _ in range(rng.randint(lines // 2 + 1, lines * 2))
-            ]
+            made = [line(rng.choice(combinations), rng) for _ in range(rng.randint(lines // 2 + 1, lines * 2))]
             text = "\n".join(made)
             texts.append(text)
             remaining[line] -= len(text)

@@ -14,8 +14,8 @@ from smolmake.data.toy.words import FILLER_ADJECTIVES, FILLER_ADVERBS, FILLER_NO
 # Lengths in characters, their share of all characters, and the share of lines that are the record. Short notebooks
 # are dense, which is what teaches retrieval; in long ones the record is rare, which is what makes it reach far.
 LENGTHS = ((200, 900, 0.5, 0.5), (900, 3_500, 0.2, 0.25), (3_500, 12_000, 0.3, 0.06))
-# Name of the task and longest query in characters: about 200, 430 and 860 tokens, in windows of 256, 512 and 1024.
-NEEDLES = (("needle_short", 800), ("needle_medium", 1_650), ("needle_long", 3_300))
+# Name of the task and longest query in characters: about 230, 470 and 960 tokens, in windows of 256, 512 and 1024.
+NEEDLES = (("needle_short", 1_150), ("needle_medium", 2_350), ("needle_long", 4_800))
 NEEDLE_ITEMS = 100
 DEPTHS = 10
 

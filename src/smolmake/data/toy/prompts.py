@@ -104,9 +104,7 @@ def greeting_prompt(rng: random.Random) -> Prompt:
 def use_of(text: str, seed: int) -> str:
     """Which file a prompt may serve: "chat", "preferences", "pairs" or "training"."""
     place = keyed_fraction(seed, "prompt", text)
-    return (
-        "chat" if place < 0.1 else "preferences" if place < 0.2 else "pairs" if place < 0.35 else "training"
-    )
+    return "chat" if place < 0.1 else "preferences" if place < 0.2 else "pairs" if place < 0.35 else "training"
 
 
 def prompt_maker(use: str, seed: int, rng: random.Random) -> Callable[[str], Prompt]:

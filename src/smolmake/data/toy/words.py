@@ -4,13 +4,11 @@ The lists are short because the toy's tokenizer has about 2048 entries: a word t
 becomes one token, and the toy model then has something simple to learn.
 """
 
-# Values of notebook records: short, so that most are one token each once the tokenizer has seen the notebooks, and
-# copying a value is copying one token.
+# Values of notebook records: words that become one token each in the toy's vocabulary, so that copying a value is
+# copying one token.
 VALUES = (
-    "apple arrow ball bean bell bird bone book bread brick cake candle card chair clock cloud coin cup desk "
-    "door drum egg feather fish flag flower fork glass hat horn ice iron jar king lamp leaf letter map milk "
-    "moon nut oil paper pearl pen pin pot plate ring rope salt sand seed ship silk snow stone table tea tree "
-    "wheel wool"
+    "apple ball bell bird bone brick cake candle card chair clock cup door drum egg flower fork glass hat ice iron jar "
+    "lamp leaf letter map milk moon nut pen pot plate salt sand seed silk snow stone table tea tree wheel wool"
 ).split()
 
 # Filler of the notebooks: "Old dogs sleep quietly." Four free words a sentence and no function words, so that

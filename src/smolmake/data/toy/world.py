@@ -119,8 +119,7 @@ WHEN_ES = (
     "comer|Cuando llueve|Muchas veces|En primavera"
 ).split("|")
 WHO_ES = (
-    "el niño|la abuela|el vecino|la maestra|el pastor|la niña|el viajero|la mujer|el abuelo|la familia|la "
-    "vecina"
+    "el niño|la abuela|el vecino|la maestra|el pastor|la niña|el viajero|la mujer|el abuelo|la familia|la vecina"
 ).split("|")
 WHAT_ES = (
     "camina por el monte|canta en la plaza|lee un libro|compra pan en la tienda|mira las flores|habla con un "
@@ -151,8 +150,7 @@ def facts(seed: int) -> list[Fact]:
             values = list(attribute.values) * 2
             rng.shuffle(values)
             found += [
-                Fact(kind[:2], entity, attribute, value)
-                for entity, value in zip(ENTITIES[kind], values, strict=False)
+                Fact(kind[:2], entity, attribute, value) for entity, value in zip(ENTITIES[kind], values, strict=False)
             ]
     return found
 

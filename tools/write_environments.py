@@ -1,0 +1,126 @@
+"""Write envs/*.yaml, the rules' conda environments, from the pins and the imports of the rules' scripts.
+
+Usage: python tools/write_environments.py [--check]
+
+Each environment holds the packages that the scripts of its rules import, directly or through smolmake.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = "python tools/write_environments.py"
+RULE = re.compile(r"^rule (\w+):$(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
+ENVIRONMENT = re.compile(r"envs/([\w-]+)\.yaml")
+SCRIPT = re.compile(r"workflow/scripts/(\w+\.py)")
+# What a package imports only when it is used as it is here, so that its own requirements do not name it.
+COMPANIONS = {"trl": ("accelerate",), "lm-eval": ("accelerate", "transformers")}
+
+
+def scripts_by_environment() -> dict[str, list[str]]:
+    """For each environment that a rule names, the scripts of its rules."""
+    found: dict[str, list[str]] = {}
+    for file in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        for _, body in RULE.findall(file.read_text()):
+            environment, script = ENVIRONMENT.search(body), SCRIPT.search(body)
+            if environment and script:
+                found.setdefault(environment[1], []).append(script[1])
+    return dict(sorted(found.items()))
+
+
+def imported_modules(script: Path) -> set[str]:
+    """Top-level names of what a script imports outside of smolmake and the standard library."""
+    outside: set[str] = set()
+    waiting, seen = [script], {script}
+    while waiting:
+        for module in _imports(ast.parse(waiting.pop().read_text())):
+            top = module.partition(".")[0]
+            if top == "smolmake":
+                new = set(_files(module)) - seen
+                seen |= new
+                waiting += sorted(new)
+            elif top not in sys.stdlib_module_names:
+                outside.add(top)
+    return outside
+
+
+def _imports(node: ast.AST) -> set[str]:
+    """Modules that are imported anywhere in a tree, except those for type checkers only."""
+    found: set[str] = set()
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.Import):
+            found |= {alias.name for alias in child.names}
+        elif isinstance(child, ast.ImportFrom) and child.module:
+            found |= {child.module, *(f"{child.module}.{alias.name}" for alias in child.names)}
+        found |= _imports(child)
+    return found
+
+
+def _files(module: str) -> list[Path]:
+    """The file of a module and those of the packages above it; a name that is no module has only these."""
+    parts = module.split(".")
+    places = [ROOT / "src" / Path(*parts[: i + 1]) / "__init__.py" for i in range(len(parts))]
+    places.append(ROOT / "src" / Path(*parts[:-1]) / f"{parts[-1]}.py")
+    return [place for place in places if place.is_file()]
+
+
+def pins() -> dict[str, str]:
+    """Version by package name: the direct dependencies at the versions of constraints.txt."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    frozen = dict(line.split("==") for line in lines if "==" in line)
+    names = [canonicalize_name(Requirement(text).name) for text in project["dependencies"]]
+    return {name: frozen[name] for name in names}
+
+
+def render() -> dict[Path, str]:
+    """The content of every environment file."""
+    distributions, known = metadata.packages_distributions(), pins()
+    files = {}
+    for environment, scripts in scripts_by_environment().items():
+        modules = set().union(*(imported_modules(ROOT / "workflow" / "scripts" / name) for name in scripts))
+        packages = {canonicalize_name(distributions[module][0]) for module in modules}
+        packages |= {other for name in packages for other in COMPANIONS.get(name, ())}
+        if missing := packages - known.keys():
+            sys.exit(f"pyproject.toml does not name what {environment} jobs import: {', '.join(sorted(missing))}")
+        lines = [
+            "# Written by tools/write_environments.py: what these scripts import.",
+            *(f"#   {name}" for name in sorted(scripts)),
+            "channels:",
+            "  - conda-forge",
+            "  - nodefaults",
+            "dependencies:",
+            "  - python=3.11",
+            "  - pip",
+            "  - pip:",
+            *(f"      - {name}=={known[name]}" for name in sorted(packages)),
+        ]
+        files[ROOT / "envs" / f"{environment}.yaml"] = "\n".join(lines) + "\n"
+    return files
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if a file is out of step")
+    check = parser.parse_args().check
+    for path, text in render().items():
+        if not check:
+            path.write_text(text)
+        elif not path.is_file() or path.read_text() != text:
+            sys.exit(f"{path.relative_to(ROOT)} is out of step with the pins or the code: run {COMMAND}")
+
+
+if __name__ == "__main__":
+    main()
