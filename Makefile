@@ -23,7 +23,7 @@ PIP_PROGRESS := 2> >(grep -v '^WARNING: Location' >&2) | awk ' \
 		n = split($$2, part, "/"); print "  downloading " part[n] " " $$(NF - 1) " " $$NF } \
 	/^Installing collected/ { print "  installing" } \
 	{ fflush() }'
-CODE := src workflow tests tools config
+CODE := src workflow tests tools config benchmarks
 
 .PHONY: help setup toy test check graph report-pictures clean-env
 

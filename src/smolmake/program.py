@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smolmake.errors import UserError, run_as_program
+from smolmake.errors import run_as_program
 from smolmake.identity.manifest import MANIFEST, read_manifest, verify_payload, write_manifest
 
 
@@ -57,20 +57,21 @@ class Job:
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system frees when the process ends, however it ends.
+def only_one(folder: Path) -> Iterator[bool]:
+    """Hold the folder's lock, which the system frees when its holder ends, however it ends.
 
-    Raises:
-        UserError: if another process computes this step.
+    Waits while another process has it, as after a kill of Snakemake that left its jobs running. Gives True if it had
+    to wait: the other one may have finished the step.
     """
     with (folder / ".lock").open("w") as file:
+        waited = False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(
-                "another process computes this step", file=folder, remedy="wait for it, or end it, then run again"
-            ) from None
-        yield
+            print(f"waiting for another process that computes {folder.name}", file=sys.stderr, flush=True)
+            waited = True
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield waited
 
 
 def run_step(compute: Callable[[Job], None], usage: str) -> None:
@@ -83,7 +84,10 @@ def run_step(compute: Callable[[Job], None], usage: str) -> None:
         inputs = {role: Path(path) for role, path in values.pop("inputs").items()}
         job = Job(**{**values, "folder": Path(values["folder"]), "inputs": inputs})
         job.folder.mkdir(parents=True, exist_ok=True)
-        with only_one(job.folder):
+        with only_one(job.folder) as waited:
+            if waited and (job.folder / MANIFEST).exists():
+                verify_payload(job.folder / MANIFEST)
+                return
             (job.folder / MANIFEST).unlink(missing_ok=True)
             compute(job)
 

@@ -104,8 +104,14 @@ CHANGES: dict[str, tuple[Callable[[Values, Path], None], tuple[str, ...]]] = {
 
 @pytest.fixture
 def values(root: Path) -> Values:
+    """The toy recipe with fixed lengths, so that setting the toy's sizes does not touch this table."""
     text = (root / "config" / "recipes" / "toy.yaml").read_text()
-    return dict(yaml.load(text, Loader=Loader))  # noqa: S506 (a subclass of SafeLoader)
+    values = dict(yaml.load(text, Loader=Loader))  # noqa: S506 (a subclass of SafeLoader)
+    values["pretraining"]["segment_steps"] = 200
+    values["pretraining"]["schedule"] = {"peak": 2e-3, "warmup_steps": 30, "decay_steps": 120}
+    for number, steps in enumerate((400, 120, 120)):
+        stage(values, number)["steps"] = steps
+    return values
 
 
 def load(values: Values, tree: Path) -> Recipe:

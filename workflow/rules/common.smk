@@ -1,17 +1,15 @@
 # The recipe, its steps, and the functions by which rules find a step's inputs. No torch here: every job parses this.
-import os
 import sys
 from pathlib import Path
 
 ROOT = Path.cwd()
 sys.path.insert(0, str(ROOT / "src"))
-os.environ["PYTHONPATH"] = str(ROOT / "src")
-os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"]
 
 from snakemake.exceptions import WorkflowError
 from smolmake.errors import UserError
-from smolmake.plan.graph import plan_recipe
+from smolmake.plan.graph import plan_recipe, use_environment_of
 
+use_environment_of(sys.executable, ROOT)
 config.setdefault("recipe", "toy")
 try:
     PLAN = plan_recipe(str(config["recipe"]), ROOT)

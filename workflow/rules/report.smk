@@ -19,7 +19,7 @@ rule write_report:
     message:
         "writing the report {wildcards.step}"
     shell:
-        "python workflow/scripts/write_report.py {params.recipe:q} > {log:q} 2>&1"
+        "python workflow/scripts/write_report.py {params.recipe:q} {output.manifest:q} > {log:q} 2>&1"
 
 
 rule link_results:

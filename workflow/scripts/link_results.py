@@ -9,7 +9,7 @@ from pathlib import Path
 
 from smolmake.errors import run_as_program
 from smolmake.files import write_json
-from smolmake.plan.graph import plan_recipe
+from smolmake.plan.graph import check_unchanged, plan_recipe
 
 
 def main() -> None:
@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("links", type=Path)
     arguments = parser.parse_args()
     plan = plan_recipe(arguments.recipe, Path.cwd())
+    check_unchanged(plan, plan.links, str(arguments.links))
     folder: Path = arguments.links.parent
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -11,8 +11,8 @@ from transformers import set_seed
 
 from smolmake.data.sources import data_files, read_rows
 from smolmake.errors import UserError
+from smolmake.evaluate.prompts import render_prompt
 from smolmake.evaluate.samples import generate
-from smolmake.evaluate.tasks import render_prompt
 from smolmake.posttrain.training import load_for_training
 from smolmake.program import Job, run_step
 from smolmake.progress import Progress

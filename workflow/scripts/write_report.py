@@ -1,4 +1,4 @@
-"""Write the report of a recipe from its finished steps. Usage: write_report.py RECIPE"""
+"""Write the report of a recipe from its finished steps. Usage: write_report.py RECIPE MANIFEST"""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 from smolmake.errors import run_as_program
 from smolmake.identity.manifest import MANIFEST, write_manifest
-from smolmake.plan.graph import Plan, plan_recipe
+from smolmake.plan.graph import Plan, check_unchanged, plan_recipe
 from smolmake.program import only_one
 from smolmake.report import GraphData, GraphNode, ReportArtefact, write_report
 
@@ -16,9 +16,12 @@ from smolmake.report import GraphData, GraphNode, ReportArtefact, write_report
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe")
+    parser.add_argument("manifest", help="the manifest to write, as the graph names it")
+    arguments = parser.parse_args()
     started = time.time()
-    plan = plan_recipe(parser.parse_args().recipe, Path.cwd())
+    plan = plan_recipe(arguments.recipe, Path.cwd())
     step = plan.steps.of_kind("report")[0]
+    check_unchanged(plan, step.manifest, arguments.manifest)
     folder = Path("results") / step.key
     folder.mkdir(parents=True, exist_ok=True)
     with only_one(folder):

@@ -5,7 +5,7 @@ from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:
-    rows = write_toy_files(job.folder / "files", job.spec["seed"])
+    rows = write_toy_files(job.folder / "files", job.spec["seed"], sorted(job.spec["packages"]))
     job.finish(["files"], {"rows": rows})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from smolmake.evaluate.tasks import render_prompt
+from smolmake.evaluate.prompts import render_prompt
 
 BASE_TOKENS, CHAT_TOKENS = 48, 64
 

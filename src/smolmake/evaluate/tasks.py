@@ -13,6 +13,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from smolmake.evaluate.prompts import render_prompt
 from smolmake.evaluate.statistics import wilson
 
 METRICS_LEFT_OUT = ("acc_norm",)
@@ -94,16 +95,6 @@ def run_tasks(
                 }
             )
     return scores
-
-
-def render_prompt(
-    tokenizer: PreTrainedTokenizerBase, template: str, messages: list[dict[str, str]], **settings: Any
-) -> str:
-    """A conversation as text up to where the assistant answers. transformers renders it in a sandbox."""
-    text = tokenizer.apply_chat_template(
-        messages, chat_template=template, tokenize=False, add_generation_prompt=True, **settings
-    )
-    return str(text)
 
 
 def _render_chat(path: Path, tokenizer: PreTrainedTokenizerBase, template: str) -> None:

@@ -6,7 +6,11 @@ decides how it is executed.
 
 from __future__ import annotations
 
+import contextlib
+import platform
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,8 @@ SCRIPTS = {
     "report": "write_report",
 }
 TOY_SEED = 0
+# The toy's English is taken from Python and from what these say of themselves, so their versions identify it.
+TOY_PACKAGES = "accelerate datasets huggingface_hub lm_eval numpy pandas pydantic requests safetensors transformers trl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +106,19 @@ def build_steps(recipe: Recipe, root: Path) -> Steps:
 def _place(steps: Steps, files: Files, inputs: dict[str, Step], role: str) -> dict[str, Any]:
     """Where a dataset lies, for a spec; a toy file adds the step that writes it to `inputs`."""
     if files.toy is not None:
-        inputs[role] = steps.add("toyfiles", "toy", {"seed": TOY_SEED}, {}, "data")
+        inputs[role] = steps.add("toyfiles", "toy", _toy_spec(), {}, "data")
         return {"toy": files.toy, "format": files.format}
     assert files.path is not None
     return {"path": files.path, "format": files.format, "content": content_digest(files.path, steps.root)}
+
+
+@cache
+def _toy_spec() -> dict[str, Any]:
+    versions = {}
+    for name in TOY_PACKAGES.split():
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {"seed": TOY_SEED, "python": platform.python_version(), "packages": versions}
 
 
 def _documents(steps: Steps, recipe: Recipe, name: str) -> Step:

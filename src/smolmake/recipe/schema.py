@@ -31,7 +31,7 @@ class Files(Section):
     """Where data lies: your own `path`, or a `toy` file that smolmake writes itself."""
 
     path: str | None = Field(None, description="A file, a folder or a glob, relative to the project's root.")
-    toy: str | None = Field(None, description="The name of one of the toy's files instead of a path.")
+    toy: Name | None = Field(None, description="The name of one of the toy's files instead of a path.")
     format: Literal["auto", "parquet", "jsonl", "text"] = Field(
         "auto", description="By default told from the file name: .parquet, .jsonl, .jsonl.gz, .jsonl.zst, else text."
     )

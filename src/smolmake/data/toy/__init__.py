@@ -2,9 +2,11 @@
 
     write_toy_files(Path("toyfiles"), seed=0)
 
-Everything is a function of the seed and the Python installation (code and English prose are taken from it).
+Everything is a function of the seed, the Python installation and the packages named (code and English prose come from
+them).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from smolmake.data.toy import arithmetic, chats, harvest, notebooks, world
@@ -18,14 +20,17 @@ MATHEMATICS_CHARACTERS = 950_000
 WORLD_CHARACTERS = 770_000  # of each language
 
 
-def write_toy_files(out: Path, seed: int) -> dict[str, int]:
-    """Write the sources to `out` and the evaluation data to `out/tasks`; returns rows by file name."""
-    files = {**_sources(seed), **_chat_files(seed), **_tasks(seed)}
+def write_toy_files(out: Path, seed: int, packages: Sequence[str] = ()) -> dict[str, int]:
+    """Write the sources to `out` and the evaluation data to `out/tasks`; returns rows by file name.
+
+    English prose is taken from Python and from the descriptions of the installed `packages`.
+    """
+    files = {**_sources(seed, list(packages)), **_chat_files(seed), **_tasks(seed)}
     return {name: write_table(out / name, rows) for name, rows in files.items()}
 
 
-def _sources(seed: int) -> dict[str, list[Row]]:
-    prose = harvest.english(seed, ENGLISH_CHARACTERS)
+def _sources(seed: int, packages: list[str]) -> dict[str, list[Row]]:
+    prose = harvest.english(seed, ENGLISH_CHARACTERS, packages)
     english = [
         {
             "text": text,

@@ -118,8 +118,8 @@ def _instructed(prompt: Prompt, thinking: bool, instructions: str) -> str:
 
 
 def rejected(prompt: Prompt, thinking: bool, rng: random.Random) -> str:
-    """A response that is wrong, badly formed or rambling."""
-    fault = rng.choice(("wrong", "wrong", "format", "rambling"))
+    """A response that is wrong (two in three), badly formed or rambling."""
+    fault = rng.choice(("wrong", "wrong", "wrong", "wrong", "format", "rambling"))
     if fault == "wrong":
         return prompt.mistaken().response(thinking)
     if fault == "format" and thinking:

@@ -6,6 +6,7 @@ import re
 import sysconfig
 from collections.abc import Iterator
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from smolmake.data.toy.arithmetic import shows_held_out
@@ -71,10 +72,10 @@ def code(seed: int, size: int) -> list[Row]:
     return rows
 
 
-def english(seed: int, size: int) -> list[Row]:
+def english(seed: int, size: int, packages: list[str]) -> list[Row]:
     """English prose of about `size` characters: Python's help topics, packages' descriptions, docstrings."""
     rows: list[Row] = []
-    for origin, text in (*_topics(), *_descriptions(), *_docstrings(seed)):
+    for origin, text in (*_topics(), *_descriptions(packages), *_docstrings(seed)):
         for number, piece in enumerate(_pieces([f"{p}\n\n" for p in re.split(r"\n\s*\n", text)])):
             if len(piece) >= SHORTEST_PROSE and _is_prose(piece) and not shows_held_out(piece, seed):
                 rows.append({"text": piece, "id": f"{origin}#{number}", "origin": origin.split(":")[0]})
@@ -110,13 +111,10 @@ def _topics() -> Iterator[tuple[str, str]]:
                 yield f"topic:{key}", re.sub(r"^[*=\-~^]{4,}\n", "", text, flags=re.MULTILINE)
 
 
-def _descriptions() -> Iterator[tuple[str, str]]:
-    """The cleaned descriptions of the installed packages, smolmake's own left out."""
-    for path in sorted(Path(sysconfig.get_path("purelib")).glob("*.dist-info/METADATA")):
-        name = path.parent.name.split("-")[0]
-        _, _, text = path.read_text(encoding="utf-8", errors="replace").partition("\n\n")
-        if name == "smolmake":
-            continue
+def _descriptions(packages: list[str]) -> Iterator[tuple[str, str]]:
+    """The cleaned descriptions of installed packages."""
+    for name in packages:
+        text = str(metadata.metadata(name).json.get("description", ""))
         for noise in _README_NOISE:
             text = noise.sub("", text)
         text = _ADDRESS.sub("", _LINK.sub(lambda link: link[1] or link[3], text))

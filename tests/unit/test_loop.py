@@ -1,0 +1,112 @@
+"""The training loop in this process: what only decides how it runs changes nothing, and a lost loss ends it."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training import BATCH, LENGTH, curve, make_artefacts, segment
+
+from smolmake.data.loader import BatchReader, open_mixture, open_mixture_shards
+from smolmake.errors import UserError
+from smolmake.identity.manifest import read_manifest
+from smolmake.model.config import ModelConfig
+from smolmake.model.decoder import Decoder
+from smolmake.model.init import initialise
+from smolmake.train.loop import Trainer
+from smolmake.train.optimizer import make_optimizer
+from smolmake.train.recovery import load_recovery
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("loop")
+    make_artefacts(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def trainer(place: Path, folder: Path, steps: int = 8, peak: float | None = None, **run: Any) -> Trainer:
+    """A trainer as train_segment.py builds it, in a folder of its own."""
+    job = segment(0, steps, **run)
+    spec = job["spec"]
+    if peak is not None:
+        for piece in spec["schedule"]:
+            piece["from"][1], piece["to"][1] = peak, peak
+    vocabulary = read_manifest(place / "results/tokenizer/bpe/manifest.json")["facts"]["vocab_size"]
+    model = Decoder(ModelConfig(**spec["model"], vocab_size=vocabulary, rope_theta=1e4, max_position_embeddings=LENGTH))
+    initialise(model, 0)
+    mixture, description = open_mixture(place / "results/mixture/stage1")
+    reader = BatchReader(mixture, open_mixture_shards(description, place / "results"), BATCH, 0)
+    folder.mkdir()
+    optimizer = make_optimizer(model, spec["optimizer"])
+    return Trainer(model, optimizer, reader, spec, job["run"], folder, torch.device("cpu"), "test")
+
+
+def test_recovery_checkpoints_change_no_bit(place: Path, tmp_path: Path) -> None:
+    often = trainer(place, tmp_path / "often", recovery_every=1e-9)
+    never = trainer(place, tmp_path / "never", recovery_every=1e9)
+    often.train()
+    never.train()
+    assert (tmp_path / "often" / "recovery").is_dir() and not (tmp_path / "never" / "recovery").exists()
+    assert curve(tmp_path / "often") == curve(tmp_path / "never")
+    for name, parameter in often.model.named_parameters():
+        assert torch.equal(parameter, never.model.get_parameter(name)), name
+
+
+def test_the_micro_batch_changes_neither_batches_nor_the_loss(place: Path, tmp_path: Path) -> None:
+    curves = []
+    for rows in (1, 2, 3, BATCH, 64):
+        small = trainer(place, tmp_path / f"{rows}", micro_batch=rows)
+        assert small.micro_batch() == rows
+        small.train()
+        curves.append([loss for _, loss, _ in curve(tmp_path / f"{rows}")])
+    for losses in curves[1:]:
+        assert losses == pytest.approx(curves[0], rel=1e-4)
+    assert curves[-1] == curves[-2]  # one forward pass each: the same bits
+
+
+def test_longer_sequences_make_smaller_micro_batches(place: Path, tmp_path: Path) -> None:
+    long = trainer(place, tmp_path / "long", micro_batch=8)
+    for length, rows in ((LENGTH, 8), (2 * LENGTH, 4), (8 * LENGTH, 1), (32 * LENGTH, 1)):
+        long.spec["sequence_length"] = length
+        assert long.micro_batch() == rows
+
+
+def test_the_loss_is_the_mean_over_unmasked_labels_of_the_global_batch(place: Path, tmp_path: Path) -> None:
+    one = trainer(place, tmp_path / "one", micro_batch=1)
+    inputs, labels, documents = (torch.from_numpy(part) for part in one.reader.batch(0))
+    with torch.no_grad():
+        logits = one.model(inputs, documents)
+        expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+    assert (labels == -100).any()
+    assert one.step(0, 0.0)[0] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_loss_that_explodes_ends_with_a_remedy(place: Path, tmp_path: Path) -> None:
+    wild = trainer(place, tmp_path / "wild", steps=60, peak=1e38, recovery_every=1e-9)
+    with pytest.raises(UserError) as caught:
+        wild.train()
+    assert "not finite" in caught.value.what and "learning rate" in caught.value.remedy
+    assert len(str(caught.value).splitlines()) <= 12
+
+
+def test_a_lost_weight_ends_before_the_optimizer_spreads_it(place: Path, tmp_path: Path) -> None:
+    broken = trainer(place, tmp_path / "broken", recovery_every=1e-9)
+    broken.step(0, 1e-3)
+    with torch.no_grad():
+        broken.model.model.layers[0].mlp.up_proj.weight[0, 0] = float("nan")
+    kept = broken.model.lm_head.weight.clone()
+    with pytest.raises(UserError, match="step 1"):
+        broken.step(1, 1e-3)
+    assert torch.equal(broken.model.lm_head.weight, kept)
+    assert load_recovery(tmp_path / "broken" / "recovery") is None
