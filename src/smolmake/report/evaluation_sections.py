@@ -66,8 +66,9 @@ def evaluation_section(artefacts: list[ReportArtefact]) -> Section | None:
         return None
     blocks: list[Block] = [*score_figures(checkpoints), *heldout_figures(checkpoints)]
     keys = score_keys(checkpoints)
+    measures = f"{plural(len(keys), 'measure')} and on held-out text" if keys else "held-out text"
     lead = (
-        f"{plural(len(checkpoints), 'checkpoint')} evaluated on {plural(len(keys), 'measure')}. "
+        f"{plural(len(checkpoints), 'checkpoint')} evaluated on {measures}. "
         "Intervals are 95%: Wilson's for shares, bootstrap over documents for losses. On the axes, S stands "
         "for a pretraining stage and LC for a long-context extension."
     )

@@ -29,7 +29,7 @@ from smolmake.report.mixture_section import mixture_section
 from smolmake.report.text import compact, duration
 from smolmake.report.training_sections import graph_section, trained_tokens, training_section, wall_seconds
 
-COMMAND = "snakemake --workflow-profile profiles/local report"
+COMMAND = "snakemake --workflow-profile profiles/local --config recipe={recipe} --forcerun write_report report"
 NUMBERED = {"chart": "Figure", "table": "Table", "folds": "Listing"}
 
 
@@ -124,7 +124,7 @@ def write_report(
         sections=sections,
         sources=sources,
         numbers=numbers,
-        command=COMMAND,
+        command=COMMAND.format(recipe=recipe.get("name", "NAME")),
         recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True) if recipe else "",
     )
     out.mkdir(parents=True, exist_ok=True)

@@ -56,8 +56,8 @@ def _chat_files(seed: int) -> dict[str, list[Row]]:
     return {
         "reasoning.jsonl": chats.reasoning(seed, 1_500),
         "conversations.parquet": chats.conversations(seed, 2_000),
-        "preferences.parquet": chats.preferences(seed, 600),
-        "preference_prompts.jsonl": chats.preference_prompts(seed, 400),
+        "preferences.parquet": chats.preferences(seed, 450),
+        "preference_prompts.jsonl": chats.preference_prompts(seed, 240),
     }
 
 
