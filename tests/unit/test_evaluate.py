@@ -22,7 +22,7 @@ from smolmake.evaluate.statistics import bootstrap_ratio, wilson
 from smolmake.evaluate.tasks import TaskLoader, prepare_tasks, run_tasks
 from smolmake.model.checkpoint import save_model
 
-LIMIT = 24
+LIMIT = 16
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 
 

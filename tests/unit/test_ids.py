@@ -17,7 +17,8 @@ from smolmake.recipe import Recipe, load_recipe
 from smolmake.recipe.load import Loader
 
 Values = dict[str, Any]
-LAST = ("preferences/*", "alignment/*", "merge/*", "evaluation/apo", "evaluation/merged", "report/*")
+FROM_APO = ("alignment/*", "merge/*", "evaluation/apo", "evaluation/merged", "report/*")
+LAST = ("preferences/*", *FROM_APO)
 FROM_SFT = ("posttraining/sft", "evaluation/sft", *LAST)
 FROM_MID = ("posttraining/mid", "evaluation/mid", *FROM_SFT)
 FROM_LC2 = ("segment/lc2-*", "evaluation/lc2-*", *FROM_MID)
@@ -89,16 +90,18 @@ CHANGES: dict[str, tuple[Callable[[Values, Path], None], tuple[str, ...]]] = {
     "cap": (put("sources", "code", "max_epochs", value=5.0), ("ledger/*", "report/*")),
     "theta of lc2": (put("long_context", 1, "rope_theta", value=3e5), FROM_LC2),
     "learning rate of SFT": (put("sft", "learning_rate", value=5e-4), FROM_SFT),
-    "beta": (put("apo", "beta", value=0.2), ("alignment/*", "merge/*", "evaluation/apo", "evaluation/merged", "report/*")),
+    "beta": (put("apo", "beta", value=0.2), FROM_APO),
     "merge": (put("merge", "weights", "lc2", value=0.3), ("merge/*", "evaluation/merged", "report/*")),
     "limit": (put("evaluation", "limit", value=9), ("evaluation/*", "report/*")),
     "tasks": (new_task, ("evaluation/*", "report/*")),
     "chat template": (new_template, (*FROM_SFT, "evaluation/*")),
     "vocabulary": (put("tokenizer", "vocab_size", value=3000), FROM_TOKENIZER),
-    "a rival tokenizer": (put("tokenizer", "compare", value=[1500]), ("tokenizer/bpe-1500", "tokenizer_analysis/*", "report/*")),
-    "cleaning": (put("cleaning", "min_characters", value=100), ("documents/*", "tokenizer/*", "evaluation/*", *FROM_TOKENIZER)),
-    "a text column": (put("sources", "code", "text", value="path"), ("documents/code", "evaluation/*", "shards/*", "mixture/*",
-                                                                     "ledger/*", "tokenizer/*", "tokenizer_analysis/*", *FROM_STAGE1)),
+    "a rival tokenizer": (put("tokenizer", "compare", value=[1500]),
+                          ("tokenizer/bpe-1500", "tokenizer_analysis/*", "report/*")),
+    "cleaning": (put("cleaning", "min_characters", value=100),
+                 ("documents/*", "tokenizer/*", "evaluation/*", *FROM_TOKENIZER)),
+    "a text column": (put("sources", "code", "text", value="path"),
+                      ("documents/code", "shards/*", "tokenizer/*", "evaluation/*", *FROM_TOKENIZER)),
 }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def test_document_lengths(toy: Path) -> None:
     assert all(500 <= len(text) <= 6_000 for text in documents(toy, "code.parquet"))
     assert all(150 <= len(text) <= 900 for text in documents(toy, "german.parquet"))
     english = [text for text in documents(toy, "english.jsonl") if len(text) > 20]
-    assert all(195 <= len(text) <= 6_020 for text in english)
+    assert all(195 <= len(text) <= 6_200 for text in english)
     notebooks = [len(text) for text in documents(toy, "notebooks.jsonl")]
     assert min(notebooks) >= 200 and max(notebooks) <= 12_000
     assert 0.28 <= sum(n for n in notebooks if n > 3_500) / sum(notebooks) <= 0.4

@@ -1,0 +1,135 @@
+"""Dry runs by the real Snakemake: one graph from both Snakefiles, and mistakes told before anything starts."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from workflow_runs import SNAKEMAKE, copy_tree, fail, plan_of, succeed
+
+from smolmake.identity.steps import SCRIPTS
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
+DRY = ("--dry-run",)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_tree(tmp_path_factory.mktemp("graph"))
+
+
+def outputs(copy: Path, *arguments: str, recipe: str) -> list[str]:
+    """The output of every job of the graph, as Snakemake lists them."""
+    lines = succeed(copy, *arguments, "--summary", recipe=recipe).splitlines()
+    found = sorted(line.split("\t")[0] for line in lines if line.startswith("results/"))
+    assert found
+    return found
+
+
+def edited(copy: Path, old: str, new: str) -> str:
+    """A recipe file beside toy.yaml with one change; returns its path."""
+    text = (copy / "config/recipes/toy.yaml").read_text()
+    assert old in text
+    path = copy / "config" / "recipes" / "edited.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return "config/recipes/edited.yaml"
+
+
+def test_both_snakefiles_give_the_same_jobs_which_are_the_plans(copy: Path) -> None:
+    jobs = outputs(copy, recipe="toy")
+    assert outputs(copy, "--snakefile", "workflow/Snakefile", recipe="toy") == jobs
+    plan = plan_of(copy, "config/recipes/toy.yaml")
+    assert set(jobs) == {step.manifest for step in plan.steps.all.values()} | {plan.links}
+    assert {job.split("/")[1] for job in jobs} == {*SCRIPTS, "latest"}
+
+
+def test_a_target_asks_for_no_more_than_it_needs(copy: Path) -> None:
+    kinds = {job.split("/")[1] for job in outputs(copy, "tokenizer", recipe="toy")}
+    assert kinds == {"toyfiles", "documents", "tokenizer", "tokenizer_analysis"}
+
+
+def test_a_recipe_by_path_is_the_recipe_by_name(copy: Path, tmp_path: Path) -> None:
+    jobs = outputs(copy, recipe="toy")
+    assert outputs(copy, recipe="config/recipes/toy.yaml") == jobs
+    shutil.copy(copy / "config/recipes/toy.yaml", tmp_path / "elsewhere.yaml")
+    assert outputs(copy, recipe=str(tmp_path / "elsewhere.yaml")) == jobs
+
+
+def test_the_example_for_a_users_own_texts_plans(copy: Path, root: Path) -> None:
+    shutil.copytree(root / "examples", copy / "examples", dirs_exist_ok=True)
+    jobs = outputs(copy, recipe="my-texts")
+    assert any("/segment/" in job for job in jobs) and not any("/toyfiles/" in job for job in jobs)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("warmup_steps: 30", "warmupsteps: 30", ("pretraining.schedule.warmupsteps", "did you mean `warmup_steps`?")),
+        ("{code: 0.15,", "{code: -0.15,", ("pretraining.stages.0.mixture.code", "-0.15")),
+        ("{code: 0.15,", "{cod: 0.15,", ("pretraining.stages.0.mixture.cod", "did you mean `code`?")),
+        ("toy: code.parquet", "path: nothing.parquet", ("sources.code.path", "no such file")),
+        ("title:", "title: !!python/object/apply:os.getcwd []\nold:", ("not valid YAML", "value   line ")),
+    ],
+    ids=["misspelt", "negative", "unknown source", "missing file", "tag"],
+)
+def test_a_mistake_in_a_recipe_is_told_on_one_screen(copy: Path, old: str, new: str, told: tuple[str, ...]) -> None:
+    said = fail(copy, *DRY, recipe=edited(copy, old, new))
+    for part in (*told, "config/recipes/edited.yaml", "remedy"):
+        assert part in said, said
+    assert len(said.strip().splitlines()) <= 15, said
+
+
+def test_an_unknown_recipe_names_the_nearest(copy: Path) -> None:
+    assert "did you mean `toy`?" in fail(copy, *DRY, recipe="toyy")
+    assert "no such recipe" in fail(copy, *DRY, recipe="../../../etc/passwd")
+
+
+@pytest.fixture
+def read_only(copy: Path) -> Iterator[Path]:
+    results = copy / "results"
+    results.mkdir(exist_ok=True)
+    if os.geteuid() == 0:
+        options = ["-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", str(results)]
+        if subprocess.run(["mount", *options], capture_output=True, check=False).returncode != 0:
+            pytest.skip("root without the right to mount")
+        yield results
+        subprocess.run(["umount", str(results)], check=True)
+    else:
+        results.chmod(0o500)
+        yield results
+        results.chmod(0o700)
+
+
+def test_results_that_cannot_be_written_are_told_before_the_start(copy: Path, read_only: Path) -> None:
+    said = fail(copy, *DRY, recipe="toy")
+    assert "cannot be written" in said and "results" in said and "remedy" in said
+
+
+def test_a_dry_run_leaves_nothing_behind(copy: Path) -> None:
+    assert "This was a dry-run" in succeed(copy, *DRY, recipe="toy")
+    assert not any((copy / "results").glob("*/*")) and not (copy / "logs").exists()
+
+
+def test_every_rule_is_complete(copy: Path) -> None:
+    for file in sorted((copy / "workflow" / "rules").glob("*.smk")):
+        for rule in re.split(r"^rule ", file.read_text(), flags=re.MULTILINE)[1:]:
+            name = rule.split(":")[0]
+            for part in ("input:", "output:", "log:", "message:", "threads:", "conda:", "shell:"):
+                assert f"\n    {part}" in rule, f"{name} has no {part}"
+            assert "\n    resources:" in rule or "localrule: True" in rule, name
+            assert "run:" not in rule and "import" not in rule, name
+
+
+def test_the_linter_has_nothing_to_say(copy: Path) -> None:
+    done = subprocess.run(
+        [SNAKEMAKE, "--lint"],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(copy / "src")},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,84 @@
+"""Killed at any moment and started again, a run goes on: nothing finished is redone, nothing half-done is used."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from workflow_runs import MINI, clone, manifests, plan_of, stamps, start, succeed, verify_all
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+
+
+def wait(process: subprocess.Popen[str], seen: Path, lines: int) -> None:
+    """Wait until a file has some lines, while the run still goes on."""
+    limit = time.monotonic() + 120
+    while not (seen.exists() and seen.read_text().count("\n") >= lines):
+        assert process.poll() is None, process.communicate()[0][-3000:]
+        assert time.monotonic() < limit, f"{seen} did not come"
+        time.sleep(0.005)
+
+
+def test_killed_in_a_segment_it_ends_in_the_same_bits(mini: Path, tmp_path: Path) -> None:
+    tree = clone(mini, tmp_path / "tree")
+    plan = plan_of(tree, MINI)
+    first, second, *_ = plan.steps.of_kind("segment")
+    assert (first.name, second.name) == ("stage1-0-8", "stage1-8-16")
+    for step in (first, second):
+        shutil.rmtree((tree / step.manifest).parent)
+    before = stamps(tree, "toyfiles", "documents", "shards", "mixture", "ledger", "tokenizer")
+    for step in (first, second):
+        process = start(tree, second.manifest, recipe=MINI)
+        wait(process, (tree / step.manifest).with_name("metrics.jsonl"), 3)
+        kill_group(process)
+        assert not (tree / step.manifest).exists()
+    finished = stamps(tree, "segment")[first.manifest]
+    said = succeed(tree, second.manifest, recipe=MINI)
+    assert "training segment stage1-8-16" in said and "training segment stage1-0-8" not in said
+    assert "resuming at step" in (tree / f"logs/segment/{second.name}-{second.id}.log").read_text()
+    assert stamps(tree, "toyfiles", "documents", "shards", "mixture", "ledger", "tokenizer") == before
+    assert stamps(tree, "segment")[first.manifest] == finished
+    for step in (first, second):
+        ours, theirs = (tree / step.manifest).parent, (mini / step.manifest).parent
+        assert json.loads((ours / "manifest.json").read_text()) == json.loads((theirs / "manifest.json").read_text())
+        lines = [
+            [
+                {key: line[key] for key in ("step", "loss", "grad_norm", "learning_rate")}
+                for line in map(json.loads, text.splitlines())
+            ]
+            for text in ((place / "metrics.jsonl").read_text() for place in (ours, theirs))
+        ]
+        assert lines[0] == lines[1] and len(lines[0]) == 8
+
+
+def test_killed_while_data_is_made_it_goes_on(mini: Path, tmp_path: Path) -> None:
+    tree = clone(mini, tmp_path / "tree")
+    plan = plan_of(tree, MINI)
+    targets = [step.manifest for step in plan.steps.of_kind("documents")]
+    for target in targets:
+        shutil.rmtree((tree / target).parent)
+    before = stamps(tree, "toyfiles")
+    process = start(tree, *targets, recipe=MINI)
+    limit = time.monotonic() + 120
+    while not manifests(tree, "documents"):
+        assert process.poll() is None and time.monotonic() < limit
+        time.sleep(0.01)
+    kill_group(process)
+    finished = stamps(tree, "documents")
+    assert 0 < len(finished) < len(targets)
+    succeed(tree, *targets, recipe=MINI)
+    after = stamps(tree, "documents")
+    assert len(after) == len(targets) == verify_all(tree, "documents")
+    assert {name: after[name] for name in finished} == finished
+    assert stamps(tree, "toyfiles") == before
+    for target in targets:
+        assert (tree / target).read_bytes() == (mini / target).read_bytes()
