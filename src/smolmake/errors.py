@@ -62,5 +62,5 @@ def storage_trouble(error: BaseException) -> str | None:
 
 
 def _short(content: Any) -> str:
-    text = str(content)
+    text = " ".join(str(content).split())
     return text if len(text) <= 400 else text[:400] + " ..."

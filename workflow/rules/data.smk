@@ -3,7 +3,7 @@
 
 rule write_toy_files:
     input:
-        manifests=inputs_of("toyfiles"),
+        manifests=ancient(inputs_of("toyfiles")),
     output:
         manifest=ensure("results/toyfiles/{step}/manifest.json", non_empty=True),
     log:
@@ -24,7 +24,7 @@ rule write_toy_files:
 
 rule clean_source:
     input:
-        manifests=inputs_of("documents"),
+        manifests=ancient(inputs_of("documents")),
     output:
         manifest=ensure("results/documents/{step}/manifest.json", non_empty=True),
     log:
@@ -45,7 +45,7 @@ rule clean_source:
 
 rule tokenize_source:
     input:
-        manifests=inputs_of("shards"),
+        manifests=ancient(inputs_of("shards")),
     output:
         manifest=ensure("results/shards/{step}/manifest.json", non_empty=True),
     log:
@@ -66,7 +66,7 @@ rule tokenize_source:
 
 rule build_mixture:
     input:
-        manifests=inputs_of("mixture"),
+        manifests=ancient(inputs_of("mixture")),
     output:
         manifest=ensure("results/mixture/{step}/manifest.json", non_empty=True),
     log:
@@ -87,7 +87,7 @@ rule build_mixture:
 
 rule count_epochs:
     input:
-        manifests=inputs_of("ledger"),
+        manifests=ancient(inputs_of("ledger")),
     output:
         manifest=ensure("results/ledger/{step}/manifest.json", non_empty=True),
     log:

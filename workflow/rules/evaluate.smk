@@ -3,7 +3,7 @@
 
 rule evaluate_checkpoint:
     input:
-        manifests=inputs_of("evaluation"),
+        manifests=ancient(inputs_of("evaluation")),
     output:
         manifest=ensure("results/evaluation/{step}/manifest.json", non_empty=True),
     log:

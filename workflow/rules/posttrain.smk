@@ -3,7 +3,7 @@
 
 rule train_conversations:
     input:
-        manifests=inputs_of("posttraining"),
+        manifests=ancient(inputs_of("posttraining")),
     output:
         manifest=ensure("results/posttraining/{step}/manifest.json", non_empty=True),
     log:
@@ -26,7 +26,7 @@ rule train_conversations:
 
 rule make_preferences:
     input:
-        manifests=inputs_of("preferences"),
+        manifests=ancient(inputs_of("preferences")),
     output:
         manifest=ensure("results/preferences/{step}/manifest.json", non_empty=True),
     log:
@@ -49,7 +49,7 @@ rule make_preferences:
 
 rule align_preferences:
     input:
-        manifests=inputs_of("alignment"),
+        manifests=ancient(inputs_of("alignment")),
     output:
         manifest=ensure("results/alignment/{step}/manifest.json", non_empty=True),
     log:
@@ -72,7 +72,7 @@ rule align_preferences:
 
 rule merge_models:
     input:
-        manifests=inputs_of("merge"),
+        manifests=ancient(inputs_of("merge")),
     output:
         manifest=ensure("results/merge/{step}/manifest.json", non_empty=True),
     log:

@@ -3,7 +3,7 @@
 
 rule train_segment:
     input:
-        manifests=inputs_of("segment"),
+        manifests=ancient(inputs_of("segment")),
         # Read by nobody: no training starts before all stages keep their repeat caps.
         ledger=ancient(manifests_of("ledger")),
     output:

@@ -3,7 +3,7 @@
 
 rule write_report:
     input:
-        manifests=inputs_of("report"),
+        manifests=ancient(inputs_of("report")),
     output:
         manifest=ensure("results/report/{step}/manifest.json", non_empty=True),
     log:
@@ -24,7 +24,7 @@ rule write_report:
 
 rule link_results:
     input:
-        manifests=manifests_of("report"),
+        manifests=ancient(manifests_of("report")),
     output:
         links="results/latest/{recipe}/links-{state}.json",
     log:

@@ -3,7 +3,7 @@
 
 rule train_tokenizer:
     input:
-        manifests=inputs_of("tokenizer"),
+        manifests=ancient(inputs_of("tokenizer")),
     output:
         manifest=ensure("results/tokenizer/{step}/manifest.json", non_empty=True),
     log:
@@ -24,7 +24,7 @@ rule train_tokenizer:
 
 rule analyse_tokenizers:
     input:
-        manifests=inputs_of("tokenizer_analysis"),
+        manifests=ancient(inputs_of("tokenizer_analysis")),
     output:
         manifest=ensure("results/tokenizer_analysis/{step}/manifest.json", non_empty=True),
     log:

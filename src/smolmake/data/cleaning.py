@@ -55,7 +55,9 @@ def clean(texts: Iterable[str], settings: dict[str, Any], tasks: dict[str, list[
         result.read += 1
         fingerprint = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         reason = None
-        if len(text) < settings["min_characters"]:
+        if not is_unicode(text):
+            reason = "invalid_unicode"
+        elif len(text) < settings["min_characters"]:
             reason = "too_short"
         elif len(text) > settings["max_characters"]:
             reason = "too_long"
@@ -68,7 +70,7 @@ def clean(texts: Iterable[str], settings: dict[str, Any], tasks: dict[str, list[
         seen.add(fingerprint)
         if reason is not None:
             result.dropped[reason] += 1
-            if result.dropped[reason] <= EXAMPLES_PER_REASON and text:
+            if result.dropped[reason] <= EXAMPLES_PER_REASON and text and is_unicode(text):
                 result.examples.append({"reason": reason, "text": text[:200]})
             continue
         document = (fingerprint.hex()[:16], text)
@@ -76,6 +78,15 @@ def clean(texts: Iterable[str], settings: dict[str, Any], tasks: dict[str, list[
         (result.heldout if held_out else result.kept).append(document)
     result.overlap = contamination.summary()
     return result
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text can be written as UTF-8: a JSON file can smuggle in half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class NearDuplicates:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 
 from smolmake.errors import UserError, did_you_mean
 from smolmake.files import matching_files
 
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson")
 
 
@@ -59,8 +59,11 @@ def _read_parquet(path: Path, columns: list[str] | None) -> Iterator[dict[str, A
     except (OSError, ValueError) as error:
         raise UserError("not a readable Parquet file", file=path, value=error, remedy="fetch it again") from None
     _check_columns(path, columns, file.schema_arrow.names)
-    for batch in file.iter_batches(batch_size=1024, columns=columns):
-        yield from batch.to_pylist()
+    try:
+        for batch in file.iter_batches(batch_size=1024, columns=columns):
+            yield from batch.to_pylist()
+    except (OSError, ValueError) as error:
+        raise UserError("this Parquet file is damaged", file=path, value=error, remedy="fetch it again") from None
 
 
 def _read_jsonl(path: Path, columns: list[str] | None) -> Iterator[dict[str, Any]]:
@@ -76,7 +79,7 @@ def _read_jsonl(path: Path, columns: list[str] | None) -> Iterator[dict[str, Any
                     raise ValueError("the line is not a JSON object")
                 _check_columns(path, columns, list(row))
                 yield row
-        except (ValueError, EOFError, zstandard.ZstdError, gzip.BadGzipFile) as error:
+        except (ValueError, OSError, RecursionError) as error:
             raise UserError(
                 f"cannot be read at line {number} or just after it",
                 file=path, value=error, remedy="each line must be one JSON object in UTF-8; mend or remove the line",
@@ -92,10 +95,10 @@ def _read_text(path: Path, columns: list[str] | None) -> Iterator[dict[str, Any]
 
 
 def _open_text(path: Path) -> TextIO:
-    if path.suffix == ".zst":
-        return io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(path.open("rb")), encoding="utf-8")
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
+    """The file's text; Arrow's streams tell a compressed file that was cut, which others read as if it ended there."""
+    if path.suffix in COMPRESSIONS:
+        stream = pa.CompressedInputStream(str(path), COMPRESSIONS[path.suffix])
+        return io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8")
     return path.open(encoding="utf-8")
 
 

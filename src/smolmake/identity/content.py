@@ -20,10 +20,12 @@ def content_digest(pattern: str, root: Path) -> str:
     known: dict[str, list[object]] = {}
     if cache_file.exists():
         try:
-            known = json.loads(cache_file.read_text())
+            loaded = json.loads(cache_file.read_text())
+            known = loaded if isinstance(loaded, dict) else {}
         except ValueError:
             known = {}
     files = [file for file in matching_files(pattern, root) if "__pycache__" not in file.parts]
+    base = fixed_part(root / pattern)
     hashes, changed = {}, False
     for file in files:
         status = file.stat()
@@ -32,9 +34,17 @@ def content_digest(pattern: str, root: Path) -> str:
         if entry is None or entry[:2] != stamp:
             entry = known[str(file.absolute())] = [*stamp, file_digest(file)]
             changed = True
-        inside = file.relative_to(root / pattern) if (root / pattern).is_dir() else Path(file.name)
-        hashes[inside.as_posix()] = entry[2]
+        hashes[file.relative_to(base).as_posix()] = entry[2]
     if changed:
         with contextlib.suppress(OSError):  # a read-only tree only loses the cache
             write_json(cache_file, known)
     return digest(hashes)
+
+
+def fixed_part(path: Path) -> Path:
+    """The folder that all files of a pattern lie in: the path itself, or what comes before its first wildcard."""
+    if path.is_dir():
+        return path
+    parts = list(path.parts[:-1])
+    wild = next((i for i, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
+    return Path(*parts[:wild])

@@ -54,7 +54,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
         manifest["payload"], manifest["facts"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
             "this is not a whole manifest", file=path, remedy="delete its folder; the step then runs again"
         ) from None

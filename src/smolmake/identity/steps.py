@@ -7,6 +7,7 @@ decides how it is executed.
 from __future__ import annotations
 
 import contextlib
+import math
 import platform
 from dataclasses import dataclass, field
 from functools import cache
@@ -156,7 +157,7 @@ def _pretraining(steps: Steps, recipe: Recipe, tokenizer: Step, shards: dict[str
         extension = isinstance(stage, LongContext)
         length = stage.sequence_length if isinstance(stage, LongContext) else pretraining.sequence_length
         batch = stage.global_batch if isinstance(stage, LongContext) else pretraining.global_batch
-        total = sum(stage.mixture.values())
+        total = math.fsum(stage.mixture.values())
         weights = {name: weight / total for name, weight in sorted(stage.mixture.items()) if weight > 0}
         spec: dict[str, Any] = {"weights": weights, "sequence_length": length, "seed": recipe.seed}
         inputs = {f"shards:{name}": shards[name] for name in weights}
@@ -261,7 +262,7 @@ def _post_training(steps: Steps, recipe: Recipe) -> None:
         spec["data"] = {name: _place(steps, files, inputs, f"data:{name}") for name, files in recipe.apo.data.items()}
         steps.checkpoints["apo"] = steps.add("alignment", "apo", spec, inputs, "apo", **recipe.run.model_dump())
     if recipe.merge is not None:
-        total = sum(recipe.merge.weights.values())
+        total = math.fsum(recipe.merge.weights.values())
         weights = {name: weight / total for name, weight in recipe.merge.weights.items() if weight > 0}
         inputs = {f"model:{name}": steps.checkpoints[name] for name in weights}
         inputs["tokenizer"] = list(steps.checkpoints.values())[-1]

@@ -11,6 +11,8 @@ from datasets import Dataset
 from smolmake.data.sources import data_files, read_rows
 from smolmake.errors import UserError
 
+SETTINGS = "chat_template_kwargs"
+
 
 def read_conversations(places: dict[str, dict[str, Any]], toy_folders: dict[str, Path], seed: int) -> Dataset:
     """Rows with `messages` (and `chat_template_kwargs` where present) of all datasets, each by its share, shuffled.
@@ -25,7 +27,7 @@ def read_conversations(places: dict[str, dict[str, Any]], toy_folders: dict[str,
         random.Random(f"{seed}:{name}").shuffle(rows)
         chosen += rows[: round(len(rows) * place["share"])]
     random.Random(seed).shuffle(chosen)
-    return Dataset.from_list([_with_settings({"messages": row["messages"]}, row) for row in chosen])
+    return Dataset.from_list(_with_settings(chosen, ["messages"]))
 
 
 def read_pairs(places: dict[str, dict[str, Any]], toy_folders: dict[str, Path], seed: int) -> Dataset:
@@ -35,9 +37,9 @@ def read_pairs(places: dict[str, dict[str, Any]], toy_folders: dict[str, Path], 
         for row in _rows(place, toy_folders.get(name), ["chosen", "rejected"]):
             check_messages(row["chosen"], name)
             check_messages(row["rejected"], name)
-            pairs.append(_with_settings({"chosen": row["chosen"], "rejected": row["rejected"]}, row))
+            pairs.append(row)
     random.Random(seed).shuffle(pairs)
-    return Dataset.from_list(pairs)
+    return Dataset.from_list(_with_settings(pairs, ["chosen", "rejected"]))
 
 
 def check_messages(messages: Any, name: str) -> None:
@@ -62,6 +64,10 @@ def _rows(place: dict[str, Any], toy_folder: Path | None, columns: list[str]) ->
     return [row for file in files for row in read_rows(file, place["format"])]
 
 
-def _with_settings(row: dict[str, Any], original: dict[str, Any]) -> dict[str, Any]:
-    settings = original.get("chat_template_kwargs")
-    return row if settings is None else row | {"chat_template_kwargs": settings}
+def _with_settings(rows: list[dict[str, Any]], columns: list[str]) -> list[dict[str, Any]]:
+    """The columns, and `chat_template_kwargs` if any row has it; without it a row thinks, as the template does."""
+    kept = [{column: row[column] for column in columns} for row in rows]
+    if any(row.get(SETTINGS) for row in rows):
+        for row, original in zip(kept, rows, strict=True):
+            row[SETTINGS] = original.get(SETTINGS) or {"enable_thinking": True}
+    return kept

@@ -9,6 +9,8 @@ from smolmake.errors import UserError, did_you_mean
 from smolmake.files import matching_files
 from smolmake.recipe.schema import Files, Recipe, Stage
 
+LATER_CHECKPOINTS = ("mid", "sft", "apo", "merged")
+
 
 def check_recipe(recipe: Recipe, path: Path, root: Path) -> None:
     """Raise UserError for contradictions inside the recipe and for files that are missing or empty."""
@@ -57,6 +59,14 @@ def all_files(recipe: Recipe) -> Iterable[tuple[str, Files]]:
 def _check_stages(recipe: Recipe, path: Path) -> None:
     names: set[str] = set()
     for key, stage in all_stages(recipe):
+        if stage.name in LATER_CHECKPOINTS:
+            raise UserError(
+                "a stage has the name of a later checkpoint",
+                file=path,
+                key=f"{key}.name",
+                value=stage.name,
+                remedy="give it another name, such as stage1",
+            )
         if stage.name in names:
             raise UserError(
                 "two stages have one name", file=path, key=f"{key}.name", value=stage.name, remedy="rename one"

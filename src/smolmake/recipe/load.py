@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
+import types
 import typing
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ class Loader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.MarkedYAMLError(problem="a key must be a plain word", problem_mark=key_node.start_mark)
             if key in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key `{key}` stands twice", problem_mark=key_node.start_mark)
             seen.add(key)
@@ -135,23 +139,23 @@ def valid_keys(section: type[BaseModel], location: list[str]) -> list[str]:
     """The keys that the schema knows at a place such as ["pretraining", "stages", "0"]."""
     annotation: Any = section
     for part in location:
-        model = _model_in(annotation)
-        if model is not None and part in model.model_fields:
-            annotation = model.model_fields[part].annotation
-        elif model is not None and model is annotation:
-            return list(model.model_fields)
-    model = _model_in(annotation)
-    return list(model.model_fields) if model is not None else []
+        inner = _inside(annotation)
+        if inspect.isclass(inner) and issubclass(inner, BaseModel):
+            field = inner.model_fields.get(part)
+            annotation = field.annotation if field else None
+        else:  # a list's index or a mapping's name
+            annotation = typing.get_args(inner)[-1] if typing.get_args(inner) else None
+    model = _inside(annotation)
+    return list(model.model_fields) if inspect.isclass(model) and issubclass(model, BaseModel) else []
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model inside an annotation such as list[Stage], dict[str, Source] or Apo | None."""
-    if typing.get_origin(annotation) is None:
-        return annotation if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else None
-    for argument in typing.get_args(annotation):
-        if model := _model_in(argument):
-            return model
-    return None
+def _inside(annotation: Any) -> Any:
+    """What stands beside None in `X | None`, and under the notes of an Annotated type."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _inside(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next(_inside(part) for part in typing.get_args(annotation) if part is not type(None))
+    return annotation
 
 
 def _fragment(name: str, folder: str, key: str, recipe: Path, root: Path) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -15,15 +17,16 @@ NUMBER = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Z
 def parse_count(value: Any) -> Any:
     """`8.14T` → 8_140_000_000_000, `32k` → 32_000. Numbers pass through; the result must be whole."""
     number = _parse(value, COUNT_UNITS)
-    if isinstance(number, float) and abs(number - round(number)) < 1e-6:
+    if isinstance(number, float) and math.isfinite(number) and number == round(number):
         return round(number)
     return number
 
 
 def parse_length(value: Any) -> Any:
     """As `parse_count`, but k is 1,024: a sequence length of `32k` is 32,768 tokens, as the field uses it."""
-    if isinstance(value, str) and value.strip().endswith("k"):
-        return parse_count(value.strip()[:-1]) * 1024
+    match = NUMBER.fullmatch(value) if isinstance(value, str) else None
+    if match and match[2] == "k":
+        return parse_count(match[1]) * 1024
     return parse_count(value)
 
 
@@ -38,7 +41,8 @@ def _parse(value: Any, units: dict[str, int]) -> Any:
     match = NUMBER.fullmatch(value)
     if not match or match[2] not in units:
         raise ValueError(f"not a number with one of the units {', '.join(filter(None, units))}")
-    return float(match[1].replace("_", "")) * units[match[2]]
+    number = Decimal(match[1].replace("_", "")) * units[match[2]]
+    return int(number) if number == number.to_integral_value() else float(number)
 
 
 Count = Annotated[int, BeforeValidator(parse_count)]
