@@ -72,7 +72,7 @@ graph: $(STAMP) ## draw a recipe's rules into results/latest/RECIPE/rulegraph.sv
 	@echo "The graph: $(LATEST)/rulegraph.svg"
 
 report-pictures: $(STAMP) ## take the pictures of docs/images from the toy's report (needs chromium)
-	@$(BIN)/python tools/take_pictures.py
+	@$(BIN)/python tools/take_pictures.py --recipe $(notdir $(basename $(RECIPE)))
 
 clean-env: ## remove .venv
 	rm -rf .venv
