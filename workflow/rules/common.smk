@@ -1,7 +1,7 @@
 # The recipe, its steps, and the functions by which rules find a step's inputs. No torch here: every job parses this.
 #
-# Every input of a rule is ancient(): a step's path says what its inputs are, so a manifest that is there is right, and
-# no time stamp has a say (Snakemake compares them whatever rerun-triggers are set).
+# All inputs are ancient(). A step's path says what its inputs are, so a manifest that is there is right, and no time
+# stamp has a say. Snakemake would compare them whatever rerun-triggers are set.
 import sys
 from pathlib import Path
 
