@@ -64,7 +64,7 @@ def test_a_source_without_content_is_refused(tree: Path, place: str) -> None:
 
 def test_an_empty_folder_is_refused(tree: Path) -> None:
     (tree / "folder").mkdir()
-    assert "no such file" in error_of(tree, changed("{path: notes.txt}", "{path: folder}")).what
+    assert "no file in this folder" in error_of(tree, changed("{path: notes.txt}", "{path: folder}")).what
 
 
 def test_the_whole_run_may_be_warm_up_and_decay(tree: Path) -> None:

@@ -144,6 +144,14 @@ def _check_files(files: Files, key: str, recipe: Path, root: Path) -> None:
     if files.path is None:
         return
     found = matching_files(files.path, root)
+    if not found and (root / files.path).is_dir():
+        raise UserError(
+            "there is no file in this folder",
+            file=recipe,
+            key=f"{key}.path",
+            value=files.path,
+            remedy="put text, JSONL or Parquet files in it",
+        )
     if not found:
         raise UserError(
             "there is no such file", file=recipe, key=f"{key}.path", value=files.path,
