@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from patience import RUN
+
 from smolmake.identity.manifest import verify_payload
 from smolmake.plan.graph import Plan, plan_recipe
 
@@ -49,14 +51,14 @@ def start(tree: Path, *arguments: str, recipe: str) -> subprocess.Popen[str]:
     )
 
 
-def run(tree: Path, *arguments: str, recipe: str, timeout: float = 600) -> tuple[int, str]:
+def run(tree: Path, *arguments: str, recipe: str, timeout: float = RUN) -> tuple[int, str]:
     """Run Snakemake to its end; returns its exit code and all that it said."""
     process = start(tree, *arguments, recipe=recipe)
     said, _ = process.communicate(timeout=timeout)
     return process.returncode, said
 
 
-def succeed(tree: Path, *arguments: str, recipe: str, timeout: float = 600) -> str:
+def succeed(tree: Path, *arguments: str, recipe: str, timeout: float = RUN) -> str:
     code, said = run(tree, *arguments, recipe=recipe, timeout=timeout)
     assert code == 0, said[-6000:]
     return said

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import WAIT
 from workflow_runs import MINI, clone, manifests, plan_of, stamps, start, succeed, verify_all
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
@@ -16,12 +17,12 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 def kill_group(process: subprocess.Popen[str]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=WAIT)
 
 
 def wait(process: subprocess.Popen[str], seen: Path, lines: int) -> None:
     """Wait until a file has some lines, while the run still goes on."""
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + WAIT
     while not (seen.exists() and seen.read_text().count("\n") >= lines):
         assert process.poll() is None, process.communicate()[0][-3000:]
         assert time.monotonic() < limit, f"{seen} did not come"
@@ -68,7 +69,7 @@ def test_killed_while_data_is_made_it_goes_on(mini: Path, tmp_path: Path) -> Non
         shutil.rmtree((tree / target).parent)
     before = stamps(tree, "toyfiles")
     process = start(tree, *targets, recipe=MINI)
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + WAIT
     while not manifests(tree, "documents"):
         assert process.poll() is None and time.monotonic() < limit
         time.sleep(0.01)

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from patience import WAIT
 from safetensors.torch import load_file
 from training import curve, finished, make_artefacts, same_checkpoint, segment, start, wait_for_lines
 
@@ -42,10 +43,10 @@ def test_killed_twice_it_goes_on_bit_for_bit(place: Path, undisturbed: Path) -> 
         process = start(place, job)
         wait_for_lines(folder / "metrics.jsonl", lines, process)
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=WAIT)
         assert not (folder / "manifest.json").exists()
     last = start(place, job)
-    errors = last.communicate(timeout=60)[1]
+    errors = last.communicate(timeout=WAIT)[1]
     assert last.returncode == 0 and "resuming at step" in errors
     assert int(errors.split("resuming at step ")[1].split()[0]) >= 12
     assert curve(folder) == curve(undisturbed)
@@ -73,7 +74,7 @@ def test_sigterm_saves_the_state_and_exits_143(place: Path, undisturbed: Path) -
     process = start(place, job)
     wait_for_lines(folder / "metrics.jsonl", 3, process)
     process.terminate()
-    errors = process.communicate(timeout=60)[1]
+    errors = process.communicate(timeout=WAIT)[1]
     assert process.returncode == 143 and "stopped by SIGTERM" in errors
     done = len(curve(folder))
     assert 3 <= done < STEPS
@@ -96,7 +97,7 @@ def test_a_damaged_shard_is_named_and_not_trained_on(place: Path) -> None:
     try:
         shard.write_bytes(content[:-2])
         process = start(place, segment(0, 4, name="damaged"))
-        errors = process.communicate(timeout=60)[1]
+        errors = process.communicate(timeout=WAIT)[1]
     finally:
         shard.write_bytes(content)
     assert process.returncode == 1 and "tokens.bin" in errors and "Traceback" not in errors

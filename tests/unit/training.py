@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from models import SHAPE, write_tokenizer
+from patience import WAIT
 
 from smolmake.data.mixture import build_pattern
 from smolmake.data.shards import open_shards, write_shards
@@ -96,14 +97,14 @@ def start(place: Path, job: dict[str, Any]) -> subprocess.Popen[str]:
 def finished(place: Path, job: dict[str, Any]) -> Path:
     """Run a segment to its end; returns its folder."""
     process = start(place, job)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=WAIT)
     assert process.returncode == 0, errors
     return place / str(job["folder"])
 
 
 def wait_for_lines(path: Path, count: int, process: subprocess.Popen[str]) -> None:
     """Wait until a metrics file has `count` lines while its process still runs."""
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + WAIT
     while time.monotonic() < limit:
         if path.exists() and path.read_text().count("\n") >= count:
             return
