@@ -1,0 +1,179 @@
+"""Memory by part: what an H200 measured, what live tensors of a small step add up to, and what a misfit is told."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from live_memory import LiveBytes, with_fused_norms
+from models import decoder
+from torch.utils.checkpoint import checkpoint
+
+from smolmake.errors import UserError
+from smolmake.plan.gpus import gpu_kind
+from smolmake.plan.memory import GIB, Layout, layer_activations, memory_use
+from smolmake.plan.size import MODELS, Shape, count_parameters
+
+SMOLLM3, LLAMA = MODELS["smollm3-3b"], MODELS["llama-1b"]
+N = count_parameters(SMOLLM3).total
+SMALL = Shape(
+    vocab_size=300, hidden_size=64, intermediate_size=352, num_hidden_layers=4, num_attention_heads=4,
+    num_key_value_heads=2, head_dim=16, tie_word_embeddings=True,
+)  # fmt: skip
+
+
+def layout(**changes: Any) -> Layout:
+    return Layout(**{"micro_batch": 1, "sequence_length": 4096, **changes})
+
+
+# torch.cuda.max_memory_allocated in GiB of a whole step: benchmarks/memory.py on one H200, torch 2.11, 2026-11-22.
+MEASURED = [
+    (LLAMA, {"micro_batch": 4}, 66.93),
+    (LLAMA, {"micro_batch": 1}, 32.32),
+    (SMOLLM3, {"micro_batch": 2}, 94.94),
+    (SMOLLM3, {"micro_batch": 1}, 73.28),
+    (SMOLLM3, {"micro_batch": 4, "checkpointing": "full"}, 77.48),
+    (SMOLLM3, {"micro_batch": 4, "checkpointing": "full", "loss_chunks": 8}, 57.47),
+    (LLAMA, {"micro_batch": 4, "checkpointing": "full"}, 45.39),
+    (LLAMA, {"micro_batch": 4, "checkpointing": "full", "loss_chunks": 8}, 25.39),
+    (SMOLLM3, {"micro_batch": 4, "checkpointing": "selective", "loss_chunks": 8}, 91.82),
+    (SMOLLM3, {"micro_batch": 2, "loss_chunks": 8}, 85.19),
+    (SMOLLM3, {"micro_batch": 2, "precision": "autocast"}, 100.66),
+    (SMOLLM3, {"micro_batch": 2, "precision": "autocast", "accumulates": False}, 89.22),
+    (LLAMA, {"micro_batch": 1, "precision": "fp32"}, 68.90),
+    (LLAMA, {"micro_batch": 1, "document_mask": True}, 32.82),
+    (SMOLLM3, {"micro_batch": 1, "document_mask": True}, 74.41),
+]
+
+
+@pytest.mark.parametrize(("shape", "changes", "gib"), MEASURED)
+def test_the_peak_is_what_an_h200_measured(shape: Shape, changes: dict[str, Any], gib: float) -> None:
+    assert memory_use(shape, layout(**changes)).total / GIB == pytest.approx(gib, rel=0.01)
+
+
+def test_a_layer_keeps_what_autograd_was_seen_to_keep_on_an_h200() -> None:
+    # Distinct saved storages of one block at T 2,048, bytes a token, less weights and the table of rotations.
+    assert layer_activations(SMOLLM3, layout(sequence_length=2048)) == 2048 * (115_784 - 1024)
+    assert layer_activations(LLAMA, layout(sequence_length=2048)) == 2048 * (92_808 - 512)
+
+
+@pytest.mark.parametrize("checkpointing", ["none", "full"])
+def test_live_tensors_of_a_small_step_reach_the_predicted_peak(checkpointing: str) -> None:
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_key_value_heads")
+    model = decoder(**{name: getattr(SMALL, name) for name in names}).bfloat16()
+    with_fused_norms(model)
+    if checkpointing == "full":
+        for block in model.model.layers:
+            block.forward = recomputed(block.forward)
+    tokens = torch.randint(0, 300, (4, 257), generator=torch.Generator().manual_seed(0))
+    with LiveBytes() as live:
+        model.loss(tokens[:, :-1], tokens[:, 1:]).backward()
+    use = memory_use(SMALL, layout(micro_batch=4, sequence_length=256, checkpointing=checkpointing, accumulates=False))
+    step_only = ("activations", "logits", "working")
+    expected = max(sum(parts.get(name, 0) for name in step_only) for parts in use.moments.values())
+    assert live.peak == pytest.approx(expected, rel=0.06)
+
+
+def recomputed(forward: Any) -> Any:
+    return lambda *arguments: checkpoint(forward, *arguments, use_reentrant=False)
+
+
+def test_states_are_eighteen_bytes_a_parameter_and_zero_divides_them() -> None:
+    def states(**changes: Any) -> list[int]:
+        parts = memory_use(SMOLLM3, layout(shard_group=8, **changes)).moments["optimizer step"]
+        return [parts[name] for name in ("weights", "master weights", "gradients", "optimizer")]
+
+    assert states() == [2 * N, 4 * N, 4 * N, 8 * N]
+    assert states(sharding="zero1") == [2 * N, N // 2, 4 * N, N]
+    assert states(sharding="zero2") == [2 * N, N // 2, N // 2, N]
+    assert states(sharding="zero3")[1:] == [N // 2, N // 2, N]
+    table, layer = 128_256 * 2048, (377_487_360 + 2_434_793_472) // 36
+    assert states(sharding="zero3")[0] == 2 * (table + 2 * layer)
+    # Without a master copy apart, the fp32 weights stay whole until ZeRO-3.
+    assert states(sharding="zero1", precision="autocast")[:2] == [0, 4 * N]
+
+
+def test_context_parallelism_divides_tokens_but_gathers_keys_and_values() -> None:
+    alone = memory_use(SMOLLM3, layout(sequence_length=65_536, checkpointing="full"))
+    shared = memory_use(SMOLLM3, layout(sequence_length=65_536, checkpointing="full", context_parallel=8))
+    at_loss = "at the loss"
+    for part in ("activations", "logits"):
+        assert shared.moments[at_loss][part] * 8 == alone.moments[at_loss][part]
+    gathered = 4 * 2 * 512 * 65_536
+    one, eighth = (use.moments["in a layer's backward"]["working"] for use in (alone, shared))
+    table = 2 * 128_256 * 2048
+    assert eighth - table - gathered == (one - table) // 8
+
+
+def test_smollm3s_own_micro_batch_needs_more_than_one_h100() -> None:
+    """It trained with micro-batch 3 on pairs of H100 that split each layer (tensor parallel 2), without ZeRO."""
+    fit = memory_use(SMOLLM3, layout(micro_batch=3)).fits(gpu_kind("h100").memory)
+    assert not fit.fits
+    assert "116.5 GiB are needed (at the loss), 71.7 of 79.6 can be used; largest: activations 47.4" in fit.reason
+    assert "checkpointing full" in fit.remedy
+
+
+@pytest.mark.parametrize("changes", [{"micro_batch": 16}, {"micro_batch": 3, "shard_group": 8}, {"micro_batch": 8}])
+def test_every_named_remedy_fits(changes: dict[str, Any]) -> None:
+    memory = gpu_kind("h100").memory
+    fit = memory_use(SMOLLM3, layout(**changes)).fits(memory)
+    assert not fit.fits
+    one_of, found = fit.remedy.startswith("any one of: "), fit.remedy.partition(": ")[2]
+    named = [choice.split(" (")[0] for choice in found.split("; ")] if one_of else found.split(", ")
+    pairs = [(key, int(value) if value.isdigit() else value) for key, value in (choice.split(" ") for choice in named)]
+    for change in [{key: value} for key, value in pairs] if one_of else [dict(pairs)]:
+        assert memory_use(SMOLLM3, layout(**{**changes, **change})).fits(memory).fits, change
+
+
+def test_no_layout_on_these_gpus_suffices() -> None:
+    fit = memory_use(SMOLLM3, layout(micro_batch=4)).fits(gpu_kind("a100-40gb").memory)
+    assert not fit.fits
+    assert fit.remedy.startswith("even micro_batch 1, checkpointing full, loss_chunks 8 needs 53.")
+    assert memory_use(SMOLLM3, layout()).fits(gpu_kind("h200").memory).fits
+
+
+@given(
+    st.integers(1, 8), st.sampled_from(["none", "selective", "full"]), st.sampled_from(["bf16", "autocast", "fp32"]),
+    st.sampled_from(["ddp", "zero1", "zero2", "zero3"]), st.booleans(),
+)  # fmt: skip
+def test_more_of_anything_that_saves_memory_saves_it(
+    micro_batch: int, checkpointing: str, precision: str, sharding: str, accumulates: bool
+) -> None:
+    """Not so from ddp to zero2 and zero3 on few GPUs: gathering needs memory of its own."""
+    case = layout(
+        micro_batch=micro_batch, checkpointing=checkpointing, precision=precision, sharding=sharding,
+        accumulates=accumulates, shard_group=8,
+    )  # fmt: skip
+    use = memory_use(SMOLLM3, case)
+    assert all(size >= 0 for parts in use.moments.values() for size in parts.values())
+    more = dataclasses.replace(case, micro_batch=micro_batch + 1)
+    wider = dataclasses.replace(case, shard_group=16)
+    assert use.total < memory_use(SMOLLM3, more).total
+    assert use.total >= memory_use(SMOLLM3, wider).total
+    assert use.total >= memory_use(SMOLLM3, dataclasses.replace(case, loss_chunks=8)).total
+    assert use.total <= memory_use(SMOLLM3, dataclasses.replace(case, document_mask=True)).total
+    kept = memory_use(SMOLLM3, dataclasses.replace(case, checkpointing="none"))
+    assert use.moments["at the loss"]["activations"] <= kept.moments["at the loss"]["activations"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"micro_batch": 0}, ["micro_batch", "give 1 or more"]),
+        ({"sharding": "zero4"}, ["sharding", "zero4", "did you mean `zero"]),
+        ({"checkpointing": "fully"}, ["checkpointing", "did you mean `full`?"]),
+        ({"precision": "fp8"}, ["precision", "fp8"]),
+        ({"context_parallel": 3}, ["context_parallel", "divisor of sequence_length"]),
+    ],
+)
+def test_an_impossible_layout_is_told(changes: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        layout(**changes)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_headroom_is_a_share() -> None:
+    with pytest.raises(UserError, match="headroom"):
+        memory_use(LLAMA, layout()).fits(gpu_kind("h100").memory, headroom=10)
