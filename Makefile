@@ -25,7 +25,7 @@ PIP_PROGRESS := 2> >(grep -v '^WARNING: Location' >&2) | awk ' \
 	{ fflush() }'
 CODE := src workflow tests tools config benchmarks
 
-.PHONY: help setup toy test check graph report-pictures clean-env
+.PHONY: help setup toy plan compute adopt gc test check graph report-pictures clean-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,18 @@ toy: $(STAMP) ## run a recipe from raw text to report (RECIPE=toy)
 	@$(SNAKEMAKE)
 	@if [ -e "$(LATEST)/report.html" ]; then echo "The report: $(LATEST)/report.html"; \
 	else echo "The report is in results/latest/, under the recipe's name."; fi
+
+plan: $(STAMP) ## what a recipe would run, why, and what it costs (JSON=FILE writes it as JSON too)
+	@$(SNAKEMAKE) --dry-run $(if $(JSON),--logger-smolmake-json $(JSON))
+
+compute: $(STAMP) ## model, tokens, GPUs, days, MFU, goodput: the missing one (ARGS="--model smollm3-3b --gpus 384 ...")
+	@$(BIN)/python -m smolmake.plan.compute $(ARGS)
+
+adopt: $(STAMP) ## print the lines by which a recipe adopts FOLDER, token shards or a model
+	@$(BIN)/python -m smolmake.plan.adopt $(FOLDER)
+
+gc: $(STAMP) ## list the results that no recipe reaches any more (DELETE=yes deletes them)
+	@$(BIN)/python -m smolmake.plan.gc $(if $(filter yes,$(DELETE)),--delete) $(RECIPES)
 
 test: $(STAMP) ## run the tests (PYTEST_ARGS="-m 'not slow'" for the quick ones)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -13,13 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smolmake.errors import run_as_program
-from smolmake.identity.manifest import MANIFEST, read_manifest, verify_payload, write_manifest
+from smolmake.errors import UserError, run_as_program
+from smolmake.files import write_json
+from smolmake.identity.fingerprint import code_definitions, code_fingerprint
+from smolmake.identity.manifest import MANIFEST, RECORD, read_manifest, verify_payload, write_manifest
 
 
 @dataclass(frozen=True)
 class Job:
-    """One step to compute: what it is (spec), what it reads (inputs: role -> manifest), how it runs (run)."""
+    """One step to compute: what it is (spec), what it reads (inputs: role -> manifest), how it runs (run).
+
+    `origin` is the slice of the recipe it was made from, `meaning` its identity without the code, `code` the
+    fingerprint of the code that its id was made with.
+    """
 
     kind: str
     name: str
@@ -28,6 +34,9 @@ class Job:
     spec: dict[str, Any]
     inputs: dict[str, Path]
     run: dict[str, Any]
+    origin: dict[str, Any] = field(default_factory=dict)
+    meaning: str = ""
+    code: str = ""
     started: float = field(default_factory=time.time)
 
     def input(self, role: str) -> Path:
@@ -44,6 +53,27 @@ class Job:
         """The facts that an input's manifest states."""
         facts: dict[str, Any] = read_manifest(self.inputs[role])["facts"]
         return facts
+
+    def record_identity(self, script: Path) -> None:
+        """Write identity.json: what the step was made from, for the reasons that later plans give.
+
+        Raises:
+            UserError: if the code is no longer what the graph was laid out with.
+        """
+        if self.code and self.code != code_fingerprint(script):
+            raise UserError(
+                "the code has changed since this run started: what it computes now would not be what its path says",
+                file=script, key="step", value=f"{self.kind}/{self.name}",
+                remedy="run the same command again: what is still valid is kept",
+            )  # fmt: skip
+        record = {
+            "spec": self.spec,
+            "origin": self.origin,
+            "meaning": self.meaning,
+            "inputs": {role: f"{path.parts[-3]}/{path.parts[-2]}" for role, path in self.inputs.items()},
+            "code": code_definitions(script),
+        }
+        write_json(self.folder / RECORD, record)
 
     def finish(self, payload: list[str], facts: dict[str, Any]) -> None:
         """Write the manifest over the payload (files or folders under the step's folder): the step is done."""
@@ -89,6 +119,7 @@ def run_step(compute: Callable[[Job], None], usage: str) -> None:
                 verify_payload(job.folder / MANIFEST)
                 return
             (job.folder / MANIFEST).unlink(missing_ok=True)
+            job.record_identity(Path(sys.argv[0]).resolve())
             compute(job)
 
     run_as_program(main)

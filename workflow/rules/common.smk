@@ -10,12 +10,13 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from snakemake.exceptions import WorkflowError
 from smolmake.errors import UserError
-from smolmake.plan.graph import plan_recipe, use_environment_of
+from smolmake.plan.graph import lay_out, use_environment_of
+from smolmake.plan.outlook import check_budget, look_ahead
 
 use_environment_of(sys.executable, ROOT)
 config.setdefault("recipe", "toy")
 try:
-    PLAN = plan_recipe(str(config["recipe"]), ROOT)
+    PLAN = lay_out(str(config["recipe"]), ROOT)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -46,3 +47,11 @@ def manifests_of(*kinds):
 def links_of_recipe():
     """The list of links under results/latest/<recipe>, named after the state of all steps."""
     return PLAN.links
+
+
+def refuse_over_budget(jobs):
+    """Stop before the first job if the jobs would cost more than the recipe's budget leaves."""
+    try:
+        check_budget(look_ahead(PLAN, [str(path) for job in jobs for path in job.output]), config.get("consent"))
+    except UserError as error:
+        raise WorkflowError(str(error)) from None

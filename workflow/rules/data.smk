@@ -104,3 +104,24 @@ rule count_epochs:
         "counting epochs of {wildcards.step}"
     shell:
         "python workflow/scripts/count_epochs.py {params.job:q} > {log:q} 2>&1"
+
+
+rule adopt_artefact:
+    input:
+        manifests=ancient(inputs_of("adopted")),
+    output:
+        manifest=ensure("results/adopted/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/adopted/{step}.log",
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        job=job_of("adopted"),
+    message:
+        "adopting {wildcards.step}"
+    shell:
+        "python workflow/scripts/adopt_artefact.py {params.job:q} > {log:q} 2>&1"

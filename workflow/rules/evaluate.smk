@@ -20,3 +20,24 @@ rule evaluate_checkpoint:
         "evaluating {wildcards.step}"
     shell:
         "python workflow/scripts/evaluate_checkpoint.py {params.job:q} > {log:q} 2>&1"
+
+
+rule evaluate_suite:
+    input:
+        manifests=ancient(inputs_of("suite")),
+    output:
+        manifest=ensure("results/suite/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/suite/{step}.log",
+    conda:
+        "../../envs/evaluate.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=480,
+    params:
+        job=job_of("suite"),
+    message:
+        "evaluating {wildcards.step}"
+    shell:
+        "python workflow/scripts/evaluate_suite.py {params.job:q} > {log:q} 2>&1"

@@ -20,7 +20,8 @@ from smolmake.program import Job, run_step
 
 def compute(job: Job) -> None:
     torch.set_num_threads(1 if job.run["device"] == "cpu" or not torch.cuda.is_available() else 4)
-    checkpoint = job.input("checkpoint") / "checkpoint"
+    milestone = job.spec.get("milestone")
+    checkpoint = job.input("checkpoint") / ("checkpoint" if milestone is None else f"milestones/step-{milestone}")
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
     model.to("cuda" if torch.cuda.is_available() and job.run["device"] != "cpu" else "cpu")
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)

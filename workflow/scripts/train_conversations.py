@@ -21,6 +21,8 @@ def compute(job: Job) -> None:
     settings = SFTConfig(
         assistant_only_loss=job.spec["loss"] == "assistant",
         eos_token=TURN_END,
+        packing=job.spec["packing"] != "none",
+        packing_strategy="bfd" if job.spec["packing"] == "none" else job.spec["packing"],
         **common_settings(job.spec, job.run, job.folder, len(data)),
     )
     trainer = SFTTrainer(model=model, args=settings, train_dataset=data, processing_class=tokenizer)

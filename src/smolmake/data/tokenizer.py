@@ -9,6 +9,8 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from smolmake.errors import UserError
+
 END_OF_TEXT = "<|end_of_text|>"
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 SPECIAL_TOKENS = [END_OF_TEXT, TURN_START, TURN_END]
@@ -53,6 +55,27 @@ def tokenizer_config(max_length: int) -> dict[str, Any]:
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a folder with tokenizer.json."""
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+
+def fetch_tokenizer(hub: str, revision: str | None, folder: Path) -> Path:
+    """The folder with the tokenizer's files of a model of the hub; the token comes from the environment (HF_TOKEN).
+
+    Raises:
+        UserError: if the hub does not give them.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        files = ["tokenizer.json", "tokenizer_config.json"]
+        return Path(snapshot_download(hub, revision=revision, local_dir=folder, allow_patterns=files))
+    except (HfHubHTTPError, OSError) as error:
+        raise UserError(
+            "the hub did not give this tokenizer",
+            key="tokenizer.hub",
+            value=f"{hub}: {error}",
+            remedy="check its name, the network and HF_TOKEN, or download it and give its folder: `path`",
+        ) from None
 
 
 def training_texts(documents: Iterable[list[str]], characters: int) -> Iterator[str]:

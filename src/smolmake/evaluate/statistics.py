@@ -19,6 +19,15 @@ def wilson(successes: float, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def mean_interval(values: list[float]) -> tuple[float, float, float]:
+    """Mean with its interval: Wilson's for values of 0 and 1, else the normal one of the standard error."""
+    mean = math.fsum(values) / len(values)
+    if all(value in (0.0, 1.0) for value in values):
+        return (mean, *wilson(sum(values), len(values)))
+    half = Z * float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return mean, mean - half, mean + half
+
+
 def bootstrap_ratio(numerators: list[float], denominators: list[float], seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap over documents (1,000 resamples) of sum(numerators) / sum(denominators)."""
     top, bottom = np.asarray(numerators), np.asarray(denominators)

@@ -30,17 +30,56 @@ NEUTRAL = frozenset(
 @cache
 def code_fingerprint(entry: Path) -> str:
     """SHA-256 over the canonical syntax trees of a script and of all first-party modules that it reaches."""
-    trees: dict[str, str] = {}
+    trees = {name: _read_module(path)[0] for name, path in reached_modules(entry).items()}
+    joined = "\n".join(f"{name}\n{text}" for name, text in sorted(trees.items()))
+    return hashlib.sha256(joined.encode()).hexdigest()
+
+
+def reached_modules(entry: Path) -> dict[str, Path]:
+    """A script, as `__main__`, and the first-party modules that it reaches and that can change a result."""
+    found: dict[str, Path] = {}
     waiting = [("__main__", entry)]
     while waiting:
         name, path = waiting.pop()
-        if name in trees:
+        if name in found:
             continue
-        text, imported = _read_module(path)
-        trees[name] = text
+        found[name] = path
+        imported = _read_module(path)[1]
         waiting += [(module, file) for module in imported if (file := _module_file(module)) and module not in NEUTRAL]
-    joined = "\n".join(f"{name}\n{text}" for name, text in sorted(trees.items()))
-    return hashlib.sha256(joined.encode()).hexdigest()
+    return found
+
+
+def code_definitions(entry: Path) -> dict[str, dict[str, str]]:
+    """For each reached module a short digest of every function and method, and, under "", of all the rest.
+
+    Returns:
+        Path within the package or of the script -> definition such as `wsd()` or `Trainer.step()` -> digest.
+    """
+    names = {"__main__": f"workflow/scripts/{entry.name}"}
+    return {
+        names.get(module, module.removeprefix(PACKAGE + ".").replace(".", "/") + ".py"): _definitions(path)
+        for module, path in sorted(reached_modules(entry).items())
+    }
+
+
+@cache
+def _definitions(path: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    rest: list[str] = []
+    waiting = [("", node) for node in ast.parse(path.read_text(encoding="utf-8")).body]
+    for prefix, node in waiting:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found[f"{prefix}{node.name}()"] = _short(canonical_tree(node))
+        elif isinstance(node, ast.ClassDef):
+            waiting += [(f"{prefix}{node.name}.", inner) for inner in _without_docstring(node.body)]
+            rest.append(f"{prefix}{node.name} {[canonical_tree(x) for x in (*node.bases, *node.decorator_list)]}")
+        elif not isinstance(node, ast.Expr):
+            rest.append(prefix + canonical_tree(node))
+    return {**found, "": _short("\n".join(rest))}
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @cache

@@ -16,6 +16,7 @@ from smolmake.errors import UserError
 from smolmake.files import file_digest, write_json
 
 MANIFEST = "manifest.json"
+RECORD = "identity.json"  # beside it: what the step was made from, for the reasons that later plans give
 LIBRARIES = ("torch", "transformers", "trl", "datasets", "lm_eval", "tokenizers", "numpy", "pyarrow", "snakemake")
 
 

@@ -8,9 +8,13 @@ from pathlib import Path
 
 from smolmake.errors import UserError
 from smolmake.files import canonical_json, digest
-from smolmake.identity.steps import Step, Steps, build_steps
+from smolmake.identity.step import Step, Steps
+from smolmake.identity.steps import build_steps
+from smolmake.plan.check import check_plan
 from smolmake.recipe.load import find_recipe, load_recipe
 from smolmake.recipe.schema import Recipe
+
+_current: list[Plan] = []
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,10 @@ class Plan:
                 "spec": step.spec,
                 "inputs": {role: other.manifest for role, other in step.inputs.items()},
                 "run": step.run,
+                "origin": self.steps.origin(step),
+                "meaning": step.meaning,
+                "recipe": self.recipe.name,
+                "code": step.code,
             }
         )
 
@@ -84,8 +92,20 @@ def plan_recipe(name: str, root: Path) -> Plan:
         UserError: for anything that is wrong.
     """
     _check_writable(root / "results")
-    recipe = load_recipe(name, root)
-    return Plan(recipe, find_recipe(name, root), build_steps(recipe, root))
+    recipe, file = load_recipe(name, root), find_recipe(name, root)
+    check_plan(recipe, file, root)
+    return Plan(recipe, file, build_steps(recipe, root))
+
+
+def lay_out(name: str, root: Path) -> Plan:
+    """`plan_recipe` for the Snakefile: the plan is kept for the logger plugin, which ends a dry run with it."""
+    _current.append(plan_recipe(name, root))
+    return _current[-1]
+
+
+def current_plan() -> Plan | None:
+    """The plan that the Snakefile of this process laid out last."""
+    return _current[-1] if _current else None
 
 
 def _check_writable(results: Path) -> None:

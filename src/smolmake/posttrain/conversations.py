@@ -31,13 +31,20 @@ def read_conversations(places: dict[str, dict[str, Any]], toy_folders: dict[str,
 
 
 def read_pairs(places: dict[str, dict[str, Any]], toy_folders: dict[str, Path], seed: int) -> Dataset:
-    """Rows with `chosen` and `rejected` conversations, shuffled. TRL finds the prompt as their common beginning."""
+    """Rows with `chosen` and `rejected` conversations, each dataset by its share, shuffled.
+
+    TRL finds the prompt as their common beginning.
+    """
     pairs: list[dict[str, Any]] = []
     for name, place in sorted(places.items()):
-        for row in _rows(place, toy_folders.get(name), ["chosen", "rejected"]):
+        rows = _rows(place, toy_folders.get(name), ["chosen", "rejected"])
+        for row in rows:
             check_messages(row["chosen"], name)
             check_messages(row["rejected"], name)
-            pairs.append(row)
+        if (share := place.get("share", 1.0)) < 1:
+            random.Random(f"{seed}:{name}").shuffle(rows)
+            rows = rows[: round(len(rows) * share)]
+        pairs += rows
     random.Random(seed).shuffle(pairs)
     return Dataset.from_list(_with_settings(pairs, ["chosen", "rejected"]))
 

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from smolmake.data.tokenizer import TURN_END
+from smolmake.errors import UserError
 from smolmake.progress import Progress
 from smolmake.train.metrics import Metrics
 
@@ -27,6 +28,13 @@ def load_for_training(checkpoint: Path, template: str | None) -> tuple[PreTraine
     """A checkpoint's model in fp32 and its tokenizer, with a chat template put on it."""
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    if TURN_END not in tokenizer.get_vocab():
+        raise UserError(
+            f"the model's tokenizer does not know {TURN_END}, with which chat templates end a turn",
+            file=checkpoint,
+            key="base",
+            remedy="start from a model whose vocabulary has the ChatML tokens, as SmolLM3's",
+        )
     if template is not None:
         tokenizer.chat_template = template
     return model, tokenizer

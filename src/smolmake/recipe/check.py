@@ -9,13 +9,14 @@ from smolmake.errors import UserError, did_you_mean
 from smolmake.files import matching_files
 from smolmake.recipe.data import Files
 from smolmake.recipe.schema import Recipe
-from smolmake.recipe.training import Stage
+from smolmake.recipe.training import Schedule, Stage
 
-LATER_CHECKPOINTS = ("mid", "sft", "apo", "merged")
+LATER_CHECKPOINTS = ("base", "mid", "sft", "apo", "merged")
 
 
 def check_recipe(recipe: Recipe, path: Path, root: Path) -> None:
     """Raise UserError for contradictions inside the recipe and for files that are missing or empty."""
+    _check_sections(recipe, path)
     _check_stages(recipe, path)
     _check_schedules(recipe, path)
     _check_checkpoints(recipe, path)
@@ -36,7 +37,8 @@ def check_recipe(recipe: Recipe, path: Path, root: Path) -> None:
 
 def all_stages(recipe: Recipe) -> list[tuple[str, Stage]]:
     """Every stage of pretraining and long context with its key in the recipe."""
-    pretraining = [(f"pretraining.stages.{i}", stage) for i, stage in enumerate(recipe.pretraining.stages)]
+    stages = recipe.pretraining.stages if recipe.pretraining is not None else []
+    pretraining = [(f"pretraining.stages.{i}", stage) for i, stage in enumerate(stages)]
     extensions = [(f"long_context.{i}", stage) for i, stage in enumerate(recipe.long_context)]
     return [*pretraining, *extensions]
 
@@ -58,7 +60,46 @@ def all_files(recipe: Recipe) -> Iterable[tuple[str, Files]]:
         yield "evaluation.data", recipe.evaluation.data
 
 
+def _check_sections(recipe: Recipe, path: Path) -> None:
+    """What a recipe must have to start from nothing, or from a base model."""
+    needed: dict[str, object] = {"pretraining": recipe.pretraining} if recipe.base is None else {}
+    if recipe.pretraining is not None:
+        needed |= {"sources": recipe.sources}
+        if recipe.base is None:
+            needed |= {"tokenizer": recipe.tokenizer, "model": recipe.model}
+    elif recipe.long_context:
+        needed |= {"pretraining": None}
+    for key, section in needed.items():
+        if not section:
+            raise UserError(
+                "a required section is missing",
+                file=path,
+                key=key,
+                remedy=f"add `{key}` (see docs/recipe.md); without pretraining a recipe starts from a model: `base`",
+            )
+    if recipe.base is not None and recipe.model is not None and recipe.pretraining is not None:
+        raise UserError(
+            "a base model has its own architecture", file=path, key="model", remedy="remove `model`, or remove `base`"
+        )
+    trains_tokenizer = recipe.tokenizer is not None and recipe.tokenizer.hub is recipe.tokenizer.path is None
+    if trains_tokenizer and recipe.pretraining is not None and all(s.shards for s in recipe.sources.values()):
+        raise UserError(
+            "there is no text to train a tokenizer on: all sources are adopted shards",
+            file=path, key="tokenizer", remedy="name the tokenizer that the shards were made with: `path` or `hub`",
+        )  # fmt: skip
+
+
 def _check_stages(recipe: Recipe, path: Path) -> None:
+    start = 0
+    for i, stage in enumerate(recipe.pretraining.stages if recipe.pretraining is not None else []):
+        if stage.starts_at is not None and stage.starts_at != start:
+            raise UserError(
+                f"{stage.name} starts at step {start:,}, where the stages before it end: they"
+                f" {'overlap' if start > stage.starts_at else 'leave a gap'}",
+                file=path, key=f"pretraining.stages.{i}.starts_at", value=stage.starts_at,
+                remedy="mend the steps of the stages before it, or remove `starts_at`",
+            )  # fmt: skip
+        start += stage.steps
     names: set[str] = set()
     for key, stage in all_stages(recipe):
         if stage.name in LATER_CHECKPOINTS:
@@ -93,12 +134,15 @@ def _check_stages(recipe: Recipe, path: Path) -> None:
 
 
 def _check_schedules(recipe: Recipe, path: Path) -> None:
-    runs = [("pretraining", recipe.pretraining.schedule, sum(stage.steps for stage in recipe.pretraining.stages))]
+    runs: list[tuple[str, Schedule, int]] = []
+    if recipe.pretraining is not None:
+        total = sum(stage.steps for stage in recipe.pretraining.stages)
+        runs.append(("pretraining", recipe.pretraining.schedule, total))
     runs += [(f"long_context.{i}", stage.schedule, stage.steps) for i, stage in enumerate(recipe.long_context)]
     for key, schedule, steps in runs:
         if schedule.warmup_steps + (schedule.decay_steps or 0) > steps:
             raise UserError(
-                f"warm-up and decay are longer than the run of {steps} steps",
+                f"the decay would start before the warm-up ends: together they exceed the run of {steps} steps",
                 file=path,
                 key=f"{key}.schedule",
                 value=f"warmup_steps {schedule.warmup_steps}, decay_steps {schedule.decay_steps}",
@@ -108,7 +152,8 @@ def _check_schedules(recipe: Recipe, path: Path) -> None:
 
 def checkpoint_names(recipe: Recipe) -> list[str]:
     """Names by which the recipe can refer to checkpoints: stages (their last segment) and post-training steps."""
-    names = [stage.name for _, stage in all_stages(recipe)]
+    names = ["base"] if recipe.base is not None else []
+    names += [stage.name for _, stage in all_stages(recipe)]
     steps = [("mid", recipe.mid_training), ("sft", recipe.sft), ("apo", recipe.apo)]
     return names + [name for name, section in steps if section is not None]
 

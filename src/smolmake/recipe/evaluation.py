@@ -18,6 +18,7 @@ class Suite(Section):
     shots: int | None = Field(None, ge=0, description="Examples before the question; null: as the task says.")
     limit: Count | None = Field(None, ge=1, description="Items per task at most; null: all.")
     chat: bool = Field(False, description="Ask through the chat template, as of post-trained checkpoints.")
+    tokens: Count | None = Field(None, ge=1, description="Known tokens of all its requests. For the plan alone.")
     on: Literal["all", "ends", "chat"] = Field(
         "all", description="Which checkpoints: all; ends of stages and all post-training; post-training alone."
     )

@@ -1,4 +1,7 @@
-"""The example of docs/recipe.md: a recipe that sets every key, each with its meaning as a comment."""
+"""The example of docs/recipe.md: a recipe that sets every key, each with its meaning as a comment.
+
+It shows every section, also those that no recipe has together (`base` beside `model`).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ EXAMPLE: dict[str, Any] = {
     "name": "example",
     "title": "An example",
     "description": "Every key of a recipe.",
-    "sources": {"notes": {"path": "data/notes/*.jsonl"}},
+    "base": {"adopt": {"path": "models/base", "digest": "0" * 64}},
+    "sources": {"notes": {"path": "data/notes/*.jsonl", "shards": {"path": "shards/notes", "digest": "0" * 64}}},
     "cleaning": {"near_duplicates": {}},
     "tokenizer": {"vocab_size": 8192, "compare": [4096]},
     "model": {
@@ -66,7 +70,13 @@ EXAMPLE: dict[str, Any] = {
         "max_length": 2048,
     },
     "merge": {"weights": {"apo": 0.9, "lc1": 0.1}},
-    "evaluation": {"tasks": "toy", "data": {"path": "data/tasks"}},
+    "evaluation": {
+        "tasks": "toy",
+        "data": {"path": "data/tasks"},
+        "suites": {"reading": {"tasks": ["hellaswag"], "shots": 0}},
+    },
+    "run": {"layouts": {"pretraining": {"nodes": 2, "gpus_per_node": 8}}},
+    "compute": {"budget": {"lines": {"main": {"gpus": 16, "days": 3.0}}}},
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from smolmake.recipe.basics import Name, Section
 from smolmake.recipe.units import Count, Seconds
@@ -40,11 +40,20 @@ class Run(Section):
 
 
 class BudgetLine(Section):
-    """A line of the budget: devices for some time."""
+    """A line of the budget: GPUs for some days, or a number of runs that take some GPU-hours each."""
 
-    gpus: Count = Field(..., ge=1, description="GPUs held at a time.")
-    days: float = Field(..., gt=0, description="For how long.")
+    gpus: Count | None = Field(None, ge=1, description="GPUs held at a time.")
+    days: float | None = Field(None, gt=0, description="For how long.")
+    runs: Count | None = Field(None, ge=1, description="How often, where a line is counted in runs.")
+    gpu_hours_each: float | None = Field(None, gt=0, description="GPU-hours of each run.")
     note: str = Field("", description="What it is for.")
+
+    @model_validator(mode="after")
+    def _one_count(self) -> BudgetLine:
+        spans, runs = (self.gpus, self.days), (self.runs, self.gpu_hours_each)
+        if not (None not in spans and runs == (None, None)) and not (None not in runs and spans == (None, None)):
+            raise ValueError("give `gpus` and `days`, or `runs` and `gpu_hours_each`")
+        return self
 
 
 class Budget(Section):
@@ -58,7 +67,10 @@ class Budget(Section):
 class Compute(Section):
     """What the plan calculates with. Part of no result's identity."""
 
-    gpu: str = Field("h100", description="The kind of GPU: its peak and memory are in smolmake/plan/compute.py.")
+    gpu: str = Field("h100", description="The kind of GPU: a100, h100, h200, b200, ... (smolmake/plan/gpus.py).")
+    gpus: Count | None = Field(
+        None, ge=1, description="GPUs that may be used at a time; null: as many as are asked for."
+    )
     mfu: float = Field(0.30, gt=0, le=1, description="Expected model FLOPs utilisation of training, in bfloat16.")
     goodput: float = Field(1.0, gt=0, le=1, description="Share of the time that becomes kept steps: stops, restarts.")
     price_per_gpu_hour: float | None = Field(None, ge=0, description="Price of a GPU-hour.")

@@ -80,6 +80,7 @@ class Stage(Section):
 
     name: Name = Field(..., description="Such as stage1; used in paths.")
     steps: Count = Field(..., ge=1, description="Optimizer steps.")
+    starts_at: Count | None = Field(None, ge=0, description="The step at which it must start: a check, nothing else.")
     mixture: Weights = Field(..., description="Weight of each source; normalised to sum 1.")
 
 

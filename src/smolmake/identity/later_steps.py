@@ -1,0 +1,160 @@
+"""The steps after pretraining: mid-training, SFT, preference pairs, APO, the merge, and every evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smolmake.identity.content import content_digest
+from smolmake.identity.step import Step, Steps
+from smolmake.recipe.data import Files
+from smolmake.recipe.evaluation import Suite
+from smolmake.recipe.posttraining import Apo, Conversations, PostTraining, SupervisedTraining
+from smolmake.recipe.schema import Recipe
+
+Place = Callable[[Steps, Files, dict[str, Step], str], dict[str, Any]]
+CHAT_KINDS = ("posttraining", "alignment", "merge")
+
+
+def add_post_training(steps: Steps, recipe: Recipe, place: Place) -> None:
+    """Mid-training, SFT, preference pairs, APO and the merge, each from the step before."""
+    for name, key, section in (("mid", "mid_training", recipe.mid_training), ("sft", "sft", recipe.sft)):
+        if section is not None:
+            _supervised(steps, recipe, name, key, section, place)
+    pairs: Step | None = None
+    if recipe.preferences is not None:
+        pairs_section = recipe.preferences
+        inputs = {"strong": steps.checkpoints[pairs_section.strong], "weak": steps.checkpoints[pairs_section.weak]}
+        spec = pairs_section.model_dump(exclude={"strong", "weak", "prompts"}) | {"seed": recipe.seed}
+        spec["prompts"] = place(steps, pairs_section.prompts, inputs, "prompts")
+        spec["template"] = template_text(steps, recipe)
+        run = _run(recipe, "apo")
+        pairs = steps.add("preferences", "pairs", spec, inputs, "apo", ("preferences", "seed"), **run)
+    if recipe.apo is not None:
+        _alignment(steps, recipe, recipe.apo, pairs, place)
+    if recipe.merge is not None:
+        total = math.fsum(recipe.merge.weights.values())
+        weights = {name: weight / total for name, weight in recipe.merge.weights.items() if weight > 0}
+        inputs = {f"model:{name}": steps.checkpoints[name] for name in weights}
+        inputs["tokenizer"] = list(steps.checkpoints.values())[-1]
+        merged = steps.add("merge", "merged", {"weights": weights}, inputs, "merge", ("merge",))
+        steps.checkpoints["merged"] = merged
+
+
+def _supervised(steps: Steps, recipe: Recipe, name: str, key: str, section: SupervisedTraining, place: Place) -> None:
+    inputs = {"parent": list(steps.checkpoints.values())[-1]}
+    spec = _training_spec(section, recipe) | {"loss": section.loss, "packing": section.packing}
+    spec["template"] = _template(steps, section)
+    spec["data"] = _shares(steps, section.data, inputs, place)
+    steps.checkpoints[name] = steps.add("posttraining", name, spec, inputs, name, (key, "seed"), **_run(recipe, name))
+
+
+def _alignment(steps: Steps, recipe: Recipe, section: Apo, pairs: Step | None, place: Place) -> None:
+    """APO, or a soup: the mean of several runs that differ in their seed alone."""
+    runs: dict[str, Step] = {}
+    for number in range(section.soup):
+        inputs = {"parent": steps.checkpoints["sft"]} | ({"pairs": pairs} if pairs is not None else {})
+        spec = _training_spec(section, recipe) | {"beta": section.beta}
+        spec["seed"] += number
+        spec["data"] = _shares(steps, section.data, inputs, place)
+        name = "apo" if section.soup == 1 else f"apo-{number + 1}"
+        runs[name] = steps.add("alignment", name, spec, inputs, "apo", ("apo", "seed"), **_run(recipe, "apo"))
+    checkpoint = runs.get("apo")
+    if checkpoint is None:
+        inputs = {f"model:{name}": step for name, step in runs.items()} | {"tokenizer": next(iter(runs.values()))}
+        weights = dict.fromkeys(runs, 1 / len(runs))
+        checkpoint = steps.add("merge", "apo", {"weights": weights}, inputs, "apo", ("apo.soup",))
+    steps.checkpoints["apo"] = checkpoint
+
+
+def _shares(
+    steps: Steps, data: dict[str, Conversations], inputs: dict[str, Step], place: Place
+) -> dict[str, dict[str, Any]]:
+    return {name: place(steps, files, inputs, f"data:{name}") | {"share": files.share} for name, files in data.items()}
+
+
+def _training_spec(section: PostTraining, recipe: Recipe) -> dict[str, Any]:
+    spec = section.model_dump(include=set(PostTraining.model_fields))
+    return spec | {"seed": recipe.seed if section.seed is None else section.seed}
+
+
+def _run(recipe: Recipe, group: str) -> dict[str, Any]:
+    layout = recipe.run.layouts.get(group)
+    return recipe.run.model_dump(exclude={"layouts"}) | {"layout": layout.model_dump() if layout is not None else None}
+
+
+def _template(steps: Steps, section: SupervisedTraining) -> str:
+    return (steps.root / "config" / "templates" / section.chat_template).read_text()
+
+
+def template_text(steps: Steps, recipe: Recipe) -> str | None:
+    """The chat template that prompts are rendered with: the SFT step's, else mid-training's."""
+    section = recipe.sft or recipe.mid_training
+    return None if section is None else _template(steps, section)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A checkpoint to evaluate: the step that keeps it, and the milestone inside a segment, or None for its end."""
+
+    name: str
+    step: Step
+    milestone: int | None
+    ends: bool
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return {} if self.milestone is None else {"milestone": self.milestone}
+
+
+def evaluated(steps: Steps) -> Iterator[Evaluated]:
+    """Every checkpoint of the graph in the order in which it comes to be; ends are those of stages and later steps."""
+    last = {step.key for step in steps.checkpoints.values()}
+    for step in list(steps.all.values()):
+        if step.kind == "segment":
+            for at in step.run["milestones"]:
+                yield Evaluated(f"{step.group}-at-{at}", step, at, False)
+            yield Evaluated(step.name, step, None, step.key in last)
+        elif step.kind in CHAT_KINDS or step.label == "adopted/base":
+            yield Evaluated(step.name, step, None, True)
+
+
+def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step], place: Place) -> None:
+    """One evaluation for every checkpoint, milestones included, and one for each of its suites."""
+    about = {
+        name: {"language": recipe.sources[name].language, "domain": recipe.sources[name].domain} for name in documents
+    }
+    section = recipe.evaluation
+    template = template_text(steps, recipe)
+    keys = tuple(f"evaluation.{key}" for key in type(section).model_fields if key != "suites")
+    run = _run(recipe, "evaluation")
+    length = recipe.pretraining.sequence_length if recipe.pretraining is not None else None
+    for checkpoint in evaluated(steps):
+        inputs = {"checkpoint": checkpoint.step} | {f"documents:{name}": step for name, step in documents.items()}
+        spec: dict[str, Any] = section.model_dump(exclude={"tasks", "data", "suites"}) | checkpoint.spec
+        spec |= {"sources": about, "template": template, "tasks": None}
+        spec["heldout_tokens"] = length  # the same text for every checkpoint
+        if section.tasks is not None and section.data is not None:
+            folder = Path("config/tasks") / section.tasks
+            spec["tasks"] = {"folder": folder.as_posix(), "content": content_digest(folder.as_posix(), steps.root)}
+            spec["data"] = place(steps, section.data, inputs, "data")
+        steps.add("evaluation", checkpoint.name, spec, inputs, checkpoint.step.group, keys, **run)
+        for name, suite in section.suites.items():
+            if _asked(suite, checkpoint):
+                spec = suite.model_dump(exclude={"on", "tokens"}) | checkpoint.spec
+                spec |= {"template": template if suite.chat else None}
+                inputs = {"checkpoint": checkpoint.step}
+                told = (f"evaluation.suites.{name}",)
+                label = f"{checkpoint.name}.{name}"
+                steps.add("suite", label, spec, inputs, checkpoint.step.group, told, **run, suite=name)
+
+
+def _asked(suite: Suite, checkpoint: Evaluated) -> bool:
+    """Whether a suite is for a checkpoint; one that asks through the chat template is for post-trained ones alone."""
+    chat = checkpoint.step.kind in CHAT_KINDS
+    if suite.on == "chat" or suite.chat:
+        return chat
+    return suite.on == "all" or checkpoint.ends

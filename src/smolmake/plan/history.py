@@ -1,0 +1,83 @@
+"""What results/ holds already: earlier results of a step, what they were made from, and how long they took."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from smolmake.identity.manifest import MANIFEST, RECORD
+from smolmake.identity.step import Step
+
+FOLDER = re.compile(r"(?P<name>.+)-(?P<id>[0-9a-f]{10})")
+
+
+@dataclass
+class History:
+    """The folders under results/ by step label (kind/name), the newest first."""
+
+    root: Path
+    _records: dict[Path, dict[str, Any] | None] = field(default_factory=dict)
+
+    @cached_property
+    def folders(self) -> dict[str, list[Path]]:
+        found: dict[str, list[tuple[int, Path]]] = defaultdict(list)
+        for manifest in (self.root / "results").glob(f"*/*/{MANIFEST}"):
+            match = FOLDER.fullmatch(manifest.parent.name)
+            if match is not None:
+                label = f"{manifest.parent.parent.name}/{match['name']}"
+                found[label].append((manifest.stat().st_mtime_ns, manifest.parent))
+        return {label: [folder for _, folder in sorted(dated, reverse=True)] for label, dated in found.items()}
+
+    @cached_property
+    def finished(self) -> set[str]:
+        """The keys (kind/name-id) of all finished steps."""
+        return {f"{folder.parent.name}/{folder.name}" for folders in self.folders.values() for folder in folders}
+
+    def earlier(self, step: Step) -> dict[str, Any] | None:
+        """What the newest other result of a step was made from, or None."""
+        for folder in self.folders.get(step.label, []):
+            record = self.record(folder)
+            if record is not None and folder.name != f"{step.name}-{step.id}":
+                return record
+        return None
+
+    def begun(self, step: Step) -> bool:
+        """Whether the step was started and did not end."""
+        folder = self.root / "results" / step.key
+        return (folder / RECORD).exists() and not (folder / MANIFEST).exists()
+
+    def record(self, folder: Path) -> dict[str, Any] | None:
+        if folder not in self._records:
+            self._records[folder] = _json(folder / RECORD)
+        return self._records[folder]
+
+    def measured_hours(self, step: Step) -> float | None:
+        """How long the newest result of a step took, in hours."""
+        for folder in self.folders.get(step.label, []):
+            provenance = _json(folder / "provenance.json")
+            if provenance is not None and "seconds" in provenance:
+                return float(provenance["seconds"]) / 3600
+        return None
+
+    def spent_gpu_hours(self, recipe: str, keys: set[str]) -> float:
+        """GPU-hours of all finished results that a recipe uses (`keys`) or that were made for it once."""
+        spent = 0.0
+        for folders in self.folders.values():
+            for folder in folders:
+                provenance = _json(folder / "provenance.json") or {}
+                if provenance.get("recipe") == recipe or f"{folder.parent.name}/{folder.name}" in keys:
+                    spent += provenance.get("gpus", 0) * provenance.get("seconds", 0.0) / 3600
+        return spent
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

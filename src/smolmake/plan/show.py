@@ -1,0 +1,181 @@
+"""The plan as text: stages, reasons, cost, budget and pins on one or two screens."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from smolmake.identity.step import Step
+from smolmake.plan.budget import EvaluationLine, Line, TrainingLine, budget_table
+from smolmake.plan.outlook import Outlook
+from smolmake.plan.reasons import NEW
+from smolmake.recipe.machine import Budget
+
+CAUSES, STEPS = 12, 24  # lines at most
+
+
+def plan_text(outlook: Outlook) -> str:
+    """The whole plan."""
+    plan = outlook.plan
+    parts = [f"Plan of {plan.recipe.name} ({plan.file})"]
+    parts.append("\n".join(_stages(outlook)))
+    if outlook.running:
+        parts += ["\n".join(_why(outlook)), "\n".join(_what(outlook)), "\n".join(_cost(outlook))]
+    else:
+        parts.append("Nothing would run: every result is there.")
+    parts += ["\n".join(lines) for lines in (_budget(outlook), _pins(outlook)) if lines]
+    return "\n\n".join(parts)
+
+
+def _stages(outlook: Outlook) -> Iterator[str]:
+    steps = outlook.plan.steps.all.values()
+    groups = list(dict.fromkeys(step.group for step in steps))
+    width = max(len(group) for group in groups)
+    yield f"{'stage':<{width}}  {'done':>6}  {'to run':>6}  {'GPU-hours':>10}  waits for"
+    for group in groups:
+        members = [step for step in steps if step.group == group]
+        running = [step for step in members if step.key in outlook.keys]
+        hours = sum(outlook.costs[step.key].gpu_hours for step in running)
+        others = {other.group for step in running for other in step.inputs.values() if other.key in outlook.keys}
+        done = sum(step.key in outlook.done for step in members)
+        waits = ", ".join(name for name in groups if name in others - {group})
+        if group == "report" and running:
+            waits = "all"
+        yield f"{group:<{width}}  {done:>6,}  {len(running):>6,}  {_number(hours):>10}  {waits}".rstrip()
+
+
+def _why(outlook: Outlook) -> Iterator[str]:
+    yield "Why"
+    for cause, steps in outlook.by_cause[:CAUSES]:
+        hours = sum(outlook.costs[step.key].gpu_hours for step in steps)
+        price = outlook.money(hours)
+        told = f"{_count(len(steps), 'step')}" + (f", {_number(hours)} GPU-hours" if hours else "")
+        told += f", {_number(price)} {outlook.plan.recipe.compute.currency}" if price else ""
+        yield f"  {cause}: {told}"
+    yield from _more(len(outlook.by_cause) - CAUSES, "reason")
+
+
+def _what(outlook: Outlook) -> Iterator[str]:
+    """The steps by kind and stage, with what is the matter with each of them itself."""
+    yield "To run"
+    lines = Counter[tuple[str, str, str]]()
+    for step in outlook.running:
+        lines[step.kind, step.group, ", ".join(outlook.reasons[step.key])] += 1
+    for (kind, group, reasons), count in list(lines.items())[:STEPS]:
+        names = [step.name for step in outlook.running if (step.kind, step.group) == (kind, group)]
+        first = names[0] if count == 1 else f"{names[0]} ... {names[-1]} ({count:,})"
+        yield f"  {kind} {first}" + ("" if reasons == NEW else f": {_cut(reasons)}")
+    yield from _more(len(lines) - STEPS, "line")
+
+
+def _cost(outlook: Outlook) -> Iterator[str]:
+    compute = outlook.plan.recipe.compute
+    yield "Cost"
+    yield f"  tokens      {_amount(outlook.total('tokens'))}, {outlook.total('flops'):.2e} FLOPs"
+    if outlook.gpu_hours:
+        goodput = f", goodput {compute.goodput:.0%}" if compute.goodput < 1 else ""
+        price = outlook.money(outlook.gpu_hours)
+        money = f", {_number(price)} {compute.currency} at {compute.price_per_gpu_hour:g}" if price is not None else ""
+        yield f"  GPU-hours   {_number(outlook.gpu_hours)} ({compute.gpu}, MFU {compute.mfu:.0%}{goodput}){money}"
+    path = _path(outlook.critical_path, outlook)
+    yield f"  wall-clock  {_time(outlook.hours)}; longest chain {path}"
+    kept = {
+        "documents and shards": ("documents", "shards"),
+        "checkpoints": ("segment", "posttraining", "alignment", "merge"),
+    }
+    parts = [
+        f"{name} {_size(sum(outlook.costs[s.key].kept_bytes for s in outlook.running if s.kind in kinds))}"
+        for name, kinds in kept.items()
+    ]
+    temporary = max(outlook.costs[step.key].temporary_bytes for step in outlook.running)
+    kept_bytes = _size(outlook.total("kept_bytes"))
+    yield f"  disk        {kept_bytes} kept ({', '.join(parts)}), {_size(temporary)} for a while"
+    if outlook.unknown:
+        kinds = ", ".join(f"{kind} ({count:,})" for kind, count in Counter(s.kind for s in outlook.unknown).items())
+        yield f"  not counted {_count(len(outlook.unknown), 'step')} whose time is not known yet: {kinds}"
+
+
+def _budget(outlook: Outlook) -> list[str]:
+    compute, budget = outlook.plan.recipe.compute, outlook.plan.recipe.compute.budget
+    lines = []
+    spent, planned = outlook.spent_gpu_hours, outlook.gpu_hours
+    if budget.gpu_hours is not None:
+        left = budget.gpu_hours - spent - planned
+        lines.append(
+            f"  {budget.gpu_hours:,} GPU-hours: {_number(spent)} spent, {_number(planned)} planned, "
+            + (f"{_number(left)} left" if left >= 0 else f"{_number(-left)} OVER: it would not start")
+        )
+    if budget.money is not None and (price := outlook.money(planned)) is not None:
+        paid = outlook.money(spent) or 0.0
+        left = budget.money - paid - price
+        lines.append(
+            f"  {budget.money:,.0f} {compute.currency}: {_number(paid)} spent, {_number(price)} planned, "
+            + (f"{_number(left)} left" if left >= 0 else f"{_number(-left)} OVER: it would not start")
+        )
+    if budget.lines:
+        lines += ["  " + line for line in budget_table(budget_lines(budget)).splitlines()]
+    return ["Budget", *lines] if lines else []
+
+
+def budget_lines(budget: Budget) -> list[Line]:
+    """The recipe's budget lines as the budget's arithmetic takes them."""
+    lines: list[Line] = []
+    for name, line in budget.lines.items():
+        if line.gpus is not None and line.days is not None:
+            lines.append(TrainingLine(name, ((line.gpus, line.days),)))
+        elif line.runs is not None and line.gpu_hours_each is not None:
+            lines.append(EvaluationLine(name, line.runs, line.gpu_hours_each))
+    return lines
+
+
+def _pins(outlook: Outlook) -> list[str]:
+    pinned = [step for step in outlook.plan.steps.all.values() if step.pin is not None]
+    told = [f"  {step.label} stays {step.id}: {step.pin.reason}" for step in pinned if step.pin is not None]
+    return ["Pinned, although their code has changed", *told] if told else []
+
+
+def _path(chain: list[Step], outlook: Outlook) -> str:
+    """The longest chain by stages, each with its time."""
+    hours: dict[str, float] = {}
+    for step in chain:
+        hours[step.group] = hours.get(step.group, 0.0) + (outlook.costs[step.key].hours or 0.0)
+    return " → ".join(f"{group} {_time(spent)}" for group, spent in hours.items() if spent * 3600 >= 1) or "under 1 s"
+
+
+def _more(count: int, what: str) -> Iterator[str]:
+    if count > 0:
+        yield f"  ... and {_count(count, f'more {what}')}: the JSON form has all"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _cut(text: str, width: int = 90) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.2g}"
+
+
+def _amount(value: float) -> str:
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.4g}{unit}"
+    return f"{value:.0f}"
+
+
+def _size(value: float) -> str:
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value / 1e3:.0f} kB"
+
+
+def _time(hours: float) -> str:
+    if hours >= 48:
+        return f"{hours / 24:.1f} d"
+    if hours >= 1:
+        return f"{hours:.1f} h"
+    return f"{hours * 60:.0f} min" if hours * 60 >= 2 else f"{hours * 3600:.0f} s"

@@ -1,0 +1,92 @@
+"""Put token shards or a model that exist already into the graph, where they lie. Usage: adopt_artefact.py JOB"""
+
+import json
+import os
+from pathlib import Path
+
+from smolmake.errors import UserError
+from smolmake.files import matching_files
+from smolmake.identity.content import content_digest
+from smolmake.identity.manifest import MANIFEST, read_manifest
+from smolmake.program import Job, run_step
+
+SHARDS = ("tokens.bin", "offsets.npy")
+
+
+def compute(job: Job) -> None:
+    if "hub" in job.spec:
+        fetch_model(job)
+        job.finish(["checkpoint"], {"tokens_total": 0, "hub": job.spec["hub"], "revision": job.spec["revision"]})
+        return
+    folder = Path(job.run["path"])
+    found = content_digest(str(folder), Path.cwd())
+    if found != job.spec["digest"]:
+        raise UserError(
+            "what lies there is not what the recipe adopts: its digest differs",
+            file=folder, value=found,
+            remedy=f"bring its files back, or adopt what it has now: make adopt FOLDER={folder}",
+        )  # fmt: skip
+    if (folder / "config.json").is_file():
+        link(folder, job.folder / "checkpoint")
+        job.finish(["checkpoint"], {"tokens_total": 0})
+    else:
+        adopt_shards(job, folder)
+
+
+def adopt_shards(job: Job, folder: Path) -> None:
+    """Link the shards' files; what is known of them comes from their manifest, which must lie beside them."""
+    missing = [name for name in (*SHARDS, MANIFEST) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"this folder has neither a model (config.json) nor token shards: it lacks {', '.join(missing)}",
+            file=folder,
+            remedy="adopt a folder results/shards/NAME-ID of a smolmake tree, or one in transformers' format",
+        )  # fmt: skip
+    for name in SHARDS:
+        link(folder / name, job.folder / name)
+    job.finish(list(SHARDS), read_manifest(folder / MANIFEST)["facts"])
+
+
+def fetch_model(job: Job) -> None:
+    """The hub's files of one commit; the token comes from the environment (HF_TOKEN). Resumes what was cut."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    name, revision = job.spec["hub"], job.spec["revision"]
+    kinds = [
+        "*.safetensors",
+        "*.safetensors.index.json",
+        "config.json",
+        "generation_config.json",
+        "tokenizer*",
+        "*.jinja",
+    ]
+    try:
+        snapshot_download(name, revision=revision, local_dir=job.folder / "checkpoint", allow_patterns=kinds)
+    except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
+        raise UserError(
+            "the hub did not give this model", key="base.hub", value=f"{name} at {revision}: {error}",
+            remedy="check its name and revision, the network and HF_TOKEN, and that HF_HUB_OFFLINE is not set",
+        ) from None  # fmt: skip
+    if not matching_files("*.safetensors", job.folder / "checkpoint"):
+        raise UserError(
+            "this model has no safetensors weights", key="base.hub", value=name,
+            remedy="take a model or revision with safetensors: others are pickles, which are not loaded",
+        )  # fmt: skip
+    config = json.loads((job.folder / "checkpoint" / "config.json").read_text())
+    if "auto_map" in config:
+        raise UserError(
+            "this model brings code of its own, which is never run", key="base.hub", value=name,
+            remedy="take a model whose architecture transformers knows",
+        )  # fmt: skip
+
+
+def link(target: Path, place: Path) -> None:
+    beside = place.with_name(f".{place.name}.link")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(target.resolve())
+    os.replace(beside, place)
+
+
+if __name__ == "__main__":
+    run_step(compute, __doc__ or "")

@@ -1,0 +1,27 @@
+"""Measure one checkpoint on a suite of the lm-evaluation-harness's own tasks. Usage: evaluate_suite.py JOB"""
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from smolmake.evaluate.suites import run_suite
+from smolmake.files import write_json
+from smolmake.program import Job, run_step
+
+
+def compute(job: Job) -> None:
+    milestone = job.spec.get("milestone")
+    checkpoint = job.input("checkpoint") / ("checkpoint" if milestone is None else f"milestones/step-{milestone}")
+    on_gpu = torch.cuda.is_available() and job.run["device"] != "cpu"
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16 if on_gpu else torch.float32).eval()
+    model.to("cuda" if on_gpu else "cpu")
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    if job.spec["template"] is not None:
+        tokenizer.chat_template = job.spec["template"]
+    scores = run_suite(model, tokenizer, job.spec)
+    name, _, suite = job.name.rpartition(".")
+    write_json(job.folder / "scores.json", {"checkpoint": name, "suite": suite, "scores": scores})
+    job.finish(["scores.json"], {"tasks": len(scores)})
+
+
+if __name__ == "__main__":
+    run_step(compute, __doc__ or "")
