@@ -17,6 +17,9 @@ class Files(Section):
     hub: HubId | None = Field(None, description="A dataset of the Hugging Face hub instead: owner/name.")
     config: str | None = Field(None, description="The hub dataset's configuration.")
     split: str = Field("train", description="The hub dataset's split.")
+    files: list[str] = Field(
+        [], description="Patterns of file names inside the hub dataset; only these files are read, and no `config`."
+    )
     revision: str | None = Field(None, description="The hub dataset's commit; without one, what the hub has that day.")
     toy: Name | None = Field(None, description="The name of one of the toy's files instead of a path.")
     rows: Count | None = Field(None, ge=1, description="Known number of rows. For the plan alone: no result has it.")
@@ -30,8 +33,10 @@ class Files(Section):
     def _one_place(self) -> Files:
         if sum(place is not None for place in (self.path, self.hub, self.toy)) != 1:
             raise ValueError("give exactly one of `path` (your files), `hub` (a dataset of the hub) and `toy`")
-        if self.hub is None and (self.config is not None or self.revision is not None):
-            raise ValueError("`config` and `revision` belong to a `hub` dataset")
+        if self.hub is None and (self.config is not None or self.revision is not None or self.files):
+            raise ValueError("`config`, `files` and `revision` belong to a `hub` dataset")
+        if self.config is not None and self.files:
+            raise ValueError("give `config` or `files`, not both: each of them says which files are read")
         return self
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from smolmake.recipe.basics import Name, Section
 from smolmake.recipe.data import Files
-from smolmake.recipe.units import Count
+from smolmake.recipe.units import Count, Length
 
 
 class Suite(Section):
@@ -19,6 +19,12 @@ class Suite(Section):
     limit: Count | None = Field(None, ge=1, description="Items per task at most; null: all.")
     chat: bool = Field(False, description="Ask through the chat template, as of post-trained checkpoints.")
     tokens: Count | None = Field(None, ge=1, description="Known tokens of all its requests. For the plan alone.")
+    system: str = Field("", description="System message of the chat, such as /think or /no_think.")
+    generation: dict[str, bool | int | float | str] = Field(
+        {}, description="Settings of generation instead of the tasks' own, such as `temperature: 0.6`."
+    )
+    repeats: int = Field(1, ge=1, description="Answers sampled for each item, over which the score is averaged.")
+    lengths: list[Length] = Field([], description="Context lengths of tasks that are made to a length, such as ruler.")
     on: Literal["all", "ends", "chat"] = Field(
         "all", description="Which checkpoints: all; ends of stages and all post-training; post-training alone."
     )

@@ -108,3 +108,4 @@ class LongContext(Stage):
     rope_theta: float = Field(..., gt=0, description="RoPE base of this extension.")
     schedule: Schedule = Field(..., description="Learning rate of this extension.")
     fresh_optimizer: bool = Field(True, description="Start the optimizer's state anew instead of going on with it.")
+    segment_steps: Count | None = Field(None, ge=1, description="Length of its segments; null: pretraining's.")
