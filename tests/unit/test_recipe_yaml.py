@@ -25,6 +25,14 @@ def test_counts(tree: Path, written: str, meant: int) -> None:
     assert load(tree, changed("vocab_size: 512", f"vocab_size: {written}")).tokenizer.vocab_size == meant
 
 
+def test_on_and_no_are_words_and_true_is_not(tree: Path) -> None:
+    text = changed("{path: notes.txt}", "{path: notes.txt, language: no}")
+    suite = "evaluation: {suites: {s: {tasks: [piqa], on: ends, chat: true}}}\n"
+    loaded = load(tree, text + suite)
+    assert loaded.sources["notes"].language == "no"
+    assert (loaded.evaluation.suites["s"].on, loaded.evaluation.suites["s"].chat) == ("ends", True)
+
+
 @pytest.mark.parametrize(("written", "meant"), [("32k", 32_768), ("4096", 4096), ("0.5k", 512)])
 def test_a_thousand_positions_are_1024(tree: Path, written: str, meant: int) -> None:
     assert load(tree, changed("length: 64", f"length: {written}")).pretraining.sequence_length == meant

@@ -21,7 +21,7 @@ FRAGMENTS = {"sources": "sources", "model": "models"}  # keys that may name a fi
 
 
 class Loader(yaml.SafeLoader):
-    """Safe YAML in which `3e-4` is a number (YAML 1.1 reads it as text) and a key may stand once only."""
+    """Safe YAML: `3e-4` is a number (YAML 1.1 reads text), `on` and `no` are words, a key may stand once only."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -36,6 +36,12 @@ class Loader(yaml.SafeLoader):
 
 
 FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
+BOOL, BOOL_TAG = re.compile(r"true|True|TRUE|false|False|FALSE"), "tag:yaml.org,2002:bool"
+Loader.yaml_implicit_resolvers = {  # YAML 1.1 also reads `on`, `off`, `yes` and `no` as booleans: here they are words
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag != BOOL_TAG]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(BOOL_TAG, BOOL, list("tTfF"))
 Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789"))
 
 
