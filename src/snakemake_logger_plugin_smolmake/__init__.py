@@ -1,7 +1,6 @@
 """Snakemake's output for smolmake: as always while jobs run, and the plan at the end of a dry run.
 
-Named in the profiles (`logger: smolmake`). In a dry run Snakemake tells each job it would run; this handler collects
-them instead of printing them, and ends with reasons and cost. `--logger-smolmake-json FILE` writes the plan as JSON.
+Named in the profiles (`logger: smolmake`). `--logger-smolmake-json FILE` writes the plan of a dry run as JSON.
 """
 
 import json
@@ -12,11 +11,9 @@ from pathlib import Path
 from typing import Optional
 
 from snakemake.logging import ColorizingTextHandler
+from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.base import LogHandlerBase
-from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
-
-SILENT_IN_A_DRY_RUN = (LogEvent.JOB_INFO, LogEvent.RUN_INFO, LogEvent.SHELLCMD, LogEvent.RESOURCES_INFO)
 
 
 @dataclass
@@ -34,20 +31,19 @@ class LogHandler(LogHandlerBase):
     needs_rulegraph = False
 
     def __post_init__(self) -> None:
-        stream = sys.stdout if getattr(self.common_settings, "stdout", False) else sys.stderr
-        self.printer = ColorizingTextHandler(nocolor=self.common_settings.nocolor, stream=stream)
-        self.planned: list[str] = []
+        settings = self.common_settings
+        if settings.dryrun:
+            # Snakemake then ends a dry run once it knows the jobs: formatting thousands of them took half of its time.
+            settings.quiet = {Quietness.RULES, Quietness.PROGRESS}
+        stream = sys.stdout if getattr(settings, "stdout", False) else sys.stderr
+        self.printer = ColorizingTextHandler(nocolor=settings.nocolor, stream=stream)
         self.failed = self.told = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record, or keep the job of a dry run for the plan."""
-        event = getattr(record, "event", None)
-        if self.common_settings.dryrun:
-            if event == LogEvent.JOB_INFO:
-                self.planned += [str(path) for path in record.__dict__.get("output") or []]
-            self.failed = self.failed or record.levelno >= logging.ERROR
-            if event in SILENT_IN_A_DRY_RUN or (record.levelno < logging.WARNING and not self.failed):
-                return
+        """Print a record; of a dry run only warnings and errors, since the plan says the rest."""
+        if self.common_settings.dryrun and record.levelno < logging.WARNING and not self.failed:
+            return
+        self.failed = self.failed or record.levelno >= logging.ERROR
         if self.printer.formatter is None and self.formatter is not None:
             self.printer.setFormatter(self.formatter)
         self.printer.emit(record)
@@ -60,14 +56,14 @@ class LogHandler(LogHandlerBase):
         super().close()
 
     def _tell(self) -> None:
-        from smolmake.plan.graph import current_plan
+        from smolmake.plan.graph import current_run
         from smolmake.plan.outlook import look_ahead
         from smolmake.plan.show import plan_text
 
-        plan = current_plan()
-        if plan is None:
+        run = current_run()
+        if run is None:
             return
-        outlook = look_ahead(plan, self.planned)
+        outlook = look_ahead(run.plan, run.outputs())
         print(plan_text(outlook), file=self.printer.stream, flush=True)
         if self.settings is not None and self.settings.json is not None:
             Path(self.settings.json).write_text(json.dumps(outlook.as_json(), indent=1, sort_keys=True) + "\n")

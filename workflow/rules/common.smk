@@ -10,13 +10,13 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from snakemake.exceptions import WorkflowError
 from smolmake.errors import UserError
-from smolmake.plan.graph import lay_out, use_environment_of
+from smolmake.plan.graph import begin_run, use_environment_of
 from smolmake.plan.outlook import check_budget, look_ahead
 
 use_environment_of(sys.executable, ROOT)
 config.setdefault("recipe", "toy")
 try:
-    PLAN = lay_out(str(config["recipe"]), ROOT)
+    PLAN = begin_run(str(config["recipe"]), ROOT, lambda: outputs_to_make())
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -49,9 +49,14 @@ def links_of_recipe():
     return PLAN.links
 
 
-def refuse_over_budget(jobs):
+def outputs_to_make():
+    """The outputs of all jobs that Snakemake has found to run."""
+    return [str(path) for job in workflow.dag.needrun_jobs() for path in job.output]
+
+
+def refuse_over_budget():
     """Stop before the first job if the jobs would cost more than the recipe's budget leaves."""
     try:
-        check_budget(look_ahead(PLAN, [str(path) for job in jobs for path in job.output]), config.get("consent"))
+        check_budget(look_ahead(PLAN, outputs_to_make()), config.get("consent"))
     except UserError as error:
         raise WorkflowError(str(error)) from None

@@ -125,3 +125,24 @@ rule adopt_artefact:
         "adopting {wildcards.step}"
     shell:
         "python workflow/scripts/adopt_artefact.py {params.job:q} > {log:q} 2>&1"
+
+
+rule gather_heldout:
+    input:
+        manifests=ancient(inputs_of("heldout")),
+    output:
+        manifest=ensure("results/heldout/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/heldout/{step}.log",
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        job=job_of("heldout"),
+    message:
+        "gathering held-out documents"
+    shell:
+        "python workflow/scripts/gather_heldout.py {params.job:q} > {log:q} 2>&1"

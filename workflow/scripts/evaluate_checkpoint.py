@@ -1,5 +1,6 @@
 """Measure one checkpoint: tasks, held-out loss, samples. Usage: evaluate_checkpoint.py JOB"""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from smolmake.data.sources import data_files
 from smolmake.evaluate.heldout import heldout_loss
@@ -26,14 +28,7 @@ def compute(job: Job) -> None:
     model.to("cuda" if torch.cuda.is_available() and job.run["device"] != "cpu" else "cpu")
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     scores = score_tasks(job, model, tokenizer) if job.spec["tasks"] else []
-    heldout = []
-    for source, folder in sorted(job.group("documents").items()):
-        texts = pq.read_table(folder / "heldout.parquet")["text"].to_pylist()[: job.spec["heldout_documents"]]
-        if texts:
-            length = job.spec["heldout_tokens"]
-            heldout.append(
-                {"source": source, **job.spec["sources"][source], **heldout_loss(model, tokenizer, texts, length)}
-            )
+    heldout = score_heldout(job, model, tokenizer) if "heldout" in job.inputs else []
     samples = write_samples(model, tokenizer, job.spec["prompts"], job.spec["chat_prompts"], job.spec["template"])
     tokens = job.facts("checkpoint").get("tokens_total")
     write_json(
@@ -42,6 +37,19 @@ def compute(job: Job) -> None:
     )
     write_json(job.folder / "samples.json", {"checkpoint": job.name, "samples": samples})
     job.finish(["scores.json", "samples.json"], {"tasks": len(scores)})
+
+
+def score_heldout(job: Job, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list:
+    """The loss on each source's held-out documents."""
+    folder = job.input("heldout")
+    about = json.loads((folder / "sources.json").read_text())
+    table = pq.read_table(folder / "heldout.parquet")
+    found = []
+    for source in sorted(about):
+        texts = table.filter(pc.equal(table["source"], source))["text"].to_pylist()
+        loss = heldout_loss(model, tokenizer, texts, job.spec["heldout_tokens"])
+        found.append({"source": source, **about[source], **loss})
+    return found
 
 
 def score_tasks(job: Job, model: torch.nn.Module, tokenizer: object) -> list:

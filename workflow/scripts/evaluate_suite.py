@@ -17,7 +17,7 @@ def compute(job: Job) -> None:
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     if job.spec["template"] is not None:
         tokenizer.chat_template = job.spec["template"]
-    scores = run_suite(model, tokenizer, job.spec)
+    scores = run_suite(model, tokenizer, checkpoint, job.spec)
     name, _, suite = job.name.rpartition(".")
     write_json(job.folder / "scores.json", {"checkpoint": name, "suite": suite, "scores": scores})
     job.finish(["scores.json"], {"tasks": len(scores)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lm_eval import simple_evaluate
@@ -12,19 +13,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from smolmake.errors import UserError, did_you_mean
 from smolmake.evaluate.statistics import mean_interval
 
-# The harness's metrics that are shown: the others repeat them in another form.
-METRICS_LEFT_OUT = ("acc_bytes", "exact_match_stderr")
-
 
 def run_suite(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: dict[str, Any], batch_size: int = 16
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, place: Path, spec: dict[str, Any], batch_size: int = 16
 ) -> list[dict[str, Any]]:
-    """Score a suite: one entry per task and metric, in the form of scores.json.
+    """Score a suite: one entry per task and metric, in the form of scores.json. `place` is the checkpoint's folder.
 
     Raises:
-        UserError: if the harness has no such task, or its data cannot be had.
+        UserError: if the harness has no such task, its data cannot be had, or it runs what the model writes.
     """
-    manager = TaskManager()
+    manager = TaskManager(metadata={"tokenizer": str(place), "max_seq_lengths": spec["lengths"] or None})
     for task in spec["tasks"]:
         if task not in manager.all_tasks:
             raise UserError(
@@ -33,45 +31,64 @@ def run_suite(
                 value=task,
                 remedy=did_you_mean(task, manager.all_tasks),
             )
+    language_model = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+    rounds = [_run(language_model, manager, spec, seed) for seed in range(spec["repeats"])]
+    return [
+        score
+        for task, items in sorted(rounds[0].items())
+        for metric in items[0].get("metrics", [])
+        if (score := _score(task, metric, [samples[task] for samples in rounds])) is not None
+    ]
+
+
+def _run(model: HFLM, manager: TaskManager, spec: dict[str, Any], seed: int) -> dict[str, list[dict[str, Any]]]:
+    """The samples of all tasks, answered once."""
     try:
         results = simple_evaluate(
-            model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
+            model=model,
             tasks=spec["tasks"],
             task_manager=manager,
             num_fewshot=spec["shots"],
             limit=spec["limit"],
             apply_chat_template=spec["chat"],
             fewshot_as_multiturn=bool(spec["chat"] and spec["shots"]),
+            system_instruction=spec["system"] or None,
+            gen_kwargs=spec["generation"] or None,
             bootstrap_iters=0,
-            random_seed=0,
-            numpy_random_seed=0,
-            torch_random_seed=0,
+            random_seed=seed,
+            numpy_random_seed=seed,
+            torch_random_seed=seed,
             fewshot_random_seed=0,
         )
-    except (ConnectionError, OSError) as error:
+    except OSError as error:
         raise UserError(
             "the data of a task cannot be had",
             key="evaluation.suites.*.tasks",
             value=error,
             remedy="check the network and HF_TOKEN, or fill the cache (HF_DATASETS_CACHE) where there is a network",
         ) from None
-    return [
-        score
-        for task, items in sorted(results["samples"].items())
-        for metric in items[0].get("metrics", [])
-        if metric not in METRICS_LEFT_OUT and (score := _score(task, metric, items)) is not None
-    ]
+    except ValueError as error:
+        if "unsafe" not in str(error):
+            raise
+        raise UserError(
+            "a task runs what the model writes, which is not done outside a sandbox",
+            key="evaluation.suites.*.tasks",
+            value=error,
+            remedy="take it out of the suite",
+        ) from None
+    samples: dict[str, list[dict[str, Any]]] = results["samples"]
+    return samples
 
 
-def _score(task: str, metric: str, items: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """One task and metric with its 95 % interval; None for a metric that is no number per item."""
+def _score(task: str, metric: str, rounds: list[list[dict[str, Any]]]) -> dict[str, Any] | None:
+    """One task and metric over the mean of its rounds, with a 95 % interval; None if it is no number per item."""
     try:
-        values = [float(item[metric]) for item in items]
+        values = [sum(float(item[metric]) for item in answers) / len(rounds) for answers in zip(*rounds, strict=True)]
     except (TypeError, ValueError):
         return None
     value, low, high = mean_interval(values)
-    choices = [len(item["arguments"]) for item in items]
-    multiple = items[0].get("doc_hash") is not None and min(choices) > 1
+    choices = [len(item["arguments"]) for item in rounds[0]]
+    multiple = min(choices) > 1
     return {
         "task": task,
         "metric": metric,

@@ -124,18 +124,16 @@ def evaluated(steps: Steps) -> Iterator[Evaluated]:
 
 def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step], place: Place) -> None:
     """One evaluation for every checkpoint, milestones included, and one for each of its suites."""
-    about = {
-        name: {"language": recipe.sources[name].language, "domain": recipe.sources[name].domain} for name in documents
-    }
     section = recipe.evaluation
     template = template_text(steps, recipe)
-    keys = tuple(f"evaluation.{key}" for key in type(section).model_fields if key != "suites")
+    keys = tuple(f"evaluation.{key}" for key in ("tasks", "data", "limit", "prompts", "chat_prompts"))
+    heldout = _heldout(steps, recipe, documents) if documents else None
     run = _run(recipe, "evaluation")
     length = recipe.pretraining.sequence_length if recipe.pretraining is not None else None
     for checkpoint in evaluated(steps):
-        inputs = {"checkpoint": checkpoint.step} | {f"documents:{name}": step for name, step in documents.items()}
-        spec: dict[str, Any] = section.model_dump(exclude={"tasks", "data", "suites"}) | checkpoint.spec
-        spec |= {"sources": about, "template": template, "tasks": None}
+        inputs = {"checkpoint": checkpoint.step} | ({"heldout": heldout} if heldout is not None else {})
+        spec: dict[str, Any] = section.model_dump(include={"limit", "prompts", "chat_prompts"}) | checkpoint.spec
+        spec |= {"template": template, "tasks": None}
         spec["heldout_tokens"] = length  # the same text for every checkpoint
         if section.tasks is not None and section.data is not None:
             folder = Path("config/tasks") / section.tasks
@@ -150,6 +148,17 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step], pl
                 told = (f"evaluation.suites.{name}",)
                 label = f"{checkpoint.name}.{name}"
                 steps.add("suite", label, spec, inputs, checkpoint.step.group, told, **run, suite=name)
+
+
+def _heldout(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> Step:
+    """The held-out documents of all sources in one place, so that an evaluation has one input for them, not dozens."""
+    told = {
+        name: {"language": recipe.sources[name].language, "domain": recipe.sources[name].domain} for name in documents
+    }
+    spec = {"documents": recipe.evaluation.heldout_documents, "sources": told}
+    inputs = {f"documents:{name}": step for name, step in documents.items()}
+    keys = tuple(f"sources.{name}.{key}" for name in documents for key in ("language", "domain"))
+    return steps.add("heldout", recipe.name, spec, inputs, "data", (*keys, "evaluation.heldout_documents"))
 
 
 def _asked(suite: Suite, checkpoint: Evaluated) -> bool:

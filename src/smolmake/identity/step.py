@@ -18,6 +18,7 @@ SCRIPTS = {
     "toyfiles": "write_toy_files",
     "adopted": "adopt_artefact",
     "documents": "clean_source",
+    "heldout": "gather_heldout",
     "tokenizer": "train_tokenizer",
     "tokenizer_analysis": "analyse_tokenizers",
     "shards": "tokenize_source",

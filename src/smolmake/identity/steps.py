@@ -26,7 +26,7 @@ from smolmake.train.schedule import Piece, schedule_pieces, within
 TOY_SEED = 0
 # The toy's English is taken from Python and from what these say of themselves, so their versions identify it.
 TOY_PACKAGES = "accelerate datasets huggingface_hub lm_eval numpy pandas pydantic requests safetensors transformers trl"
-PLACE_KEYS = ("path", "hub", "config", "split", "revision", "toy", "format")
+PLACE_KEYS = ("path", "hub", "config", "split", "files", "revision", "toy", "format")
 
 
 def build_steps(recipe: Recipe, root: Path) -> Steps:
@@ -69,7 +69,7 @@ def place(steps: Steps, files: Files, inputs: dict[str, Step], role: str) -> dic
         inputs[role] = steps.add("toyfiles", "toy", _toy_spec(), {}, "data")
         return {"toy": files.toy, "format": files.format}
     if files.hub is not None:
-        return {"hub": files.hub, "config": files.config, "split": files.split, "revision": files.revision}
+        return {key: getattr(files, key) for key in ("hub", "config", "split", "files", "revision", "format")}
     assert files.path is not None
     return {"path": files.path, "format": files.format, "content": content_digest(files.path, steps.root)}
 
@@ -235,8 +235,9 @@ def _segments(
     pretraining = recipe.pretraining
     assert pretraining is not None
     end_of_stage = stage_start + stage.steps
-    for start in range(stage_start, end_of_stage, pretraining.segment_steps):
-        end = min(start + pretraining.segment_steps, end_of_stage)
+    length = isinstance(stage, LongContext) and stage.segment_steps or pretraining.segment_steps
+    for start in range(stage_start, end_of_stage, length):
+        end = min(start + length, end_of_stage)
         spec: dict[str, Any] = {
             "start": start,
             "end": end,

@@ -133,7 +133,7 @@ class Costs:
 
     def _evaluation(self, step: Step) -> Cost:
         section = self.recipe.evaluation
-        documents = section.heldout_documents * sum(1 for role in step.inputs if role.startswith("documents:"))
+        documents = section.heldout_documents * len(self.recipe.sources) if "heldout" in step.inputs else 0
         length = step.spec["heldout_tokens"] or 0
         # Without task tokens of its own in the recipe, the held-out text and what was measured before are all there is.
         flops = self._training_flops(length) if length else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,6 @@ from smolmake.identity.steps import build_steps
 from smolmake.plan.check import check_plan
 from smolmake.recipe.load import find_recipe, load_recipe
 from smolmake.recipe.schema import Recipe
-
-_current: list[Plan] = []
 
 
 @dataclass(frozen=True)
@@ -97,15 +96,27 @@ def plan_recipe(name: str, root: Path) -> Plan:
     return Plan(recipe, file, build_steps(recipe, root))
 
 
-def lay_out(name: str, root: Path) -> Plan:
-    """`plan_recipe` for the Snakefile: the plan is kept for the logger plugin, which ends a dry run with it."""
-    _current.append(plan_recipe(name, root))
-    return _current[-1]
+_runs: list[Run] = []
 
 
-def current_plan() -> Plan | None:
-    """The plan that the Snakefile of this process laid out last."""
-    return _current[-1] if _current else None
+@dataclass(frozen=True)
+class Run:
+    """A run of Snakemake: its plan, and a function that gives the outputs of the jobs that it would run."""
+
+    plan: Plan
+    outputs: Callable[[], list[str]]
+
+
+def begin_run(name: str, root: Path, outputs: Callable[[], list[str]]) -> Plan:
+    """`plan_recipe` for the Snakefile: the run is kept for the logger plugin, which ends a dry run with its plan."""
+    plan = plan_recipe(name, root)
+    _runs.append(Run(plan, outputs))
+    return plan
+
+
+def current_run() -> Run | None:
+    """The run that the Snakefile of this process began last."""
+    return _runs[-1] if _runs else None
 
 
 def _check_writable(results: Path) -> None:

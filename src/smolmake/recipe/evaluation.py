@@ -25,6 +25,9 @@ class Suite(Section):
     )
     repeats: int = Field(1, ge=1, description="Answers sampled for each item, over which the score is averaged.")
     lengths: list[Length] = Field([], description="Context lengths of tasks that are made to a length, such as ruler.")
+    on: Literal["all", "ends", "chat"] = Field(
+        "all", description="Which checkpoints: all; ends of stages and all post-training; post-training alone."
+    )
 
 
 class Evaluation(Section):

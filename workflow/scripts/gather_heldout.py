@@ -1,0 +1,25 @@
+"""Gather held-out documents of all sources, for the loss of every checkpoint. Usage: gather_heldout.py JOB"""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from smolmake.files import write_json
+from smolmake.program import Job, run_step
+
+
+def compute(job: Job) -> None:
+    count = job.spec["documents"]
+    tables, about = [], {}
+    for source, folder in sorted(job.group("documents").items()):
+        table = pq.read_table(folder / "heldout.parquet").slice(0, count)
+        if table.num_rows:
+            tables.append(table.append_column("source", pa.array([source] * table.num_rows, pa.string())))
+            about[source] = job.spec["sources"][source]
+    empty = pa.table({name: pa.array([], pa.string()) for name in ("id", "text", "source")})
+    pq.write_table(pa.concat_tables(tables) if tables else empty, job.folder / "heldout.parquet", compression="zstd")
+    write_json(job.folder / "sources.json", about)
+    job.finish(["heldout.parquet", "sources.json"], {"documents": sum(table.num_rows for table in tables)})
+
+
+if __name__ == "__main__":
+    run_step(compute, __doc__ or "")
