@@ -24,7 +24,7 @@ class Job:
     """One step to compute: what it is (spec), what it reads (inputs: role -> manifest), how it runs (run).
 
     `origin` is the slice of the recipe it was made from, `meaning` its identity without the code, `code` the
-    fingerprint of the code that its id was made with.
+    fingerprint of the code that its id was made with, `recipe` the name of the recipe that asked for it.
     """
 
     kind: str
@@ -37,6 +37,7 @@ class Job:
     origin: dict[str, Any] = field(default_factory=dict)
     meaning: str = ""
     code: str = ""
+    recipe: str = ""
     started: float = field(default_factory=time.time)
 
     def input(self, role: str) -> Path:
@@ -82,7 +83,10 @@ class Job:
             path = self.folder / name
             files += [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
         step = {"kind": self.kind, "name": self.name, "id": self.id}
-        write_manifest(self.folder, step, self.inputs, files, facts, self.started)
+        layout = self.run.get("layout") or {}
+        gpus = layout.get("nodes", 1) * layout.get("gpus_per_node", 0)
+        about = {"recipe": self.recipe, "gpus": gpus}
+        write_manifest(self.folder, step, self.inputs, files, facts, self.started, about)
         print(f"{self.kind}/{self.name}-{self.id}: done in {time.time() - self.started:.1f} s", file=sys.stderr)
 
 

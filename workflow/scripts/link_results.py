@@ -10,6 +10,7 @@ from pathlib import Path
 from smolmake.errors import run_as_program
 from smolmake.files import write_json
 from smolmake.plan.graph import check_unchanged, plan_recipe
+from smolmake.plan.history import RECIPE
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
         link(folder / "checkpoints" / name, Path("..") / results / step.key / "checkpoint")
     for step in plan.steps.of_kind("report"):
         link(folder / "report.html", results / step.key / "report.html")
+    write_json(folder / RECIPE, plan.steps.values)
     write_json(arguments.links, linked)
 
 

@@ -35,6 +35,7 @@ def code_fingerprint(entry: Path) -> str:
     return hashlib.sha256(joined.encode()).hexdigest()
 
 
+@cache
 def reached_modules(entry: Path) -> dict[str, Path]:
     """A script, as `__main__`, and the first-party modules that it reaches and that can change a result."""
     found: dict[str, Path] = {}
@@ -49,6 +50,7 @@ def reached_modules(entry: Path) -> dict[str, Path]:
     return found
 
 
+@cache
 def code_definitions(entry: Path) -> dict[str, dict[str, str]]:
     """For each reached module a short digest of every function and method, and, under "", of all the rest.
 

@@ -109,6 +109,10 @@ class Evaluated:
     def spec(self) -> dict[str, Any]:
         return {} if self.milestone is None else {"milestone": self.milestone}
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return () if self.milestone is None else ("pretraining.milestone_steps",)
+
 
 def evaluated(steps: Steps) -> Iterator[Evaluated]:
     """Every checkpoint of the graph in the order in which it comes to be; ends are those of stages and later steps."""
@@ -139,13 +143,14 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step], pl
             folder = Path("config/tasks") / section.tasks
             spec["tasks"] = {"folder": folder.as_posix(), "content": content_digest(folder.as_posix(), steps.root)}
             spec["data"] = place(steps, section.data, inputs, "data")
-        steps.add("evaluation", checkpoint.name, spec, inputs, checkpoint.step.group, keys, **run)
+        told = (*keys, *checkpoint.keys)
+        steps.add("evaluation", checkpoint.name, spec, inputs, checkpoint.step.group, told, **run)
         for name, suite in section.suites.items():
             if _asked(suite, checkpoint):
                 spec = suite.model_dump(exclude={"on", "tokens"}) | checkpoint.spec
                 spec |= {"template": template if suite.chat else None}
                 inputs = {"checkpoint": checkpoint.step}
-                told = (f"evaluation.suites.{name}",)
+                told = (f"evaluation.suites.{name}", *checkpoint.keys)
                 label = f"{checkpoint.name}.{name}"
                 steps.add("suite", label, spec, inputs, checkpoint.step.group, told, **run, suite=name)
 

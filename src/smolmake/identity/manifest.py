@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError
-from smolmake.files import file_digest, write_json
+from smolmake.files import digest, file_digest, write_json
 
 MANIFEST = "manifest.json"
 RECORD = "identity.json"  # beside it: what the step was made from, for the reasons that later plans give
@@ -27,13 +27,14 @@ def write_manifest(
     payload: list[Path],
     facts: dict[str, Any],
     started: float,
+    about: dict[str, Any] | None = None,
 ) -> None:
     """Write provenance.json, then manifest.json, into `folder`.
 
     `step` has kind, name and id; `inputs` maps roles to the manifests used; `payload` lists files under `folder`
-    that belong to the result. No time, host or absolute path goes into the manifest.
+    that belong to the result. No time, host or absolute path goes into the manifest; `about` goes into provenance.
     """
-    write_json(folder / "provenance.json", _provenance(started))
+    write_json(folder / "provenance.json", _provenance(started) | (about or {}))
     manifest = {
         **step,
         "inputs": {role: file_digest(path) for role, path in inputs.items()},
@@ -43,7 +44,7 @@ def write_manifest(
         },
         "facts": facts,
     }
-    write_json(folder / MANIFEST, manifest)
+    write_json(folder / MANIFEST, {**manifest, "seal": digest(manifest)})
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -54,11 +55,17 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
+        seal = manifest.pop("seal")
         manifest["payload"], manifest["facts"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             "this is not a whole manifest", file=path, remedy="delete its folder; the step then runs again"
         ) from None
+    if seal != digest(manifest):
+        raise UserError(
+            "this manifest was changed after it was written", file=path,
+            remedy="bring back the original, or delete its folder; the step then runs again",
+        )  # fmt: skip
     return manifest
 
 

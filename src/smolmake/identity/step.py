@@ -35,7 +35,7 @@ SCRIPTS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Step:
     """One node of the graph. `spec`, `inputs` and the code decide `id`; `run` and `group` do not.
 
@@ -63,6 +63,9 @@ class Step:
     @cached_property
     def label(self) -> str:
         return f"{self.kind}/{self.name}"
+
+    def __repr__(self) -> str:
+        return f"Step({self.key})"  # the inputs' inputs' inputs would fill pages
 
     @cached_property
     def manifest(self) -> str:

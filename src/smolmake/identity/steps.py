@@ -136,7 +136,7 @@ def _tokenizers(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> Ste
             {"vocab_size": size, "characters": section.characters_per_source},
             inputs,
             "tokenizer",
-            ("tokenizer.characters_per_source",),
+            ("tokenizer",),
         )
         for size in dict.fromkeys(sizes)
         if section is not None
@@ -149,7 +149,7 @@ def _tokenizers(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> Ste
         rivals = {f"tokenizer:{step.name}": step for step in candidates}
         told = tuple(f"sources.{name}.{key}" for name in about for key in ("language", "domain"))
         spec = {"chosen": candidates[0].name, "sources": about}
-        steps.add("tokenizer_analysis", "analysis", spec, {**inputs, **rivals}, "tokenizer", told)
+        steps.add("tokenizer_analysis", "analysis", spec, {**inputs, **rivals}, "tokenizer", (*told, "tokenizer"))
     return candidates[0]
 
 
@@ -247,7 +247,9 @@ def _segments(
             "fresh_optimizer": fresh and start == 0,
             **shape,
         }
-        inputs, told = {"mixture": mixtures[stage.name], "tokenizer": tokenizer}, (*keys, "pretraining.optimizer")
+        section = "long_context" if isinstance(stage, LongContext) else "pretraining.stages"
+        inputs = {"mixture": mixtures[stage.name], "tokenizer": tokenizer}
+        told = (*keys, "pretraining.optimizer", f"{section}.{stage.name}.steps", "pretraining.segment_steps")
         if parent is None:
             assert recipe.model is not None
             # The count that it must come to is checked before the start: it is no part of any result.

@@ -13,6 +13,7 @@ from typing import Any
 from smolmake.identity.manifest import MANIFEST, RECORD
 from smolmake.identity.step import Step
 
+RECIPE = "recipe.json"  # in results/latest/<recipe>: what the recipe said at its last whole run
 FOLDER = re.compile(r"(?P<name>.+)-(?P<id>[0-9a-f]{10})")
 
 
@@ -45,6 +46,13 @@ class History:
             if record is not None and folder.name != f"{step.name}-{step.id}":
                 return record
         return None
+
+    def last_recipe(self, recipe: str) -> dict[str, Any] | None:
+        """The values of a recipe at its last whole run (see `recipe_values`), or None."""
+        file = self.root / "results" / "latest" / recipe / RECIPE
+        if file not in self._records:
+            self._records[file] = _json(file)
+        return self._records[file]
 
     def begun(self, step: Step) -> bool:
         """Whether the step was started and did not end."""

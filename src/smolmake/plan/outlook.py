@@ -180,7 +180,10 @@ def look_ahead(plan: Plan, manifests: Iterable[str] | None = None) -> Outlook:
     else:
         wanted = set(manifests)
         running = [step for step in plan.steps.all.values() if step.manifest in wanted]
-    reasons, costs = Reasons(plan.steps, history), Costs(plan.recipe, plan.steps.root, history.measured_hours)
+    reasons, costs = (
+        Reasons(plan.steps, history, plan.recipe.name),
+        Costs(plan.recipe, plan.steps.root, history.measured_hours),
+    )
     keys = {step.key for step in running}
     return Outlook(
         plan,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from smolmake.identity.fingerprint import code_definitions
-from smolmake.identity.step import SCRIPTS, Step, Steps, flatten
+from smolmake.identity.step import SCRIPTS, Step, Steps, flatten, look_up
 from smolmake.plan.history import History
 
 NEW, UNFINISHED = "missing", "begun and not finished: it goes on"
@@ -25,8 +25,8 @@ CONTENTS = {
 class Reasons:
     """The reasons of the steps that would run: each step's own, and the causes that reach it through its inputs."""
 
-    def __init__(self, steps: Steps, history: History) -> None:
-        self.steps, self.history = steps, history
+    def __init__(self, steps: Steps, history: History, recipe: str) -> None:
+        self.steps, self.history, self.recipe = steps, history, recipe
         self._own: dict[str, tuple[str, ...]] = {}
         self._causes: dict[str, tuple[str, ...]] = {}
 
@@ -51,7 +51,7 @@ class Reasons:
             return [UNFINISHED]
         earlier = self.history.earlier(step)
         if earlier is None:
-            return [NEW]
+            return self._asked_for(step) or [NEW]
         changes = []
         if earlier["spec"] != step.spec:
             changes += recipe_changes(earlier["origin"], self.steps.origin(step))
@@ -60,6 +60,16 @@ class Reasons:
         if not changes and earlier["inputs"] == {role: other.key for role, other in step.inputs.items()}:
             return [NEW]  # an equal result once, now lost
         return changes
+
+    def _asked_for(self, step: Step) -> list[str]:
+        """For a step that there never was: which keys the recipe has changed since its last whole run."""
+        last = self.history.last_recipe(self.recipe)
+        if last is None:
+            return []
+        before: dict[str, Any] = {}
+        for key in step.keys:
+            flatten(look_up(last, key), key, before)
+        return recipe_changes(before, self.steps.origin(step))
 
     def _script(self, step: Step) -> Any:
         return self.steps.root / "workflow" / "scripts" / f"{SCRIPTS[step.kind]}.py"

@@ -1,0 +1,258 @@
+"""The table of changes: for each, exactly the steps that would run again, and the reason that the plan gives.
+
+Recipes are changed as a user would, by editing the file; the results on disk are a finished run of the mini recipe, and
+for SmolLM3 written down as finished.
+"""
+
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pretended import pretend_done
+from workflow_runs import MINI, ROOT, copy_tree
+
+from smolmake.plan.graph import plan_recipe
+from smolmake.plan.outlook import Outlook, look_ahead
+from smolmake.plan.show import plan_text
+from smolmake.recipe.load import read_with_overlays
+
+pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
+Values = dict[str, Any]
+Change = Callable[[Values], None]
+NOTHING: tuple[str, ...] = ()
+FROM_APO = ("alignment/*", "merge/*", "evaluation/apo", "evaluation/merged", "report/*")
+FROM_SFT = ("posttraining/sft", "evaluation/sft", "preferences/*", *FROM_APO)
+FROM_MID = ("posttraining/mid", "evaluation/mid", *FROM_SFT)
+FROM_LC2 = ("segment/lc2-*", "evaluation/lc2-*", *FROM_MID)
+FROM_LC1 = ("segment/lc1-*", "evaluation/lc1-*", *FROM_LC2)
+FROM_STAGE3 = ("segment/stage3-*", "evaluation/stage3-*", *FROM_LC1)
+FROM_STAGE2 = ("segment/stage2-*", "evaluation/stage2-*", *FROM_STAGE3)
+FROM_STAGE1 = ("segment/stage1-*", "evaluation/stage1-*", *FROM_STAGE2)
+FROM_TOKENIZER = ("tokenizer_analysis/*", "shards/*", "mixture/*", "ledger/*", *FROM_STAGE1)
+FROM_CLEANING = ("documents/*", "heldout/*", "tokenizer/*", *FROM_TOKENIZER)
+EVALUATIONS = ("evaluation/*", "report/*")
+
+
+def put(key: str, value: Any) -> Change:
+    """Set the value at a dotted key; numbers are places in lists."""
+
+    def change(values: Values) -> None:
+        *path, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+        inner: Any = values
+        for part in path:
+            inner = inner.setdefault(part, {}) if isinstance(inner, dict) else inner[part]
+        assert isinstance(inner, list) or inner.get(last) != value
+        inner[last] = value
+
+    return change
+
+
+def reorder(values: Values) -> None:
+    for key in list(values)[::-1]:
+        values[key] = values.pop(key)
+
+
+# name: change, the steps that run again, what the plan says
+CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
+    "nothing": (lambda values: None, NOTHING, ""),
+    "key order": (reorder, NOTHING, ""),
+    "title": (put("title", "Another"), ("report/*",), "title The toy in a few steps → Another"),
+    "weight in stage 1": (
+        put("pretraining.stages.0.mixture.code", 0.25), ("mixture/stage*", "ledger/*", *FROM_STAGE1),
+        "pretraining.stages.stage1.mixture.code 0.2 → 0.25",
+    ),
+    "weight in stage 2": (
+        put("pretraining.stages.1.mixture.english", 0.4), ("mixture/stage[23]", "ledger/*", *FROM_STAGE2),
+        "pretraining.stages.stage2.mixture.english 0.3 → 0.4",
+    ),
+    "weight in stage 3": (
+        put("pretraining.stages.2.mixture.notebooks", 0.5), ("mixture/stage3", "ledger/*", *FROM_STAGE3),
+        "pretraining.stages.stage3.mixture.notebooks 0.4 → 0.5",
+    ),
+    "weight in the first extension": (
+        put("long_context.0.mixture.code", 0.5), ("mixture/lc1", "ledger/*", *FROM_LC1),
+        "long_context.lc1.mixture.code nothing → 0.5",
+    ),
+    "weight in the second extension": (
+        put("long_context.1.mixture.code", 0.4), ("mixture/lc2", "ledger/*", *FROM_LC2),
+        "long_context.lc2.mixture.code 0.3 → 0.4",
+    ),
+    "filter threshold": (
+        put("cleaning.min_characters", 130), FROM_CLEANING, "cleaning.min_characters 120 → 130"
+    ),
+    "tokenizer": (
+        put("tokenizer.vocab_size", 640), ("tokenizer/bpe-640", *FROM_TOKENIZER), "tokenizer.vocab_size 600 → 640"
+    ),
+    "a rival tokenizer": (
+        put("tokenizer.compare", [420]), ("tokenizer/bpe-420", "tokenizer_analysis/*", "report/*"),
+        "tokenizer.compare [400] → [420]"
+    ),
+    "items of each task": (put("evaluation.limit", 9), EVALUATIONS, "evaluation.limit 8 → 9"),
+    "prompts of the samples": (
+        put("evaluation.prompts", ["A "]), EVALUATIONS, "evaluation.prompts ['The '] → ['A ']"
+    ),
+    "held-out documents": (
+        put("evaluation.heldout_documents", 4), ("heldout/*", *EVALUATIONS), "evaluation.heldout_documents 3 → 4"
+    ),
+    "seed": (put("seed", 1), ("mixture/*", "ledger/*", *FROM_STAGE1), "seed 0 → 1"),
+    "a longer stable phase": (
+        put("pretraining.stages.0.steps", 24),
+        ("mixture/stage[23]", "ledger/*", "segment/stage1-16-24", "evaluation/stage1-16-24", *FROM_STAGE2),
+        "pretraining.stages.stage1.steps 16 → 24",
+    ),
+    "decay start": (
+        put("pretraining.schedule.decay_steps", 4), FROM_STAGE3, "pretraining.schedule.decay_steps 3 → 4"
+    ),
+    "decay shape": (
+        put("pretraining.schedule.decay_shape", "cosine"), FROM_STAGE3,
+        "pretraining.schedule.decay_shape linear → cosine",
+    ),
+    "peak": (put("pretraining.schedule.peak", 2e-3), FROM_STAGE1, "pretraining.schedule.peak 0.001 → 0.002"),
+    "optimizer": (
+        put("pretraining.optimizer.beta2", 0.98), FROM_STAGE1, "pretraining.optimizer.beta2 0.95 → 0.98"
+    ),
+    "width": (put("model.intermediate_size", 72), FROM_STAGE1, "model.intermediate_size 64 → 72"),
+    "theta of the first extension": (
+        put("long_context.0.rope_theta", 60000), FROM_LC1, "long_context.lc1.rope_theta 50000 → 60000"
+    ),
+    "theta of the second extension": (
+        put("long_context.1.rope_theta", 300000), FROM_LC2, "long_context.lc2.rope_theta 200000 → 300000"
+    ),
+    "mid-training's rate": (
+        put("mid_training.learning_rate", 5e-4), FROM_MID, "mid_training.learning_rate 0.001 → 0.0005"
+    ),
+    "SFT's rate": (put("sft.learning_rate", 5e-4), FROM_SFT, "sft.learning_rate 0.001 → 0.0005"),
+    "SFT's packing": (put("sft.packing", "bfd"), FROM_SFT, "sft.packing none → bfd"),
+    "the pairs' temperature": (
+        put("preferences.temperature", 0.9), ("preferences/*", *FROM_APO), "preferences.temperature 0.7 → 0.9"
+    ),
+    "APO's beta": (put("apo.beta", 0.2), FROM_APO, "apo.beta 0.1 → 0.2"),
+    "a soup": (
+        put("apo.soup", 2),
+        ("alignment/*", "merge/*", "evaluation/apo*", "evaluation/merged", "report/*"), "apo.soup 1 → 2",
+    ),
+    "merge": (
+        put("merge.weights.mid", 0.2), ("merge/*", "evaluation/merged", "report/*"), "merge.weights.mid 0.1 → 0.2"
+    ),
+    "repeat cap": (put("sources.code.max_epochs", 5), ("ledger/*", "report/*"), "sources.code.max_epochs 4 → 5"),
+    "licence": (put("sources.code.licence", "MIT"), NOTHING, ""),
+    "known tokens": (put("sources.code.tokens", 1000), NOTHING, ""),
+    "micro-batch": (put("run.micro_batch", 2), NOTHING, ""),
+    "threads": (put("run.threads", 2), NOTHING, ""),
+    "device": (put("run.device", "cpu"), NOTHING, ""),
+    "recovery": (put("run.recovery_every", "7min"), NOTHING, ""),
+    "nodes": (put("run.layouts", {"pretraining": {"nodes": 2, "gpus_per_node": 2}}), NOTHING, ""),
+    "price and budget": (put("compute", {"price_per_gpu_hour": 9.0, "budget": {"gpu_hours": 5}}), NOTHING, ""),
+    "milestones": (
+        put("pretraining.milestone_steps", 4),
+        ("evaluation/stage1-at-4", "evaluation/stage1-at-12", "report/*"), "pretraining.milestone_steps nothing → 4",
+    ),
+    "a suite": (
+        put("evaluation.suites", {"reading": {"tasks": ["hellaswag"], "on": "ends"}}),
+        ("suite/*", "report/*"), "evaluation.suites.reading.tasks nothing → ['hellaswag']",
+    ),
+}  # fmt: skip
+
+SMOLLM3: dict[str, tuple[Change, tuple[str, ...], str]] = {
+    "nothing": (lambda values: None, NOTHING, ""),
+    "finemath-4plus in stage 2": (
+        put("pretraining.stages.1.mixture.finemath-4plus", 0.03),
+        ("mixture/stage[23]", "ledger/*", "segment/stage[23]-*", "evaluation/stage[23]-*", "suite/stage[23]-*",
+         "*/lc[12]-*", "posttraining/*", "alignment/*", "merge/*", "*/mid", "*/sft", "*/apo*", "*/merged",
+         "suite/mid.*", "suite/sft.*", "suite/merged.*", "report/*"),
+        "pretraining.stages.stage2.mixture.finemath-4plus 0.02 → 0.03",
+    ),
+    "shots of one suite": (
+        put("evaluation.suites.mathematics.shots", 4), ("suite/*.mathematics", "report/*"),
+        "evaluation.suites.mathematics.shots 5 → 4",
+    ),
+    "nodes": (put("run.layouts.pretraining.nodes", 24), NOTHING, ""),
+    "goodput and price": (put("compute.goodput", 0.9), NOTHING, ""),
+    "theta of the second extension": (
+        put("long_context.1.rope_theta", 6e6),
+        ("*/lc2-*", "posttraining/*", "alignment/*", "merge/*", "evaluation/mid", "evaluation/sft", "evaluation/apo*",
+         "evaluation/merged", "suite/mid.*", "suite/sft.*", "suite/apo*", "suite/merged.*", "report/*"),
+        "long_context.lc2.rope_theta 5e+06 → 6e+06",
+    ),
+    "a longer stable phase": (
+        put("pretraining.stages.0.steps", 3_480_000),
+        ("mixture/stage[23]", "ledger/*", "*/stage1-3440000-3480000*", "*/stage1-at-34[4-7][0-9][0-9][0-9][0-9]*", "*/stage[23]-*",
+         "*/lc[12]-*", "posttraining/*", "alignment/*", "merge/*", "evaluation/mid", "evaluation/sft",
+         "evaluation/apo*", "evaluation/merged", "suite/mid.*", "suite/sft.*", "suite/apo*", "suite/merged.*",
+         "report/*"),
+        "pretraining.stages.stage1.steps 3450000 → 3480000",
+    ),
+    "APO's beta": (
+        put("apo.beta", 0.1),
+        ("alignment/*", "merge/*", "evaluation/apo*", "evaluation/merged", "suite/apo*", "suite/merged.*", "report/*"),
+        "apo.beta 0.05 → 0.1",
+    ),
+    "a revision of one source": (
+        put("sources.pes2o.revision", "abc123"),
+        ("documents/pes2o", "shards/pes2o", "heldout/*", "mixture/*", "ledger/*", "segment/*", "evaluation/*",
+         "suite/*", "posttraining/*", "alignment/*", "merge/*", "tokenizer_analysis/*", "report/*"),
+        "sources.pes2o.revision nothing → abc123",
+    ),
+}  # fmt: skip
+
+
+def write(values: Values, tree: Path, name: str) -> str:
+    path = tree / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return str(path)
+
+
+def outlook_of(values: Values, tree: Path) -> Outlook:
+    return look_ahead(plan_recipe(write(values, tree, "changed"), tree))
+
+
+def check(outlook: Outlook, patterns: Iterable[str], reason: str) -> None:
+    """The steps that would run are exactly those that match, each pattern means some, and the plan gives the reason."""
+    labels = {step.label for step in outlook.plan.steps.all.values()}
+    asked = {label for label in labels if any(fnmatchcase(label, pattern) for pattern in patterns)}
+    running = {step.label for step in outlook.running}
+    wrong = sorted(running ^ asked)
+    assert not wrong, f"{len(wrong)} steps, such as {wrong[:12]}"
+    for pattern in patterns:
+        assert any(fnmatchcase(label, pattern) for label in running), pattern
+    text = plan_text(outlook)
+    if running:
+        assert f"  {reason}: " in text, text
+        others = [step.label for step in outlook.running if reason not in outlook.reasons[step.key]]
+        assert not others, f"{len(others)} steps for another reason, such as {others[:12]}"
+    else:
+        assert "Nothing would run" in text
+
+
+@pytest.fixture
+def mini_tree(mini: Path, tmp_path: Path) -> Path:
+    """The tree with the finished mini recipe's results, which a dry run only reads."""
+    tree = copy_tree(tmp_path / "tree")
+    (tree / "results").symlink_to(mini / "results")
+    return tree
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_change_of_the_recipe(mini_tree: Path, name: str) -> None:
+    change, patterns, reason = CASES[name]
+    values = read_with_overlays(mini_tree / MINI, mini_tree)
+    change(values)
+    check(outlook_of(values, mini_tree), patterns, reason)
+
+
+@pytest.fixture(scope="module")
+def smollm3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tree = copy_tree(tmp_path_factory.mktemp("smollm3") / "tree")
+    pretend_done(plan_recipe("smollm3", tree))
+    return tree
+
+
+@pytest.mark.parametrize("name", SMOLLM3)
+def test_a_change_of_smollm3(smollm3: Path, name: str) -> None:
+    change, patterns, reason = SMOLLM3[name]
+    values = read_with_overlays(ROOT / "config" / "recipes" / "smollm3.yaml", smollm3)
+    change(values)
+    check(outlook_of(values, smollm3), patterns, reason)
