@@ -41,7 +41,7 @@ def start(tree: Path, *arguments: str, recipe: str) -> subprocess.Popen[str]:
     """Start Snakemake in a process group of its own."""
     command = [str(SNAKEMAKE), "--workflow-profile", "profiles/local", "--cores", "2"]
     return subprocess.Popen(
-        [*command, *arguments, "--config", f"recipe={recipe}"],
+        [*command, *arguments, "--config", *f"recipe={recipe}".split()],
         cwd=tree,
         env={**os.environ, "PYTHONPATH": str(tree / "src")},
         stdout=subprocess.PIPE,

@@ -179,8 +179,8 @@ SMOLLM3: dict[str, tuple[Change, tuple[str, ...], str]] = {
     ),
     "a longer stable phase": (
         put("pretraining.stages.0.steps", 3_480_000),
-        ("mixture/stage[23]", "ledger/*", "*/stage1-3440000-3480000*", "*/stage1-at-34[4-7][0-9][0-9][0-9][0-9]*", "*/stage[23]-*",
-         "*/lc[12]-*", "posttraining/*", "alignment/*", "merge/*", "evaluation/mid", "evaluation/sft",
+        ("mixture/stage[23]", "ledger/*", "*/stage1-3440000-3480000*", "*/stage1-at-34[4-7][0-9][0-9][0-9][0-9]*",
+         "*/stage[23]-*", "*/lc[12]-*", "posttraining/*", "alignment/*", "merge/*", "evaluation/mid", "evaluation/sft",
          "evaluation/apo*", "evaluation/merged", "suite/mid.*", "suite/sft.*", "suite/apo*", "suite/merged.*",
          "report/*"),
         "pretraining.stages.stage1.steps 3450000 → 3480000",

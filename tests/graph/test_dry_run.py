@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from workflow_runs import SNAKEMAKE, copy_tree, fail, plan_of, succeed
 
-from smolmake.identity.steps import SCRIPTS
+from smolmake.identity.step import SCRIPTS
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 DRY = ("--dry-run",)
@@ -43,7 +43,7 @@ def test_both_snakefiles_give_the_same_jobs_which_are_the_plans(copy: Path) -> N
     assert outputs(copy, "--snakefile", "workflow/Snakefile", recipe="toy") == jobs
     plan = plan_of(copy, "config/recipes/toy.yaml")
     assert set(jobs) == {step.manifest for step in plan.steps.all.values()} | {plan.links}
-    assert {job.split("/")[1] for job in jobs} == {*SCRIPTS, "latest"}
+    assert {job.split("/")[1] for job in jobs} == {*SCRIPTS, "latest"} - {"adopted", "suite"}
 
 
 def test_a_target_asks_for_no_more_than_it_needs(copy: Path) -> None:
@@ -109,8 +109,24 @@ def test_results_that_cannot_be_written_are_told_before_the_start(copy: Path, re
 
 
 def test_a_dry_run_leaves_nothing_behind(copy: Path) -> None:
-    assert "This was a dry-run" in succeed(copy, *DRY, recipe="toy")
+    assert "Plan of toy" in succeed(copy, *DRY, recipe="toy")
     assert not any((copy / "results").glob("*/*")) and not (copy / "logs").exists()
+
+
+def test_over_budget_it_does_not_start(copy: Path) -> None:
+    small = "run:\n  layouts: {pretraining: {gpus_per_node: 8, micro_batch: 1}}"
+    budget = "compute: {budget: {gpu_hours: 0}}\n"
+    recipe = edited(copy, "run:", budget + small)
+    assert "OVER: it would not start" in succeed(copy, *DRY, recipe=recipe)
+    said = fail(copy, recipe=recipe)
+    assert "over budget" in said and "--config consent=1" in said and "compute.budget.gpu_hours" in said
+    assert not any((copy / "results").glob("*/*"))
+    # Consent starts the run: here up to the toy's files.
+    target = next(step.manifest for step in plan_of(copy, recipe).steps.of_kind("toyfiles"))
+    succeed(copy, target, recipe=f"{recipe} consent=1")
+    assert (copy / target).is_file()
+    shutil.rmtree(copy / "results")
+    shutil.rmtree(copy / "logs")
 
 
 def test_every_rule_is_complete(copy: Path) -> None:

@@ -15,14 +15,21 @@ from smolmake.evaluate.statistics import mean_interval
 
 
 def run_suite(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, place: Path, spec: dict[str, Any], batch_size: int = 16
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    place: Path,
+    spec: dict[str, Any],
+    manager: TaskManager | None = None,
+    batch_size: int = 16,
 ) -> list[dict[str, Any]]:
-    """Score a suite: one entry per task and metric, in the form of scores.json. `place` is the checkpoint's folder.
+    """Score a suite: one entry per task and metric, in the form of scores.json. `place` is the checkpoint's folder;
+    `manager` knows the tasks (the harness's own by default).
 
     Raises:
         UserError: if the harness has no such task, its data cannot be had, or it runs what the model writes.
     """
-    manager = TaskManager(metadata={"tokenizer": str(place), "max_seq_lengths": spec["lengths"] or None})
+    if manager is None:
+        manager = TaskManager(metadata={"tokenizer": str(place), "max_seq_lengths": spec["lengths"] or None})
     for task in spec["tasks"]:
         if task not in manager.all_tasks:
             raise UserError(

@@ -44,9 +44,10 @@ def all_stages(recipe: Recipe) -> list[tuple[str, Stage]]:
 
 
 def all_files(recipe: Recipe) -> Iterable[tuple[str, Files]]:
-    """Every dataset that the recipe names, with its key."""
+    """Every dataset that the recipe reads, with its key."""
     for name, source in recipe.sources.items():
-        yield f"sources.{name}", source
+        if source.shards is None:  # else its text is not read
+            yield f"sources.{name}", source
     for section, training in (("mid_training", recipe.mid_training), ("sft", recipe.sft)):
         if training is not None:
             for name, conversations in training.data.items():
