@@ -7,7 +7,7 @@ import pytest
 import torch
 from models import decoder
 
-from smolmake.recipe.schema import Optimizer
+from smolmake.recipe.training import Optimizer
 from smolmake.train.metrics import Metrics, read_metrics
 from smolmake.train.optimizer import load_optimizer, make_optimizer, optimizer_tensors, set_learning_rate
 from smolmake.train.recovery import load_recovery, save_recovery

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from smolmake.recipe.schema import Schedule
+from smolmake.recipe.training import Schedule
 from smolmake.train.schedule import learning_rate, schedule_pieces, within
 
 

@@ -16,7 +16,8 @@ from smolmake.data.shards import open_shards, write_shards
 from smolmake.data.tokenizer import load_tokenizer
 from smolmake.files import canonical_json, write_json
 from smolmake.identity.manifest import write_manifest
-from smolmake.recipe.schema import Optimizer, Run, Schedule
+from smolmake.recipe.machine import Run
+from smolmake.recipe.training import Optimizer, Schedule
 from smolmake.train.schedule import schedule_pieces, within
 
 ROOT = Path(__file__).parents[2]

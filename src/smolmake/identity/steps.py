@@ -18,7 +18,10 @@ from typing import Any
 from smolmake.files import digest
 from smolmake.identity.content import content_digest
 from smolmake.identity.fingerprint import code_fingerprint
-from smolmake.recipe.schema import Files, LongContext, PostTraining, Recipe, SupervisedTraining
+from smolmake.recipe.data import Files
+from smolmake.recipe.posttraining import PostTraining, SupervisedTraining
+from smolmake.recipe.schema import Recipe
+from smolmake.recipe.training import LongContext
 from smolmake.train.schedule import Piece, schedule_pieces, within
 
 SCRIPTS = {

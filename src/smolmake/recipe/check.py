@@ -7,7 +7,9 @@ from pathlib import Path
 
 from smolmake.errors import UserError, did_you_mean
 from smolmake.files import matching_files
-from smolmake.recipe.schema import Files, Recipe, Stage
+from smolmake.recipe.data import Files
+from smolmake.recipe.schema import Recipe
+from smolmake.recipe.training import Stage
 
 LATER_CHECKPOINTS = ("mid", "sft", "apo", "merged")
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from smolmake.recipe.schema import Schedule
+    from smolmake.recipe.training import Schedule
 
 Piece = dict[str, Any]
 Shape = Literal["linear", "cosine", "1-sqrt"]

@@ -1,0 +1,35 @@
+"""The recipe's section on evaluation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from smolmake.recipe.basics import Name, Section
+from smolmake.recipe.data import Files
+from smolmake.recipe.units import Count
+
+
+class Suite(Section):
+    """Tasks of the lm-evaluation-harness itself, which fetches their data from the hub."""
+
+    tasks: list[str] = Field(..., min_length=1, description="Names of tasks or groups of the harness.")
+    shots: int | None = Field(None, ge=0, description="Examples before the question; null: as the task says.")
+    limit: Count | None = Field(None, ge=1, description="Items per task at most; null: all.")
+    chat: bool = Field(False, description="Ask through the chat template, as of post-trained checkpoints.")
+    on: Literal["all", "ends", "chat"] = Field(
+        "all", description="Which checkpoints: all; ends of stages and all post-training; post-training alone."
+    )
+
+
+class Evaluation(Section):
+    """What every checkpoint is measured on."""
+
+    tasks: str | None = Field(None, description="A folder of lm-evaluation-harness task files under config/tasks.")
+    data: Files | None = Field(None, description="The folder that holds the tasks' data files.")
+    limit: Count | None = Field(None, ge=1, description="Items per task at most; null: all.")
+    suites: dict[Name, Suite] = Field({}, description="Tasks of the harness by suite; each suite is a job of its own.")
+    heldout_documents: Count = Field(60, ge=1, description="Held-out documents per source for the loss.")
+    prompts: list[str] = Field(["The "], description="What base checkpoints continue for the report's samples.")
+    chat_prompts: list[str] = Field([], description="What all checkpoints answer for the report's samples.")

@@ -1,0 +1,67 @@
+"""The recipe's sections on machines and money: nothing here is part of any result's identity."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from smolmake.recipe.basics import Name, Section
+from smolmake.recipe.units import Count, Seconds
+
+
+class Layout(Section):
+    """The devices of one kind of job and what the plan expects of them. Part of no result's identity."""
+
+    nodes: int = Field(1, ge=1, description="Machines.")
+    gpus_per_node: int = Field(0, ge=0, description="GPUs of each; 0 runs on the CPU.")
+    micro_batch: Count | None = Field(None, ge=1, description="Sequences per forward pass and device; null: run's.")
+    strategy: Literal["ddp", "fsdp", "hsdp", "zero1", "zero2", "zero3"] = Field("ddp", description="How it is shared.")
+    context_parallel: int = Field(1, ge=1, description="Devices that share one sequence.")
+    activation_checkpointing: Literal["none", "selective", "full"] = Field("none", description="What is recomputed.")
+    mfu: float | None = Field(None, gt=0, le=1, description="Expected model FLOPs utilisation; null: compute.mfu.")
+
+    @property
+    def gpus(self) -> int:
+        return self.nodes * self.gpus_per_node
+
+
+class Run(Section):
+    """How it runs: nothing here is part of any result's identity."""
+
+    micro_batch: Count = Field(16, ge=1, description="Sequences per forward pass at the pretraining length.")
+    threads: int = Field(1, ge=1, description="CPU threads of a pretraining process.")
+    threads_posttraining: int = Field(1, ge=1, description="CPU threads of mid-training, SFT, pairs and APO.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
+    recovery_every: Seconds = Field(600.0, gt=0, description="Time between recovery checkpoints inside a segment.")
+    layouts: dict[Name, Layout] = Field(
+        {}, description="Devices by stage or step (stage1, lc1, mid, sft, apo, evaluation, ...) or `pretraining`."
+    )
+
+
+class BudgetLine(Section):
+    """A line of the budget: devices for some time."""
+
+    gpus: Count = Field(..., ge=1, description="GPUs held at a time.")
+    days: float = Field(..., gt=0, description="For how long.")
+    note: str = Field("", description="What it is for.")
+
+
+class Budget(Section):
+    """What the run may cost. Over it nothing starts without `--config consent=GPU_HOURS`."""
+
+    gpu_hours: Count | None = Field(None, ge=0, description="Limit on the GPU-hours of the graph, spent ones included.")
+    money: float | None = Field(None, ge=0, description="Limit on its price.")
+    lines: dict[Name, BudgetLine] = Field({}, description="The project's whole budget by line, shown by the plan.")
+
+
+class Compute(Section):
+    """What the plan calculates with. Part of no result's identity."""
+
+    gpu: str = Field("h100", description="The kind of GPU: its peak and memory are in smolmake/plan/compute.py.")
+    mfu: float = Field(0.30, gt=0, le=1, description="Expected model FLOPs utilisation of training, in bfloat16.")
+    goodput: float = Field(1.0, gt=0, le=1, description="Share of the time that becomes kept steps: stops, restarts.")
+    price_per_gpu_hour: float | None = Field(None, ge=0, description="Price of a GPU-hour.")
+    currency: str = Field("USD", description="Of the price.")
+    cpu_flops: float = Field(5e10, gt=0, description="What one CPU core does in a second, for steps without GPUs.")
+    budget: Budget = Field(Budget(), description="What it may cost.")

@@ -1,0 +1,66 @@
+"""The recipe's sections on what follows pretraining: conversations, preferences, merging."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from smolmake.recipe.basics import Name, Section, Share, Weights
+from smolmake.recipe.data import Files
+from smolmake.recipe.units import Count, Length
+
+
+class Conversations(Files):
+    """A dataset in SmolTalk2's layout: `messages`, optionally `chat_template_kwargs`."""
+
+    share: Share = Field(1.0, description="Share of its rows to use, drawn with the recipe's seed.")
+
+
+class PostTraining(Section):
+    """What mid-training, SFT and APO have in common. They run through TRL."""
+
+    learning_rate: float = Field(..., gt=0, description="Peak; cosine down to a tenth of it.")
+    epochs: float = Field(1.0, gt=0, description="Passes over the data.")
+    batch: Count = Field(..., ge=1, description="Rows per optimizer step, over all devices.")
+    max_length: Length = Field(..., ge=8, description="Longer rows are cut to this many tokens.")
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of the steps that warm up.")
+    clip_grad_norm: float = Field(0.2, gt=0, description="Gradients are scaled down to this global norm.")
+    seed: int | None = Field(None, ge=0, description="Of the order of its rows; null takes the recipe's.")
+
+
+class SupervisedTraining(PostTraining):
+    """Mid-training (loss on all tokens) or SFT (loss on assistant tokens)."""
+
+    data: dict[Name, Conversations] = Field(..., min_length=1, description="Datasets by name.")
+    loss: Literal["all", "assistant"] = Field(..., description="Which tokens are targets.")
+    chat_template: str = Field(..., description="A file under config/templates.")
+    packing: Literal["none", "bfd", "wrapped"] = Field(
+        "none", description="Rows joined to max_length: best fit, or cut where they end. None pads."
+    )
+
+
+class Preferences(Section):
+    """Preference pairs answered by two checkpoints: the stronger one's answer is chosen, the weaker one's rejected."""
+
+    prompts: Files = Field(..., description="A dataset with a `prompt` column, optionally `chat_template_kwargs`.")
+    strong: Name = Field("sft", description="The checkpoint whose answers are chosen.")
+    weak: Name = Field("mid", description="The checkpoint whose answers are rejected.")
+    max_new_tokens: Count = Field(64, ge=1, description="Length limit of an answer.")
+    temperature: float = Field(0.7, ge=0, description="Sampling temperature of both; 0 is greedy.")
+
+
+class Apo(PostTraining):
+    """Anchored preference optimisation, APO-zero (D'Oosterlinck et al. 2024), against the SFT model."""
+
+    beta: float = Field(0.1, gt=0, description="Strength of the anchor to the reference model.")
+    data: dict[Name, Conversations] = Field(
+        {}, description="Datasets with `prompt`, `chosen`, `rejected` beside the pairs."
+    )
+    soup: int = Field(1, ge=1, description="Runs with seeds of their own, whose weights are then averaged.")
+
+
+class Merge(Section):
+    """A linear merge of checkpoints, parameter by parameter."""
+
+    weights: Weights = Field(..., min_length=2, description="Checkpoint name and weight; normalised to sum 1.")
