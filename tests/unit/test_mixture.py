@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from smolmake.data.loader import BatchReader
 from smolmake.data.mixture import Mixture, build_pattern, make_mixture, period_for, sample, slot_counts
 from smolmake.data.shards import Shards
+from smolmake.data.shards import shards_of as make_shards
 
 Weights = dict[str, float]
 LENGTH = 8
@@ -39,7 +40,7 @@ def shards_of(sequences: dict[str, int]) -> dict[str, Shards]:
     for number, (name, count) in enumerate(sorted(sequences.items())):
         size = count * LENGTH + 1
         tokens = np.arange(size, dtype=np.uint32) + 100_000 * number
-        made[name] = Shards(tokens, np.append(np.arange(0, size, 5), size), 0)
+        made[name] = make_shards(tokens, np.append(np.arange(0, size, 5), size), 0)
     return made
 
 

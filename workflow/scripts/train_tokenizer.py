@@ -1,17 +1,13 @@
 """Train a byte-level BPE tokenizer on the cleaned sources. Usage: train_tokenizer.py JOB"""
 
-import pyarrow.parquet as pq
-
+from smolmake.data.documents import iterate_texts
 from smolmake.data.tokenizer import splits_digits, tokenizer_config, train_bpe, training_texts
 from smolmake.files import write_json
 from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:
-    sources = [
-        pq.read_table(folder / "documents.parquet", columns=["text"])["text"].to_pylist()
-        for _, folder in sorted(job.group("documents").items())
-    ]
+    sources = [iterate_texts(folder) for _, folder in sorted(job.group("documents").items())]
     tokenizer = train_bpe(training_texts(sources, job.spec["characters"]), job.spec["vocab_size"])
     if not splits_digits(tokenizer):
         raise AssertionError("the tokenizer merges digits")

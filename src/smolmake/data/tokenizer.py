@@ -9,8 +9,11 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from smolmake.errors import UserError
+
 END_OF_TEXT = "<|end_of_text|>"
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
+ENDS_OF_TEXT = (END_OF_TEXT, "<|endoftext|>", "<|end_of_document|>", "<eos>", "</s>")
 SPECIAL_TOKENS = [END_OF_TEXT, TURN_START, TURN_END]
 # Llama 3's pattern (cl100k's) with single digits instead of groups of three, as in SmolLM2.
 PATTERN = (
@@ -55,7 +58,25 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
-def training_texts(documents: Iterable[list[str]], characters: int) -> Iterator[str]:
+def end_of_text_id(tokenizer: Tokenizer) -> int:
+    """The token that ends a document: the first that the vocabulary has of the names that are in use for it.
+
+    Raises:
+        UserError: if it has none.
+    """
+    for name in ENDS_OF_TEXT:
+        number = tokenizer.token_to_id(name)
+        if number is not None:
+            return int(number)
+    raise UserError(
+        "the tokenizer has no token that ends a document",
+        key="tokenizer",
+        value="its special tokens: " + ", ".join(str(token) for token in tokenizer.get_added_tokens_decoder().values()),
+        remedy=f"take a tokenizer with one of {', '.join(ENDS_OF_TEXT)}",
+    )
+
+
+def training_texts(documents: Iterable[Iterable[str]], characters: int) -> Iterator[str]:
     """From every source documents up to a number of characters, so that each has a like say in the vocabulary."""
     for texts in documents:
         left = characters

@@ -27,6 +27,7 @@ from smolmake.train.schedule import Piece, schedule_pieces, within
 SCRIPTS = {
     "toyfiles": "write_toy_files",
     "documents": "clean_source",
+    "overlap": "measure_overlap",
     "tokenizer": "train_tokenizer",
     "tokenizer_analysis": "analyse_tokenizers",
     "shards": "tokenize_source",
@@ -93,10 +94,14 @@ class Steps:
 def build_steps(recipe: Recipe, root: Path) -> Steps:
     """All steps of a recipe."""
     steps = Steps(root)
-    documents = {name: _documents(steps, recipe, name) for name in recipe.sources}
+    documents = dict[str, Step]()
+    for name in sources_in_order(recipe):
+        documents[name] = _documents(steps, recipe, name, documents)
     tokenizer = _tokenizers(steps, recipe, documents)
     shards = {
-        name: steps.add("shards", name, {}, {"documents": documents[name], "tokenizer": tokenizer}, "data")
+        name: steps.add(
+            "shards", name, _shards_spec(recipe, name), {"documents": documents[name], "tokenizer": tokenizer}, "data"
+        )
         for name in recipe.sources
     }
     _pretraining(steps, recipe, tokenizer, shards)
@@ -112,6 +117,8 @@ def _place(steps: Steps, files: Files, inputs: dict[str, Step], role: str) -> di
     if files.toy is not None:
         inputs[role] = steps.add("toyfiles", "toy", _toy_spec(), {}, "data")
         return {"toy": files.toy, "format": files.format}
+    if files.hub is not None:
+        return {"hub": files.hub, "config": files.config, "split": files.split, "revision": files.revision}
     assert files.path is not None
     return {"path": files.path, "format": files.format, "content": content_digest(files.path, steps.root)}
 
@@ -125,16 +132,49 @@ def _toy_spec() -> dict[str, Any]:
     return {"seed": TOY_SEED, "python": platform.python_version(), "packages": versions}
 
 
-def _documents(steps: Steps, recipe: Recipe, name: str) -> Step:
+ROW_KEYS = ("template", "turn", "where", "at_least", "at_most", "on_error")
+
+
+def _documents(steps: Steps, recipe: Recipe, name: str, documents: dict[str, Step]) -> Step:
+    """The cleaned documents of a source; where contamination is measured only, a step beside them counts it."""
     source, inputs = recipe.sources[name], dict[str, Step]()
     spec = {
         "files": _place(steps, source, inputs, "files"),
         "text": source.text,
-        "cleaning": recipe.cleaning.model_dump(),
+        "cleaning": recipe.cleaning.model_dump(exclude={"decontamination"}),
+        **source.model_dump(include=set(ROW_KEYS)),
     }
-    if recipe.evaluation.data is not None:
+    inputs |= {f"duplicates_of:{other}": documents[other] for other in source.duplicates_of}
+    if recipe.evaluation.data is None:
+        return steps.add("documents", name, spec, inputs, "data")
+    if recipe.cleaning.decontamination == "filter":
         spec["tasks"] = _place(steps, recipe.evaluation.data, inputs, "tasks")
-    return steps.add("documents", name, spec, inputs, "data")
+        return steps.add("documents", name, spec, inputs, "data")
+    made = steps.add("documents", name, spec, inputs, "data")
+    measured = {"documents": made}
+    spec = {"ngram": recipe.cleaning.decontaminate_ngram}
+    spec["tasks"] = _place(steps, recipe.evaluation.data, measured, "tasks")
+    steps.add("overlap", name, spec, measured, "data")
+    return made
+
+
+def sources_in_order(recipe: Recipe) -> list[str]:
+    """The sources, each after those that it must not repeat. `check_recipe` refuses circles."""
+    order: list[str] = []
+
+    def put(name: str) -> None:
+        for other in recipe.sources[name].duplicates_of:
+            put(other)
+        if name not in order:
+            order.append(name)
+
+    for name in recipe.sources:
+        put(name)
+    return order
+
+
+def _shards_spec(recipe: Recipe, name: str) -> dict[str, Any]:
+    return {"special_tokens": True} if recipe.sources[name].special_tokens else {}
 
 
 def _tokenizers(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> Step:
