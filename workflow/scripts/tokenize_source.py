@@ -6,7 +6,7 @@ from pathlib import Path
 
 from smolmake.data.documents import document_parts, documents_in_part, iterate_texts
 from smolmake.data.encoder import Encoder, Mismatch, make_encoder
-from smolmake.data.shards import join_facts, write_shards
+from smolmake.data.shard_writer import join_facts, write_shards
 from smolmake.data.tokenizer import load_tokenizer
 from smolmake.parts import part_record
 from smolmake.program import Job, run_step

@@ -15,6 +15,7 @@ from smolmake.data.shards import Shards, open_shards
 from smolmake.identity.manifest import read_manifest, verify_payload
 
 IGNORED_LABEL = -100
+CHUNK = 256
 Array = npt.NDArray[np.int64]
 
 
@@ -27,6 +28,7 @@ class BatchReader:
     global_batch: int
     stage_start: int
     available: dict[str, int] = field(init=False)
+    drawn: dict[int, list[tuple[int, int]]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         length = self.mixture.sequence_length
@@ -44,26 +46,35 @@ class BatchReader:
         """Rows `first` to `first + count - 1` of a step's global batch, such as those of one device."""
         length = self.mixture.sequence_length
         start = (step - self.stage_start) * self.global_batch + first
-        places = self.mixture.places(np.arange(start, start + count), self.available)
-        inputs, labels, documents = (np.empty((count, length), dtype=np.int64) for _ in range(3))
-        tokens = np.empty(length + 1, dtype=np.int64)
-        for row, (source, sequence) in enumerate(zip(places.source.tolist(), places.sequence.tolist(), strict=True)):
-            borders = self.shards[self.mixture.names[source]].read(sequence * length, tokens)
-            inputs[row], labels[row] = tokens[:-1], tokens[1:]
-            ends = [place for _, place in borders[1:]]
-            labels[row, [end - 1 for end in ends]] = IGNORED_LABEL
-            begin, line = 0, documents[row]
-            for (document, _), end in zip(borders, [*ends, length], strict=True):
-                line[begin:end] = document
-                begin = end
-        return inputs, labels, documents
+        block = np.empty((3, count, length + 1), dtype=np.int64)  # one block: the system gives it in large pages
+        tokens, labels, documents = block
+        firsts = []  # where in the flat labels a document's first token stands
+        for row, (source, sequence) in enumerate(self._drawn(start, count)):
+            numbers, borders = self.shards[self.mixture.names[source]].read(sequence * length, tokens[row])
+            documents[row] = numbers.repeat(borders[1:] - borders[:-1])
+            firsts.append(borders[1:-1] + (row * (length + 1) - 1))
+        labels[:, :-1] = tokens[:, 1:]
+        labels.reshape(-1)[np.concatenate(firsts)] = IGNORED_LABEL
+        return tokens[:, :-1], labels[:, :-1], documents[:, :-1]
+
+    def _drawn(self, start: int, count: int) -> list[tuple[int, int]]:
+        """Source and sequence at `count` positions, worked out for some hundreds at a time."""
+        found: list[tuple[int, int]] = []
+        while len(found) < count:
+            chunk, inside = divmod(start + len(found), CHUNK)
+            if chunk not in self.drawn:
+                self.drawn.clear()
+                places = self.mixture.places(np.arange(chunk * CHUNK, (chunk + 1) * CHUNK), self.available)
+                self.drawn[chunk] = list(zip(places.source.tolist(), places.sequence.tolist(), strict=True))
+            found += self.drawn[chunk][inside : inside + count - len(found)]
+        return found
 
     def place(self, step: int, row: int) -> tuple[Place, list[int]]:
         """Where row `row` of a step comes from, and the numbers of the documents that it holds a part of."""
         length = self.mixture.sequence_length
         place = self.mixture.place((step - self.stage_start) * self.global_batch + row, self.available)
-        borders = self.shards[place.source].read(place.sequence * length, np.empty(length + 1, dtype=np.int64))
-        return place, [document for document, _ in borders if document < self.shards[place.source].documents]
+        numbers, _ = self.shards[place.source].read(place.sequence * length, np.empty(length + 1, dtype=np.int64))
+        return place, numbers[numbers < self.shards[place.source].documents].tolist()
 
     def steps_of(self, source: str, document: int, end: int) -> list[tuple[int, int]]:
         """The (step, row) pairs before step `end` that hold a token of a document as input or label."""

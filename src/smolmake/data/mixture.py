@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smolmake.data.permutation import ROUNDS, permute_each, round_keys, unpermute_all
+from smolmake.data.permutation import permute_each, round_keys, unpermute_all
 from smolmake.data.shards import Shards, Tokens
 
 Numbers = npt.NDArray[np.int64]
@@ -70,9 +70,10 @@ class Mixture:
         sizes = np.array([available[name] for name in self.names], dtype=np.int64)[source]
         draw: Numbers = np.asarray(first[source] + whole * self.counts[source] + self.rank[rest], dtype=np.int64)
         epoch, inside = np.divmod(draw, sizes)
-        keys = np.empty((len(draw), ROUNDS), dtype=np.uint64)
-        for number, of_source in np.unique(np.stack([source, epoch]), axis=1).T.tolist():
-            keys[(source == number) & (epoch == of_source)] = self.keys(self.names[number], of_source)
+        pairs = dict.fromkeys(zip(source.tolist(), epoch.tolist(), strict=True))
+        numbers = {pair: number for number, pair in enumerate(pairs)}
+        table = np.stack([self.keys(self.names[number], of_source) for number, of_source in numbers])
+        keys = table[[numbers[pair] for pair in zip(source.tolist(), epoch.tolist(), strict=True)]]
         return Places(source, draw, epoch, permute_each(inside, sizes, keys))
 
     def place(self, position: int, available: dict[str, int]) -> Place:

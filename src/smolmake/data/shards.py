@@ -7,20 +7,15 @@ they are read, so that opening a source costs the same whatever its size.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
-from smolmake.data.encoder import Encoder, make_encoder
-from smolmake.data.tokenizer import end_of_text_id
 from smolmake.parts import part_folder
 
-BATCH_CHARACTERS, BATCH_DOCUMENTS = 2**22, 2048
 Tokens = npt.NDArray[np.int64]
 
 
@@ -78,13 +73,13 @@ class Shards:
             part = self.opened[number] = Part(tokens, offsets)
         return part
 
-    def read(self, first: int, out: npt.NDArray[Any]) -> list[tuple[int, int]]:
+    def read(self, first: int, out: npt.NDArray[Any]) -> tuple[Tokens, Tokens]:
         """Write the tokens from `first` on into `out` [n], as many as there are.
 
-        Gives the documents they are in: (number of the document, where it begins in `out`, at least 0), in order. After
-        the last token, `out` is filled with end-of-text, each filler in a document of its own.
+        Gives the documents that they are in, in order: their numbers [K], and their borders in `out` [K + 1], from 0 to
+        n. After the last token, `out` is filled with end-of-text, each filler in a document of its own.
         """
-        borders: list[tuple[int, int]] = []
+        numbers, borders = [], []
         done, wanted = 0, len(out)
         number = bisect_right(self.starts, first) - 1
         while done < wanted and number < len(self.sizes):
@@ -94,15 +89,19 @@ class Shards:
                 out[done : done + taken] = part.tokens[inside : inside + taken]
                 low = int(part.offsets.searchsorted(inside, "right")) - 1
                 high = low + int(part.offsets[low : low + taken + 1].searchsorted(inside + taken, "left"))
-                base = self.first_documents[number]
-                borders.append((base + low, done))
-                places = (part.offsets[low + 1 : high] - (inside - done)).tolist()
-                borders += zip(range(base + low + 1, base + high), places, strict=True)
-            done += max(taken, 0)
+                border = part.offsets[low : high + 1] - (inside - done)
+                border[0], border[-1] = done, wanted
+                borders.append(border)
+                numbers.append(np.arange(self.first_documents[number] + low, self.first_documents[number] + high))
+                done += taken
             number += 1
-        out[done:] = self.end_of_text
-        borders += [(self.documents + 1 + i, done + i) for i in range(wanted - done)]
-        return borders
+        if done < wanted:
+            out[done:] = self.end_of_text
+            borders.append(np.arange(done, wanted + 1))
+            numbers.append(np.arange(wanted - done) + self.documents + 1)
+        if len(borders) == 1:
+            return numbers[0], borders[0]
+        return np.concatenate(numbers), np.concatenate([*(border[:-1] for border in borders), [wanted]])
 
     def cut(self, number: int, length: int) -> tuple[Tokens, Tokens]:
         """Sequence `number`: tokens [length + 1] and the number of the document that each token is in.
@@ -110,9 +109,8 @@ class Shards:
         The last sequence is filled up with end-of-text, each filler in a document of its own.
         """
         tokens = np.empty(length + 1, dtype=np.int64)
-        borders = self.read(number * length, tokens)
-        documents, places = (np.array(column, dtype=np.int64) for column in zip(*borders, strict=True))
-        return tokens, np.repeat(documents, np.diff(places, append=length + 1))
+        documents, borders = self.read(number * length, tokens)
+        return tokens, np.repeat(documents, borders[1:] - borders[:-1])
 
     def span(self, document: int) -> tuple[int, int]:
         """Where a document begins in the stream, and where the next one does."""
@@ -120,45 +118,6 @@ class Shards:
         inside = document - self.first_documents[number]
         begin, end = self.part(number).offsets[inside : inside + 2].tolist()
         return self.starts[number] + begin, self.starts[number] + end
-
-
-def write_shards(
-    folder: Path, texts: Iterable[str], tokenizer: Tokenizer, encoder: Encoder | None = None
-) -> dict[str, int]:
-    """Encode documents into tokens.bin (16 bits where the vocabulary allows, else 32) and offsets.npy of one part."""
-    end_of_text = end_of_text_id(tokenizer)
-    encoder = encoder or make_encoder(tokenizer)
-    dtype = token_type(tokenizer.get_vocab_size())
-    lengths: list[npt.NDArray[np.int64]] = []
-    size = 0
-    with (folder / "tokens.bin").open("wb") as file:
-        for batch in _batches(texts):
-            ids, counts = encoder.encode(batch)
-            ended = np.empty(len(ids) + len(counts), dtype=dtype)
-            ends = np.cumsum(counts + 1) - 1
-            is_token = np.ones(len(ended), dtype=bool)
-            is_token[ends] = False
-            ended[is_token] = ids
-            ended[ends] = end_of_text
-            ended.tofile(file)
-            lengths.append(counts + 1)
-            size += sum(len(text) if text.isascii() else len(text.encode()) for text in batch)
-    offsets = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
-    np.save(folder / "offsets.npy", offsets)
-    return {
-        "tokens": int(offsets[-1]),
-        "documents": len(offsets) - 1,
-        "bytes": size,
-        "token_bits": dtype.itemsize * 8,
-        "end_of_text": end_of_text,
-    }
-
-
-def join_facts(parts: list[dict[str, int]]) -> dict[str, Any]:
-    """The facts of a whole source from those of its parts."""
-    totals = {key: sum(part[key] for part in parts) for key in ("tokens", "documents", "bytes")}
-    shared = {key: parts[0][key] for key in ("token_bits", "end_of_text")}
-    return {**totals, **shared, "parts": [[part["tokens"], part["documents"]] for part in parts]}
 
 
 def open_shards(folder: Path, facts: dict[str, Any]) -> Shards:
@@ -173,22 +132,3 @@ def shards_of(tokens: npt.NDArray[Any], offsets: npt.NDArray[np.int64], end_of_t
     """Shards of one part that lies in memory."""
     part = Part(tokens, offsets)
     return Shards([Path()], [len(tokens)], [len(offsets) - 1], end_of_text, tokens.dtype, {0: part})
-
-
-def token_type(vocab_size: int) -> np.dtype[Any]:
-    """The smallest of 16 and 32 bits that holds every id."""
-    return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts in batches of some million characters, so that memory does not depend on their number."""
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH_CHARACTERS or len(batch) == BATCH_DOCUMENTS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
