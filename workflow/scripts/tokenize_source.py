@@ -2,17 +2,19 @@
 
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from smolmake.data.documents import document_parts, documents_in_part, iterate_texts
 from smolmake.data.encoder import Encoder, Mismatch, make_encoder
 from smolmake.data.shard_writer import join_facts, write_shards
-from smolmake.data.tokenizer import load_tokenizer
+from smolmake.data.tokenizer import check_round_trip, load_tokenizer
 from smolmake.parts import part_record
 from smolmake.program import Job, run_step
 from smolmake.progress import Progress
 
 SLOW = "reference-only"
+SAMPLE, SAMPLE_CHARACTERS = 100, 2000
 
 
 def compute(job: Job) -> None:
@@ -44,6 +46,9 @@ def compute(job: Job) -> None:
     def valid(record: dict) -> bool:
         return not slow.exists() or record["facts"]["encoder"] == "tokenizers"
 
+    sample = [text[:SAMPLE_CHARACTERS] for text in islice(iterate_texts(documents), SAMPLE)]
+    if changed := check_round_trip(tokenizer, sample):
+        print(f"{changed} of {len(sample)} texts do not come back from their tokens as they were", file=sys.stderr)
     if not job.parts(count, work, valid):
         return
     records = [part_record(job.folder, number) for number in range(count)]

@@ -14,7 +14,7 @@ SUFFIXES = {
 NAMES = {"Makefile": "Makefile", "Dockerfile": "Dockerfile", "CMakeLists.txt": "CMake", "Snakefile": "Python"}
 BY_SUFFIX = {f".{suffix}": language for language, suffixes in SUFFIXES.items() for suffix in suffixes.split()}
 # Folders of a code tree that are not its own code.
-PASSED_OVER = {".git", ".hg", ".svn", "__pycache__", "node_modules", ".venv", ".tox"}
+PASSED_OVER = {"__pycache__", "node_modules", "site-packages"}
 
 
 def language_of(path: Path) -> str:

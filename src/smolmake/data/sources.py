@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smolmake.data.languages import language_of
+from smolmake.data.languages import PASSED_OVER, language_of
 from smolmake.errors import UserError, did_you_mean
 from smolmake.files import matching_files
 
@@ -26,7 +26,8 @@ Trouble = Callable[[UserError], None]
 def data_files(place: dict[str, Any], toy_folder: Path | None) -> list[Path]:
     """The files of a dataset: `place` is {path} or {toy}, as the recipe's `Files` section says."""
     if "toy" not in place:
-        return matching_files(place["path"], Path.cwd())
+        files = matching_files(place["path"], Path.cwd())
+        return files if place.get("format") != "code" else [file for file in files if not PASSED_OVER & set(file.parts)]
     assert toy_folder is not None
     path = toy_folder / place["toy"]
     if path.is_dir():

@@ -76,6 +76,34 @@ def end_of_text_id(tokenizer: Tokenizer) -> int:
     )
 
 
+def check_round_trip(tokenizer: Tokenizer, texts: list[str]) -> int:
+    """How many of `texts` do not come back from their ids as they were.
+
+    Some tokenizers normalise rare characters; one that changes every tenth text is not fit for pretraining.
+
+    Raises:
+        UserError: if it changes so many.
+    """
+    plain = Tokenizer.from_str(tokenizer.to_str())
+    plain.encode_special_tokens = True
+    plain.no_truncation()
+    changed = [
+        (text, back)
+        for text in texts
+        if (back := plain.decode(plain.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)) != text
+    ]
+    if len(changed) * 10 > len(texts):
+        text, back = changed[0]
+        first = next((i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b), min(len(text), len(back)))
+        raise UserError(
+            f"the tokenizer does not give back {len(changed)} of {len(texts)} texts as they were",
+            key="tokenizer",
+            value=f"{text[max(0, first - 20) : first + 20]!r} came back as {back[max(0, first - 20) : first + 20]!r}",
+            remedy="take a tokenizer that keeps case, spaces and every byte, such as a byte-level BPE",
+        )
+    return len(changed)
+
+
 def training_texts(documents: Iterable[Iterable[str]], characters: int) -> Iterator[str]:
     """From every source documents up to a number of characters, so that each has a like say in the vocabulary."""
     for texts in documents:
