@@ -186,12 +186,12 @@ def cleaning(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def plant(texts: list[str]) -> list[str]:
-    """The texts, then every fifth of some length again with one word in 40 changed."""
+    """The texts, then every fifth of some length again with one word in 150 changed: about 0.93 similar."""
     copies = []
     for text in texts[::5]:
         words = text.split(" ")
-        if len(words) > 100:
-            words[::40] = ["changed"] * len(words[::40])
+        if len(words) > 200:
+            words[::150] = ["changed"] * len(words[::150])
             copies.append(" ".join(words))
     return texts + copies
 

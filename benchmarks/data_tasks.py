@@ -119,6 +119,7 @@ def recall(kept: set[int], originals: int, all_documents: int) -> str:
 @task
 def smolmake_minhash(corpus: str, originals: str) -> dict[str, Any]:
     from smolmake.data.duplicates import near_duplicates, signatures_of
+    from smolmake.data.words import words_of
 
     texts = texts_of(Path(corpus))
     started = time.perf_counter()
@@ -126,9 +127,9 @@ def smolmake_minhash(corpus: str, originals: str) -> dict[str, Any]:
     for text in texts:
         batch.append(text)
         if len(batch) == 256:
-            signatures.append(signatures_of(batch, NEAR["ngram"], NEAR["permutations"]))
+            signatures.append(signatures_of(words_of(batch), NEAR["ngram"], NEAR["permutations"]))
             batch = []
-    signatures.append(signatures_of(batch, NEAR["ngram"], NEAR["permutations"]))
+    signatures.append(signatures_of(words_of(batch), NEAR["ngram"], NEAR["permutations"]))
     all_signatures = np.concatenate(signatures)
     nothing = np.zeros(len(all_signatures), dtype=bool)
     dropped = near_duplicates(all_signatures, all_signatures[:0], NEAR, nothing)
@@ -186,6 +187,7 @@ def datatrove_minhash(corpus: str, originals: str) -> dict[str, Any]:
 @task
 def smolmake_decontaminate(corpus: str, items: str) -> dict[str, Any]:
     from smolmake.data.contamination import Contamination
+    from smolmake.data.words import words_of
 
     index = Contamination({"t": items_of(items)}, 13)
     started = time.perf_counter()
@@ -193,27 +195,26 @@ def smolmake_decontaminate(corpus: str, items: str) -> dict[str, Any]:
     for text in texts_of(Path(corpus)):
         batch.append(text)
         if len(batch) == 256:
-            found += len(index.found_in(batch))
+            found += len(index.found_in(words_of(batch)))
             batch = []
-    found += len(index.found_in(batch))
+    found += len(index.found_in(words_of(batch)))
     return {"seconds": time.perf_counter() - started, "note": f"{found} documents"}
 
 
 @task
 def datatrove_decontaminate(corpus: str, items: str) -> dict[str, Any]:
     from datatrove.pipeline.decont import NGramsDecontFilter
-    from datatrove.pipeline.decont.n_grams import NGramsDecontConfig, NGramsDecontIndexer
+    from datatrove.pipeline.decont.n_grams import NGramsDecontConfig, ngrams, simplify_text
     from datatrove.pipeline.readers import JsonlReader
+    from datatrove.utils.hashing import create_hash_func
 
     config = NGramsDecontConfig(n_grams=13)
     path = Path(corpus)
     with tempfile.TemporaryDirectory() as folder:
-        indexer = NGramsDecontIndexer.__new__(NGramsDecontIndexer)  # its own way to the items needs lighteval
-        from datatrove.utils.hashing import create_hash_func
-
-        indexer.config, indexer.tokenizer = config, plain_words()
-        indexer.hash_func = create_hash_func(config.hash_config)
-        hashes = {h for item in items_of(items) for h in indexer.compute_hashes(item)}
+        # What its indexer writes; the indexer itself needs lighteval.
+        hash_of, words = create_hash_func(config.hash_config), plain_words()
+        grams = [ngrams(words.word_tokenize(simplify_text(item, config.norm_config)), 13) for item in items_of(items)]
+        hashes = {hash_of(" ".join(gram)) for some in grams for gram in some}
         np.array(list(hashes), dtype=config.hash_config.np_descr).tofile(f"{folder}/t.index.hashes")
         started = time.perf_counter()
         reader = JsonlReader(str(path.parent), glob_pattern=path.name).run(rank=0, world_size=1)

@@ -5,7 +5,8 @@ from itertools import islice
 import pyarrow.parquet as pq
 
 from smolmake.data.documents import iterate_texts
-from smolmake.data.tokenizer import analyse, load_tokenizer
+from smolmake.data.tokenizer import load_tokenizer
+from smolmake.data.tokenizer_analysis import analyse
 from smolmake.files import write_json
 from smolmake.program import Job, run_step
 
@@ -20,7 +21,7 @@ def compute(job: Job) -> None:
         texts = texts or list(islice(iterate_texts(folder), DOCUMENTS))
         for name, tokenizer in tokenizers.items():
             about = job.spec["sources"][source]
-            rows.append({"tokenizer": name, "source": source, **about, **analyse(tokenizer, texts)})
+            rows.append({"tokenizer": name, "source": source, **about, **analyse(tokenizer, texts, about["language"])})
     write_json(job.folder / "analysis.json", {"chosen": job.spec["chosen"], "rows": rows})
     job.finish(["analysis.json"], {"tokenizers": sorted(tokenizers)})
 

@@ -5,6 +5,7 @@ from itertools import islice
 from smolmake.data.contamination import Contamination
 from smolmake.data.documents import iterate_texts
 from smolmake.data.sources import data_files
+from smolmake.data.words import words_of
 from smolmake.evaluate.items import task_items
 from smolmake.files import write_json
 from smolmake.program import Job, run_step
@@ -19,7 +20,7 @@ def compute(job: Job) -> None:
     read = found = 0
     while batch := list(islice(texts, BATCH)):
         read += len(batch)
-        found += 0 if contamination.empty else len(contamination.found_in(batch))
+        found += 0 if contamination.empty else len(contamination.found_in(words_of(batch)))
     overlap = {
         task: {key.replace("dropped", "found"): count for key, count in counts.items()}
         for task, counts in contamination.summary().items()

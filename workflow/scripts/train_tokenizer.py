@@ -1,12 +1,18 @@
-"""Train a byte-level BPE tokenizer on the cleaned sources. Usage: train_tokenizer.py JOB"""
+"""Train a byte-level BPE tokenizer on the cleaned sources, or take one that exists. Usage: train_tokenizer.py JOB"""
 
 from smolmake.data.documents import iterate_texts
-from smolmake.data.tokenizer import splits_digits, tokenizer_config, train_bpe, training_texts
+from smolmake.data.taken_tokenizer import take_tokenizer
+from smolmake.data.tokenizer import load_tokenizer, splits_digits, tokenizer_config, train_bpe, training_texts
 from smolmake.files import write_json
 from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:
+    if "characters" not in job.spec:
+        take_tokenizer(job.spec, job.folder)
+        size = load_tokenizer(job.folder).get_vocab_size()
+        job.finish(["tokenizer.json", "tokenizer_config.json"], {"vocab_size": size})
+        return
     sources = [iterate_texts(folder) for _, folder in sorted(job.group("documents").items())]
     tokenizer = train_bpe(training_texts(sources, job.spec["characters"]), job.spec["vocab_size"])
     if not splits_digits(tokenizer):

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from smolmake.data.contamination import Contamination
+from smolmake.data.duplicates import Signatures as Signature
+from smolmake.data.duplicates import signatures_of
 from smolmake.data.rows import Document
-from smolmake.data.words import repeated_spans, words_of
+from smolmake.data.words import repeated_spans, units_of
 
 EXAMPLES_PER_REASON = 3
 BATCH_DOCUMENTS, BATCH_CHARACTERS = 256, 2**20
@@ -24,11 +26,12 @@ BATCH_DOCUMENTS, BATCH_CHARACTERS = 256, 2**20
 
 @dataclass(frozen=True)
 class Kept:
-    """A document that is kept: 128 bits that identify its text, the text, and whether it is held out."""
+    """A document that is kept: 128 bits that identify its text, the text, whether it is held out, its MinHash."""
 
     fingerprint: bytes
     text: str
     heldout: bool
+    signature: Signature | None
 
     @property
     def id(self) -> str:
@@ -69,26 +72,34 @@ def clean(
 
     Whether a document is held out is told by a hash of its text, so the split does not depend on its neighbours.
     """
-    repeats = settings["repeated_ngrams"]
+    repeats, near = settings["repeated_ngrams"], settings["near_duplicates"]
     for batch in _batches(documents):
         reasons = [document.reason or simple_reason(document.text, settings) for document in batch]
         good = [i for i, reason in enumerate(reasons) if reason is None]
         texts = [batch[i].text for i in good]
-        if texts and repeats is not None:
-            spans = repeated_spans(words_of(texts, signs=True), repeats["longest"], repeats["times"])
-            for i in np.flatnonzero(spans).tolist():
-                reasons[good[i]] = "repeated_ngrams"
-        if texts and not contamination.empty:
-            for i in contamination.found_in(texts):
-                reasons[good[i]] = reasons[good[i]] or "contaminated"
-        for document, reason in zip(batch, reasons, strict=True):
+        signatures: dict[int, Signature] = {}
+        if texts and (repeats is not None or near is not None or not contamination.empty):
+            units = units_of(texts)
+            if repeats is not None:
+                for i in np.flatnonzero(
+                    repeated_spans(units.with_signs, repeats["longest"], repeats["times"])
+                ).tolist():
+                    reasons[good[i]] = "repeated_ngrams"
+            if not contamination.empty:
+                for i in contamination.found_in(units.words):
+                    reasons[good[i]] = reasons[good[i]] or "contaminated"
+            if near is not None:
+                signatures = dict(
+                    zip(good, signatures_of(units.words, near["ngram"], near["permutations"]), strict=True)
+                )
+        for number, (document, reason) in enumerate(zip(batch, reasons, strict=True)):
             counts.read += 1
             if reason is not None:
                 counts.drop(reason, document.text)
                 continue
             fingerprint = hashlib.sha256(document.text.encode()).digest()
             heldout = int.from_bytes(fingerprint[-4:], "big") < settings["heldout_share"] * 2**32
-            yield Kept(fingerprint[:16], document.text, heldout)
+            yield Kept(fingerprint[:16], document.text, heldout, signatures.get(number))
 
 
 def simple_reason(text: str, settings: dict[str, Any]) -> str | None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 
-from smolmake.data.words import Numbers, ngrams, words_of
+from smolmake.data.words import Numbers, Words, ngrams, words_of
 
 FILTER_BITS = 22
 
@@ -38,9 +37,9 @@ class Contamination:
         """Whether there is nothing to be found."""
         return not len(self.hashes)
 
-    def found_in(self, texts: Sequence[str]) -> list[int]:
+    def found_in(self, texts: Words) -> list[int]:
         """The numbers of the texts that share an n-gram with an item, which are counted."""
-        hashes, numbers = ngrams(words_of(texts), self.ngram)
+        hashes, numbers = ngrams(texts, self.ngram)
         likely = np.flatnonzero(self.maybe[hashes >> np.uint64(64 - FILTER_BITS)])
         hashes, numbers = hashes[likely], numbers[likely]
         low, high = (np.searchsorted(self.hashes, hashes, side) for side in ("left", "right"))

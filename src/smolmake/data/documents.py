@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from smolmake.data.cleaning import Counts, Kept, clean
 from smolmake.data.contamination import Contamination
-from smolmake.data.duplicates import exact_duplicates, fingerprints_of, near_duplicates, signatures_of
+from smolmake.data.duplicates import exact_duplicates, fingerprints_of, near_duplicates
 from smolmake.data.rows import Document
 from smolmake.files import write_json
 from smolmake.parts import part_folder, part_record
@@ -68,9 +68,7 @@ def write_part(
             heldout += [document.heldout for document in batch]
             size += sum(_bytes(document) for document in batch if not document.heldout)
             if near is not None:
-                signatures.append(
-                    signatures_of([document.text for document in batch], near["ngram"], near["permutations"])
-                )
+                signatures += [document.signature for document in batch]
     finally:
         for writer in writers.values():
             writer.close()
@@ -79,7 +77,7 @@ def write_part(
         folder / "signatures.npz",
         text=fingerprints_of(prints),
         heldout=np.array(heldout, dtype=bool),
-        minhash=np.concatenate(signatures) if signatures else np.zeros((0, columns), np.uint32),
+        minhash=np.array(signatures, dtype=np.uint32).reshape(len(signatures) or len(prints), columns),
     )
     found = {"items": contamination.found_items(), "documents": dict(sorted(contamination.documents.items()))}
     write_json(folder / "cleaning.json", counts.summary() | {"bytes": size, "found": found})

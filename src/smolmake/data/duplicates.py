@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from rensa import RMinHash
 
-from smolmake.data.words import MULTIPLIER, Numbers, ngrams, words_of
+from smolmake.data.words import MULTIPLIER, Numbers, Words, ngrams
 
 BAND_ROWS = 4
 CROWD = 32  # in a larger bucket a document is compared with the first ones and with its neighbours
@@ -27,11 +27,11 @@ def fingerprints_of(fingerprints: Sequence[bytes]) -> Fingerprints:
     return np.frombuffer(b"".join(fingerprints), dtype="<u8").reshape(-1, 2)
 
 
-def signatures_of(texts: Sequence[str], ngram: int, permutations: int) -> Signatures:
+def signatures_of(words: Words, ngram: int, permutations: int) -> Signatures:
     """MinHash signatures [D, permutations] over the texts' word n-grams; a shorter text counts as one n-gram."""
-    words = words_of(texts)
+    texts = len(words.offsets) - 1
     hashes, owners = ngrams(words, ngram)
-    counts = np.bincount(owners, minlength=len(texts))
+    counts = np.bincount(owners, minlength=texts)
     short = np.flatnonzero(counts == 0)
     if len(short):
         whole = [np.bitwise_xor.reduce(words.hashes[words.offsets[i] : words.offsets[i + 1]]) for i in short]
@@ -39,7 +39,7 @@ def signatures_of(texts: Sequence[str], ngram: int, permutations: int) -> Signat
         counts[short] = 1
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint64)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets, permutations, 0)
-    return np.array(matrix.to_rows(), dtype=np.uint32).reshape(len(texts), permutations)
+    return np.array(matrix.to_rows(), dtype=np.uint32).reshape(texts, permutations)
 
 
 def exact_duplicates(fingerprints: Fingerprints, others: Fingerprints) -> npt.NDArray[np.bool_]:

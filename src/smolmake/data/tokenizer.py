@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -113,32 +112,6 @@ def training_texts(documents: Iterable[Iterable[str]], characters: int) -> Itera
                 break
             yield text[:left]
             left -= len(text)
-
-
-def analyse(tokenizer: Tokenizer, texts: list[str]) -> dict[str, float | int]:
-    """Fertility (tokens a word), share of words that are split, and bytes a token (playbook's definitions).
-
-    Words are runs of letters and digits together with the white space before them, which is right for languages
-    that put spaces between words.
-    """
-    words = continued = word_tokens = tokens = size = 0
-    for text in texts:
-        tokens += len(tokenizer.encode(text).ids)
-        size += len(text.encode("utf-8", "replace"))
-        pieces = re.findall(r"\s?\w+", text)
-        for encoding in tokenizer.encode_batch(pieces):
-            words += 1
-            word_tokens += len(encoding.ids)
-            continued += len(encoding.ids) > 1
-    return {
-        "documents": len(texts),
-        "words": words,
-        "tokens": tokens,
-        "bytes": size,
-        "fertility": word_tokens / max(words, 1),
-        "continued_words": continued / max(words, 1),
-        "bytes_per_token": size / max(tokens, 1),
-    }
 
 
 def splits_digits(tokenizer: Tokenizer) -> bool:

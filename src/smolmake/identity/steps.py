@@ -18,7 +18,7 @@ from typing import Any
 from smolmake.files import digest
 from smolmake.identity.content import content_digest
 from smolmake.identity.fingerprint import code_fingerprint
-from smolmake.recipe.data import Files
+from smolmake.recipe.data import Files, Tokenizer, TokenizerFiles
 from smolmake.recipe.posttraining import PostTraining, SupervisedTraining
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.training import LongContext
@@ -181,15 +181,36 @@ def _tokenizers(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> Ste
     """The chosen tokenizer; its rivals and the analysis are steps beside it."""
     inputs = {f"documents:{name}": step for name, step in documents.items()}
     characters = recipe.tokenizer.characters_per_source
-    trained = [
+    section = recipe.tokenizer
+    candidates = [
         steps.add("tokenizer", f"bpe-{size}", {"vocab_size": size, "characters": characters}, inputs, "tokenizer")
-        for size in dict.fromkeys([recipe.tokenizer.vocab_size, *recipe.tokenizer.compare])
+        for size in dict.fromkeys([*([] if _existing(section) else [section.vocab_size]), *section.compare])
     ]
+    taken = {"taken": section} if _existing(section) else {}
+    existing = [
+        steps.add("tokenizer", name, _taken_tokenizer(steps, files), {}, "tokenizer")
+        for name, files in {**taken, **section.rivals}.items()
+    ]
+    chosen = existing[0] if taken else candidates[0]
     about = {name: {"language": source.language, "domain": source.domain} for name, source in recipe.sources.items()}
-    spec = {"chosen": trained[0].name, "sources": about}
-    rivals = {f"tokenizer:{step.name}": step for step in trained}
-    steps.add("tokenizer_analysis", "analysis", spec, {**inputs, **rivals}, "tokenizer")
-    return trained[0]
+    rivals = {f"tokenizer:{step.name}": step for step in [*candidates, *existing]}
+    steps.add(
+        "tokenizer_analysis", "analysis", {"chosen": chosen.name, "sources": about}, {**inputs, **rivals}, "tokenizer"
+    )
+    return chosen
+
+
+def _existing(files: Tokenizer | TokenizerFiles) -> bool:
+    return files.path is not None or files.hub is not None
+
+
+def _taken_tokenizer(steps: Steps, files: Tokenizer | TokenizerFiles) -> dict[str, Any]:
+    """The spec of a tokenizer that exists; the recipe's own one has the size that its model counts on."""
+    size = {"vocab_size": files.vocab_size} if isinstance(files, Tokenizer) else {}
+    if files.path is None:
+        return {"hub": files.hub, "revision": files.revision, **size}
+    file = f"{files.path}/tokenizer*.json"
+    return {"path": files.path, "content": content_digest(file, steps.root), **size}
 
 
 def _pretraining(steps: Steps, recipe: Recipe, tokenizer: Step, shards: dict[str, Step]) -> None:

@@ -127,6 +127,20 @@ class Cleaning(Section):
     heldout_share: float = Field(0.02, ge=0, lt=0.5, description="Share of documents kept out for held-out loss.")
 
 
+class TokenizerFiles(Section):
+    """A tokenizer that exists, for the comparison."""
+
+    hub: HubId | None = Field(None, description="The tokenizer of this model of the hub.")
+    revision: str | None = Field(None, description="The hub model's commit.")
+    path: str | None = Field(None, description="The folder of its tokenizer.json, relative to the project's root.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> TokenizerFiles:
+        if (self.hub is None) == (self.path is None):
+            raise ValueError("give exactly one of `hub` and `path`")
+        return self
+
+
 class Tokenizer(Section):
     """A byte-level BPE tokenizer trained on the cleaned sources, digits split one by one; or one that exists."""
 
@@ -136,6 +150,7 @@ class Tokenizer(Section):
     path: str | None = Field(None, description="Take the tokenizer.json of this folder instead of training one.")
     characters_per_source: Count = Field(300_000, ge=1_000, description="How much of each source it is trained on.")
     compare: list[Count] = Field([], description="Other vocabulary sizes to train and compare in the analysis.")
+    rivals: dict[Name, TokenizerFiles] = Field({}, description="Tokenizers that exist, for the analysis, by name.")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Tokenizer:
