@@ -26,14 +26,18 @@ def file_digest(path: Path) -> str:
 
 
 def matching_files(pattern: str, root: Path) -> list[Path]:
-    """The files that a `path` of the recipe means: a file, all files under a folder, or a glob; sorted."""
+    """The files that a `path` of the recipe means: a file, all files under a folder but hidden ones, or a glob."""
     place = root / pattern
     if place.is_dir():
-        return sorted(file for file in place.rglob("*") if file.is_file() and not file.name.startswith("."))
+        return sorted(file for file in place.rglob("*") if file.is_file() and not _hidden(file.relative_to(place)))
     if place.is_file():
         return [place]
     relative = place.relative_to(place.anchor)
     return sorted(file for file in Path(place.anchor).glob(str(relative)) if file.is_file())
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def write_atomically(path: Path, text: str) -> None:

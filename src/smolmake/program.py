@@ -17,6 +17,7 @@ from smolmake.errors import UserError, run_as_program
 from smolmake.files import write_json
 from smolmake.identity.fingerprint import code_definitions, code_fingerprint
 from smolmake.identity.manifest import MANIFEST, RECORD, read_manifest, verify_payload, write_manifest
+from smolmake.parts import Valid, Work, do_parts, helpers, part_payload
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Job:
     code: str = ""
     recipe: str = ""
     started: float = field(default_factory=time.time)
+    workers: int = 1
+    helper: tuple[int, int] | None = None
 
     def input(self, role: str) -> Path:
         """The folder of an input, after a check that its files are what its manifest says."""
@@ -76,7 +79,24 @@ class Job:
         }
         write_json(self.folder / RECORD, record)
 
-    def finish(self, payload: list[str], facts: dict[str, Any]) -> None:
+    def parts(self, count: int, work: Work, valid: Valid | None = None) -> bool:
+        """Do the step's parts, as `do_parts` says, with as many processes as the job has workers.
+
+        Gives False in a helper, which has no more to do then.
+        """
+        if self.helper is not None:
+            number, of = self.helper
+            do_parts(self.folder, count, work, helper=True, first=number * count // of, valid=valid)
+            return False
+        with helpers(min(self.workers, count) - 1, sys.argv[1] if self.workers > 1 else ""):
+            do_parts(self.folder, count, work, helper=False, valid=valid)
+        return True
+
+    def finish_parts(self, count: int, payload: list[str], facts: dict[str, Any]) -> None:
+        """As `finish`, with the files of all parts as payload, whose hashes are known already."""
+        self.finish(payload, facts, part_payload(self.folder, count))
+
+    def finish(self, payload: list[str], facts: dict[str, Any], known: dict[str, Any] | None = None) -> None:
         """Write the manifest over the payload (files or folders under the step's folder): the step is done."""
         files: list[Path] = []
         for name in payload:
@@ -86,7 +106,7 @@ class Job:
         layout = self.run.get("layout") or {}
         gpus = layout.get("nodes", 1) * layout.get("gpus_per_node", 0)
         about = {"recipe": self.recipe, "gpus": gpus}
-        write_manifest(self.folder, step, self.inputs, files, facts, self.started, about)
+        write_manifest(self.folder, step, self.inputs, files, facts, self.started, known, about)
         print(f"{self.kind}/{self.name}-{self.id}: done in {time.time() - self.started:.1f} s", file=sys.stderr)
 
 
@@ -114,10 +134,21 @@ def run_step(compute: Callable[[Job], None], usage: str) -> None:
     def main() -> None:
         parser = argparse.ArgumentParser(description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("job", help="JSON with kind, name, id, folder, spec, inputs, run; see docs/artefacts.md")
-        values = json.loads(parser.parse_args().job)
+        parser.add_argument("--workers", type=int, default=1, help="processes for a step that is done in parts")
+        parser.add_argument(
+            "--helper", type=int, nargs=2, metavar=("I", "N"), help="only help with the parts, beginning at I / N"
+        )
+        arguments = parser.parse_args()
+        values = json.loads(arguments.job)
         inputs = {role: Path(path) for role, path in values.pop("inputs").items()}
-        job = Job(**{**values, "folder": Path(values["folder"]), "inputs": inputs})
+        helper = tuple(arguments.helper) if arguments.helper else None
+        values |= {"folder": Path(values["folder"]), "inputs": inputs, "workers": arguments.workers, "helper": helper}
+        job = Job(**values)
         job.folder.mkdir(parents=True, exist_ok=True)
+        if job.helper is not None:
+            if not (job.folder / MANIFEST).exists():
+                compute(job)
+            return
         with only_one(job.folder) as waited:
             if waited and (job.folder / MANIFEST).exists():
                 verify_payload(job.folder / MANIFEST)

@@ -15,7 +15,7 @@ def edit(tree: Path, old: str, new: str) -> None:
 
 
 def test_a_truncated_shard_is_caught_when_it_is_used(small_clone: Path) -> None:
-    (shard,) = small_clone.glob("results/shards/*/tokens.bin")
+    (shard,) = small_clone.glob("results/shards/*/parts/00000/tokens.bin")
     (segment,) = manifests(small_clone, "segment")
     segment.unlink()
     (segment.parent / "metrics.jsonl").unlink()

@@ -1,6 +1,7 @@
 """A mixture keeps its shares at every prefix, and its sample at a position is a function of the position alone."""
 
 import random
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from smolmake.data.loader import BatchReader
 from smolmake.data.mixture import Mixture, build_pattern, make_mixture, period_for, sample, slot_counts
 from smolmake.data.shards import Shards
+from smolmake.data.shards import shards_of as make_shards
 
 Weights = dict[str, float]
 LENGTH = 8
@@ -39,7 +41,7 @@ def shards_of(sequences: dict[str, int]) -> dict[str, Shards]:
     for number, (name, count) in enumerate(sorted(sequences.items())):
         size = count * LENGTH + 1
         tokens = np.arange(size, dtype=np.uint32) + 100_000 * number
-        made[name] = Shards(tokens, np.append(np.arange(0, size, 5), size), 0)
+        made[name] = make_shards(tokens, np.append(np.arange(0, size, 5), size), 0)
     return made
 
 
@@ -147,3 +149,97 @@ def test_labels_are_the_next_tokens_and_masked_where_a_document_begins() -> None
         for token, target in zip(row, targets, strict=True):
             # Documents begin at every fifth token of this stream, and tokens count up.
             assert target == (-100 if (token + 1) % 5 == 0 else token + 1)
+
+
+NAMES = ["a", "b", "c"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.floats(0.05, 1.0), min_size=3, max_size=3),
+    st.lists(st.integers(1, 40), min_size=3, max_size=3),
+    st.integers(0, 60),
+    st.integers(0, 3000),
+)
+def test_places_and_positions_are_inverse(weights: list[float], counts: list[int], first: int, start: int) -> None:
+    total = sum(weights)
+    mixture = mixture_of({n: w / total for n, w in zip(NAMES, weights, strict=True)}, first=first)
+    available = dict(zip(NAMES, counts, strict=True))
+    places = mixture.places(np.arange(start, start + 50), available)
+    for offset in range(0, 50, 7):
+        position = start + offset
+        name = NAMES[places.source[offset]]
+        place = mixture.place(position, available)
+        assert (place.source, place.draw, place.epoch, place.sequence) == (
+            name, places.draw[offset], places.epoch[offset], places.sequence[offset]
+        )  # fmt: skip
+        found = mixture.positions(name, place.sequence, available[name], position + 1)
+        assert found[-1] == position and found == sorted(set(found))
+        assert {mixture.place(other, available).sequence for other in found} == {place.sequence}
+
+
+def test_every_sequence_is_drawn_once_an_epoch_at_the_positions_told() -> None:
+    mixture, available = mixture_of({"a": 0.6, "b": 0.3, "c": 0.1}, first=5), {"a": 31, "b": 9, "c": 4}
+    drawn: dict[tuple[str, int], list[int]] = {}
+    for position in range(700):
+        place = mixture.place(position, available)
+        drawn.setdefault((place.source, place.sequence), []).append(position)
+    for (name, sequence), positions in drawn.items():
+        assert mixture.positions(name, sequence, available[name], 700) == positions
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([1, 2, 3, 4, 6, 12]), st.integers(0, 50))
+def test_any_world_size_reads_the_same_rows(step: int, devices: int, first_step: int) -> None:
+    reader = BatchReader(mixture_of({"a": 0.7, "b": 0.3}), shards_of({"a": 40, "b": 11}), 12, first_step)
+    whole = reader.batch(first_step + step)
+    share = 12 // devices
+    parts = [reader.rows(first_step + step, device * share, share) for device in range(devices)]
+    for number in range(3):
+        assert np.array_equal(whole[number], np.concatenate([part[number] for part in parts]))
+    fresh = BatchReader(mixture_of({"a": 0.7, "b": 0.3}), shards_of({"a": 40, "b": 11}), 12, first_step)
+    for number in range(3):
+        assert np.array_equal(whole[number], fresh.batch(first_step + step)[number])
+
+
+def test_the_stream_can_be_asked() -> None:
+    """Where a row comes from and what it holds; which rows saw a document."""
+    available = {"a": 40, "b": 11}
+    reader = BatchReader(mixture_of({"a": 0.7, "b": 0.3}), shards_of(available), 4, stage_start=10)
+    steps, seen = 40, set()
+    for step in range(10, 10 + steps):
+        tokens, labels, _ = reader.batch(step)
+        for row in range(4):
+            place, documents = reader.place(step, row)
+            offset = 100_000 * "ab".index(place.source)
+            stream = np.append(tokens[row], labels[row][-1] if labels[row][-1] != -100 else tokens[row][-1] + 1)
+            assert {int(token - offset) // 5 for token in stream} == set(documents)
+            assert tokens[row][0] - offset == place.sequence * LENGTH
+            seen |= {(place.source, document, step, row) for document in documents}
+    for source, sequences in available.items():
+        for document in range((sequences * LENGTH) // 5):
+            told = {(source, document, *pair) for pair in reader.steps_of(source, document, 10 + steps)}
+            assert told == {entry for entry in seen if entry[:2] == (source, document)}
+
+
+def test_the_order_looks_random() -> None:
+    """Neighbouring rows come from all over a source: as far apart and as little ordered as by chance."""
+    reader = mixture_of({"a": 1.0})
+    places = reader.places(np.arange(5000), {"a": 5000}).sequence
+    assert sorted(places.tolist()) == list(range(5000))
+    steps = np.diff(places)
+    assert 0.32 < np.abs(steps).mean() / 5000 < 0.347  # a third, plus or minus four standard errors
+    assert 0.47 < (steps > 0).mean() < 0.53
+    assert abs(np.corrcoef(np.arange(5000), places)[0, 1]) < 0.06
+    counts = np.histogram2d(np.arange(5000), places, bins=10)[0]
+    assert ((counts - 50) ** 2 / 50).sum() < 150  # chi-square with 81 degrees of freedom: below 1e-5 by chance
+
+
+@pytest.mark.parametrize("steps", [32_000, 3_200_000])
+def test_a_long_run_needs_no_index(steps: int) -> None:
+    reader = BatchReader(mixture_of({"a": 0.7, "b": 0.3}), shards_of({"a": 40, "b": 11}), 1024, 0)
+    tracemalloc.start()
+    reader.batch(0)
+    reader.batch(steps - 1)
+    assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    tracemalloc.stop()

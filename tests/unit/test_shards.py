@@ -1,5 +1,6 @@
 """Token shards hold every token of every document once, in the smallest type, and cuts cover the stream."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from smolmake.data.shards import Shards, open_shards, token_type, write_shards
+from smolmake.data.shard_writer import BATCH_DOCUMENTS, token_type, write_shards
+from smolmake.data.shards import Part, Shards, open_shards
 from smolmake.data.tokenizer import END_OF_TEXT, TURN_END, TURN_START, train_bpe
 
 
@@ -17,18 +19,30 @@ def tokenizer() -> Tokenizer:
     return train_bpe(["the cat sat on the mat with another cat " * 20], 300)
 
 
-@settings(max_examples=80, deadline=None)
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=20), st.integers(1, 20))
-def test_cuts_cover_the_stream_and_lose_no_token(lengths: list[int], length: int) -> None:
+def made_of(lengths: list[int], parts: int) -> Shards:
+    """Shards in memory with tokens 1, 2, 3, ... whose documents lie in some parts."""
+    cuts = [len(lengths) * number // parts for number in range(parts + 1)]
+    sizes = [sum(lengths[low:high]) for low, high in pairwise(cuts)]
+    opened, first = {}, 1
+    for number, (low, high) in enumerate(pairwise(cuts)):
+        offsets = np.concatenate([[0], np.cumsum(lengths[low:high])]).astype(np.int64)
+        opened[number] = Part(np.arange(first, first + sizes[number], dtype=np.uint16), offsets)
+        first += sizes[number]
+    return Shards([Path()] * parts, sizes, [high - low for low, high in pairwise(cuts)], 0, np.dtype("<u2"), opened)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=20), st.integers(1, 20), st.integers(1, 5))
+def test_cuts_cover_the_stream_and_lose_no_token(lengths: list[int], length: int, parts: int) -> None:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    shards = Shards(np.arange(1, offsets[-1] + 1, dtype=np.uint16), offsets, 0)
+    shards = made_of(lengths, parts)
     cuts = [shards.cut(number, length) for number in range(shards.sequences(length))]
     inputs = np.concatenate([tokens[:-1] for tokens, _ in cuts] or [np.zeros(0, int)])
     labels = np.concatenate([tokens[1:] for tokens, _ in cuts] or [np.zeros(0, int)])
-    size = len(shards.tokens)
+    size = shards.size
     # Every token but the first is a label once; what is left over is filler at the end.
-    assert np.array_equal(labels[: size - 1], shards.tokens[1:])
-    assert np.array_equal(inputs[: size - 1], shards.tokens[:-1])
+    assert np.array_equal(labels[: size - 1], np.arange(2, size + 1))
+    assert np.array_equal(inputs[: size - 1], np.arange(1, size))
     assert (labels[size - 1 :] == 0).all() and len(labels) - (size - 1) < length
     for tokens, documents in cuts:
         assert len(tokens) == len(documents) == length + 1
@@ -39,15 +53,23 @@ def test_cuts_cover_the_stream_and_lose_no_token(lengths: list[int], length: int
         assert len(set(fillers)) == len(fillers) and (fillers >= len(lengths)).all()
 
 
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(1, 5))
+def test_a_document_is_found_in_any_part(lengths: list[int], parts: int) -> None:
+    shards = made_of(lengths, parts)
+    for number in range(len(lengths)):
+        assert shards.span(number) == (sum(lengths[:number]), sum(lengths[: number + 1]))
+
+
 def test_documents_come_back_from_disk(tmp_path: Path, tokenizer: Tokenizer) -> None:
     texts = ["the cat", "", "another mat 123", "\0", "🦉 сова", f"{END_OF_TEXT} in the text {TURN_START}{TURN_END}"]
     facts = write_shards(tmp_path, texts, tokenizer)
     shards = open_shards(tmp_path, facts)
+    part = shards.part(0)
     end = tokenizer.token_to_id(END_OF_TEXT)
-    assert facts["documents"] == len(texts) and facts["tokens"] == len(shards.tokens) == shards.offsets[-1]
+    assert facts["documents"] == len(texts) and facts["tokens"] == len(part.tokens) == part.offsets[-1]
     assert facts["bytes"] == sum(len(text.encode()) for text in texts)
     for number, text in enumerate(texts):
-        *ids, last = shards.tokens[shards.offsets[number] : shards.offsets[number + 1]].tolist()
+        *ids, last = part.tokens[part.offsets[number] : part.offsets[number + 1]].tolist()
         assert last == end and tokenizer.decode(ids, skip_special_tokens=False) == text
         # What looks like a special token in the data is plain text: only the border is one.
         assert {tokenizer.token_to_id(token) for token in (END_OF_TEXT, TURN_START, TURN_END)}.isdisjoint(ids)
@@ -66,8 +88,8 @@ def test_a_source_without_documents_has_no_sequence(tmp_path: Path, tokenizer: T
 
 
 def test_more_documents_than_a_batch_keep_their_order(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    texts = [f"document {number}" for number in range(600)]
-    shards = open_shards(tmp_path, write_shards(tmp_path, iter(texts), tokenizer))
-    for number in (0, 255, 256, 599):
-        ids = shards.tokens[shards.offsets[number] : shards.offsets[number + 1] - 1].tolist()
+    texts = [f"document {number}" for number in range(2 * BATCH_DOCUMENTS + 5)]
+    part = open_shards(tmp_path, write_shards(tmp_path, iter(texts), tokenizer)).part(0)
+    for number in (0, BATCH_DOCUMENTS - 1, BATCH_DOCUMENTS, len(texts) - 1):
+        ids = part.tokens[part.offsets[number] : part.offsets[number + 1] - 1].tolist()
         assert tokenizer.decode(ids) == texts[number]

@@ -9,15 +9,17 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from smolmake.data.taken_tokenizer import take_tokenizer
 from smolmake.data.tokenizer import (
     SPECIAL_TOKENS,
-    analyse,
     load_tokenizer,
     splits_digits,
     tokenizer_config,
     train_bpe,
     training_texts,
 )
+from smolmake.data.tokenizer_analysis import analyse, digits_per_token, words_in
+from smolmake.errors import UserError
 
 TEXTS = ["El perro come. Der Hund isst. The dog eats 12 bones in 2026. def main(): return 17 + 5\n"] * 30
 ODD = [
@@ -99,3 +101,44 @@ def test_analysis_counts_words_and_pieces() -> None:
     assert measured["continued_words"] == sum(count > 1 for count in tokens.values()) / 3
     assert measured["bytes_per_token"] == 8 / len(tokenizer.encode("ab ab cd").ids)
     assert tokens[" ab"] == 1 and tokens[" cd"] == 3
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "words"),
+    [
+        ("en", "Don't stop.\nNow!", ["Don", "t", " stop", "\nNow"]),
+        ("zh", "今天天气很好，我们去公园散步。", ["今天", "天气", "很好", "我们", "去", "公园", "散步"]),
+        ("ja", "茶色の狐は犬を飛び越える。", ["茶色", "の", "狐", "は", "犬", "を", "飛び越える"]),
+        ("th_Thai", "ภาษาไทยไม่มี 3 คำ", ["ภาษา", "ไทย", "ไม่มี", "3", "คำ"]),
+        ("zh-Hans", "好 GPT-2 。", ["好", "GPT", "2"]),
+        ("python", "def f(x):", ["def", " f", "x"]),
+    ],
+)
+def test_words_as_the_language_has_them(language: str, text: str, words: list[str]) -> None:
+    assert words_in(text, language) == words
+
+
+def test_digits_in_one_token(tokenizer: Tokenizer) -> None:
+    assert digits_per_token(tokenizer) == 1
+    described = json.loads(train_bpe(["1234567890 " * 50], 400).to_str())
+    pattern = described["pre_tokenizer"]["pretokenizers"][0]["pattern"]
+    pattern["Regex"] = pattern["Regex"].replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+    described["model"]["merges"] += [["1", "2"], ["12", "3"]]
+    described["model"]["vocab"] |= {"12": 500, "123": 501}
+    assert digits_per_token(Tokenizer.from_str(json.dumps(described))) == 3
+
+
+def test_a_tokenizer_that_exists_is_taken(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "ours").mkdir()
+    tokenizer.save(str(tmp_path / "theirs" / "tokenizer.json"))
+    take_tokenizer({"path": str(tmp_path / "theirs"), "vocab_size": 300}, tmp_path / "ours")
+    assert load_tokenizer(tmp_path / "ours").to_str() == tokenizer.to_str()
+    assert json.loads((tmp_path / "ours" / "tokenizer_config.json").read_text())["eos_token"] == "<|end_of_text|>"
+    for spec, what in (
+        ({"path": str(tmp_path / "theirs"), "vocab_size": 301}, "another size"),
+        ({"path": str(tmp_path / "nowhere")}, "no tokenizer that can be read"),
+    ):
+        with pytest.raises(UserError, match=what) as caught:
+            take_tokenizer(spec, tmp_path / "ours")
+        assert caught.value.remedy

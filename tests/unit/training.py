@@ -13,7 +13,8 @@ from models import SHAPE, write_tokenizer
 from patience import WAIT
 
 from smolmake.data.mixture import build_pattern
-from smolmake.data.shards import open_shards, write_shards
+from smolmake.data.shard_writer import write_shards
+from smolmake.data.shards import open_shards
 from smolmake.data.tokenizer import load_tokenizer
 from smolmake.files import canonical_json, write_json
 from smolmake.identity.manifest import write_manifest

@@ -31,16 +31,37 @@ rule clean_source:
         "logs/documents/{step}.log",
     conda:
         "../../envs/data.yaml"
-    threads: 1
+    threads: PLAN.recipe.run.data_workers
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, threads: 2000 * threads,
         runtime=240,
     params:
         job=job_of("documents"),
     message:
         "cleaning {wildcards.step}"
     shell:
-        "python workflow/scripts/clean_source.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/clean_source.py {params.job:q} --workers {threads} > {log:q} 2>&1"
+
+
+rule measure_overlap:
+    input:
+        manifests=ancient(inputs_of("overlap")),
+    output:
+        manifest=ensure("results/overlap/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/overlap/{step}.log",
+    conda:
+        "../../envs/data.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        job=job_of("overlap"),
+    message:
+        "measuring the overlap of {wildcards.step}"
+    shell:
+        "python workflow/scripts/measure_overlap.py {params.job:q} > {log:q} 2>&1"
 
 
 rule tokenize_source:
@@ -52,16 +73,16 @@ rule tokenize_source:
         "logs/shards/{step}.log",
     conda:
         "../../envs/data.yaml"
-    threads: 1
+    threads: PLAN.recipe.run.data_workers
     resources:
-        mem_mb=2000,
+        mem_mb=lambda wildcards, threads: 2000 * threads,
         runtime=240,
     params:
         job=job_of("shards"),
     message:
         "tokenizing {wildcards.step}"
     shell:
-        "python workflow/scripts/tokenize_source.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/tokenize_source.py {params.job:q} --workers {threads} > {log:q} 2>&1"
 
 
 rule build_mixture:

@@ -10,8 +10,6 @@ from smolmake.identity.content import content_digest
 from smolmake.identity.manifest import MANIFEST, read_manifest
 from smolmake.program import Job, run_step
 
-SHARDS = ("tokens.bin", "offsets.npy")
-
 
 def compute(job: Job) -> None:
     if "hub" in job.spec:
@@ -34,17 +32,18 @@ def compute(job: Job) -> None:
 
 
 def adopt_shards(job: Job, folder: Path) -> None:
-    """Link the shards' files; what is known of them comes from their manifest, which must lie beside them."""
-    missing = [name for name in (*SHARDS, MANIFEST) if not (folder / name).is_file()]
-    if missing:
+    """Link the shards' files; which they are, and what is known of them, says their manifest beside them."""
+    if not (folder / MANIFEST).is_file() or read_manifest(folder / MANIFEST).get("kind") not in ("shards", "adopted"):
         raise UserError(
-            f"this folder has neither a model (config.json) nor token shards: it lacks {', '.join(missing)}",
+            "this folder has neither a model (config.json) nor token shards with their manifest",
             file=folder,
             remedy="adopt a folder results/shards/NAME-ID of a smolmake tree, or one in transformers' format",
         )  # fmt: skip
-    for name in SHARDS:
+    manifest = read_manifest(folder / MANIFEST)
+    names = sorted({Path(name).parts[0] for name in manifest["payload"]})
+    for name in names:
         link(folder / name, job.folder / name)
-    job.finish(list(SHARDS), read_manifest(folder / MANIFEST)["facts"])
+    job.finish(names, manifest["facts"])
 
 
 def fetch_model(job: Job) -> None:

@@ -1,8 +1,12 @@
 """Compare tokenizers on held-out text by source. Usage: analyse_tokenizers.py JOB"""
 
+from itertools import islice
+
 import pyarrow.parquet as pq
 
-from smolmake.data.tokenizer import analyse, load_tokenizer
+from smolmake.data.documents import iterate_texts
+from smolmake.data.tokenizer import load_tokenizer
+from smolmake.data.tokenizer_analysis import analyse
 from smolmake.files import write_json
 from smolmake.program import Job, run_step
 
@@ -14,10 +18,10 @@ def compute(job: Job) -> None:
     tokenizers = {name: load_tokenizer(folder) for name, folder in sorted(job.group("tokenizer").items())}
     for source, folder in sorted(job.group("documents").items()):
         texts = pq.read_table(folder / "heldout.parquet")["text"].to_pylist()[:DOCUMENTS]
-        texts = texts or pq.read_table(folder / "documents.parquet")["text"].to_pylist()[:DOCUMENTS]
+        texts = texts or list(islice(iterate_texts(folder), DOCUMENTS))
         for name, tokenizer in tokenizers.items():
             about = job.spec["sources"][source]
-            rows.append({"tokenizer": name, "source": source, **about, **analyse(tokenizer, texts)})
+            rows.append({"tokenizer": name, "source": source, **about, **analyse(tokenizer, texts, about["language"])})
     write_json(job.folder / "analysis.json", {"chosen": job.spec["chosen"], "rows": rows})
     job.finish(["analysis.json"], {"tokenizers": sorted(tokenizers)})
 

@@ -1,29 +1,59 @@
 """Encode one source's documents into token shards. Usage: tokenize_source.py JOB"""
 
+import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
-from smolmake.data.shards import write_shards
-from smolmake.data.tokenizer import load_tokenizer
+from smolmake.data.documents import document_parts, documents_in_part, iterate_texts
+from smolmake.data.encoder import Encoder, Mismatch, make_encoder
+from smolmake.data.shard_writer import join_facts, write_shards
+from smolmake.data.tokenizer import check_round_trip, load_tokenizer
+from smolmake.parts import part_record
 from smolmake.program import Job, run_step
 from smolmake.progress import Progress
 
-
-def texts(path: Path, label: str) -> Iterator[str]:
-    file = pq.ParquetFile(path)
-    progress = Progress(label, file.metadata.num_rows, "documents")
-    for batch in file.iter_batches(batch_size=1024, columns=["text"]):
-        yield from batch["text"].to_pylist()
-        progress.add(len(batch))
+SLOW = "reference-only"
+SAMPLE, SAMPLE_CHARACTERS = 100, 2000
 
 
 def compute(job: Job) -> None:
     tokenizer = load_tokenizer(job.input("tokenizer"))
-    documents = job.input("documents") / "documents.parquet"
-    facts = write_shards(job.folder, texts(documents, f"tokenizing {job.name}"), tokenizer)
-    job.finish(["tokens.bin", "offsets.npy"], facts)
+    documents = job.input("documents")
+    special = job.spec.get("special_tokens", False)
+    count = len(document_parts(documents))
+    slow = job.folder / SLOW  # left where the fast encoder was found wrong: none of its work is used then
+    encoders: dict[bool, Encoder] = {}
+
+    def texts(number: int) -> Iterator[str]:
+        label = f"tokenizing {job.name}" + (f" part {number + 1} of {count}" if count > 1 else "")
+        progress = Progress(label, documents_in_part(documents, number), "documents")
+        for text in iterate_texts(documents, number):
+            yield text
+            progress.add(1)
+
+    def work(number: int, folder: Path) -> dict:
+        while True:
+            fast = not slow.exists()
+            if fast not in encoders:
+                encoders[fast] = make_encoder(tokenizer, special, fast)
+            try:
+                return write_shards(folder, texts(number), tokenizer, encoders[fast]) | {"encoder": encoders[fast].name}
+            except Mismatch as error:
+                print(f"{error}: tokenizers does all the work of this step", file=sys.stderr)
+                slow.touch()
+
+    def valid(record: dict) -> bool:
+        return not slow.exists() or record["facts"]["encoder"] == "tokenizers"
+
+    sample = [text[:SAMPLE_CHARACTERS] for text in islice(iterate_texts(documents), SAMPLE)]
+    if changed := check_round_trip(tokenizer, sample):
+        print(f"{changed} of {len(sample)} texts do not come back from their tokens as they were", file=sys.stderr)
+    if not job.parts(count, work, valid):
+        return
+    records = [part_record(job.folder, number) for number in range(count)]
+    facts = join_facts([record["facts"] for record in records if record is not None])
+    job.finish_parts(count, [], facts)
 
 
 if __name__ == "__main__":

@@ -1,83 +1,116 @@
-"""Cleaning one source: length filters, exact and near duplicates, decontamination, the held-out split."""
+"""Cleaning documents: which are dropped for what they are, the decontamination, and the held-out split.
+
+Duplicates are found afterwards, over all of a source: see duplicates.py.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
-from rensa import RMinHash, RMinHashLSH
+import numpy as np
 
-BANDS = 16
+from smolmake.data.contamination import Contamination
+from smolmake.data.duplicates import Signatures as Signature
+from smolmake.data.duplicates import signatures_of
+from smolmake.data.rows import Document
+from smolmake.data.words import repeated_spans, units_of
+
 EXAMPLES_PER_REASON = 3
-WORD = re.compile(r"\w+", re.UNICODE)
+BATCH_DOCUMENTS, BATCH_CHARACTERS = 256, 2**20
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A document that is kept: 128 bits that identify its text, the text, whether it is held out, its MinHash."""
+
+    fingerprint: bytes
+    text: str
+    heldout: bool
+    signature: Signature | None
+
+    @property
+    def id(self) -> str:
+        return self.fingerprint.hex()[:16]
 
 
 @dataclass
-class Cleaned:
-    """What came of a source: kept and held-out documents as (id, text), and the counts for the report."""
+class Counts:
+    """What came of the documents of a source or of a part of one."""
 
-    kept: list[tuple[str, str]] = field(default_factory=list)
-    heldout: list[tuple[str, str]] = field(default_factory=list)
     read: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     examples: list[dict[str, str]] = field(default_factory=list)
-    overlap: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def drop(self, reason: str, text: str) -> None:
+        self.dropped[reason] += 1
+        if self.dropped[reason] <= EXAMPLES_PER_REASON and text and is_unicode(text):
+            self.examples.append({"reason": reason, "text": text[:200]})
+
+    def add(self, other: dict[str, Any]) -> None:
+        """Add what `summary` gave of another part."""
+        self.read += other["read"]
+        seen = Counter(example["reason"] for example in self.examples)
+        for example in other["examples"]:
+            if seen[example["reason"]] < EXAMPLES_PER_REASON:
+                seen[example["reason"]] += 1
+                self.examples.append(example)
+        self.dropped.update(other["dropped"])
 
     def summary(self) -> dict[str, Any]:
-        """The content of cleaning.json."""
-        return {
-            "read": self.read,
-            "kept": len(self.kept),
-            "heldout": len(self.heldout),
-            "bytes": sum(len(text.encode()) for _, text in self.kept),
-            "dropped": dict(sorted(self.dropped.items())),
-            "examples": self.examples,
-            "overlap": self.overlap,
-        }
+        return {"read": self.read, "dropped": dict(sorted(self.dropped.items())), "examples": self.examples}
 
 
-def clean(texts: Iterable[str], settings: dict[str, Any], tasks: dict[str, list[str]]) -> Cleaned:
-    """Clean documents in the order given.
+def clean(
+    documents: Iterable[Document], settings: dict[str, Any], contamination: Contamination, counts: Counts
+) -> Iterator[Kept]:
+    """The documents to keep, in the order given. `settings` is the recipe's `cleaning`; `counts` is added to.
 
-    `settings` is the recipe's `cleaning`; `tasks` maps a task to the text of its items.
-
-    A document is held out by a hash of its text, so the split does not depend on its neighbours.
+    Whether a document is held out is told by a hash of its text, so the split does not depend on its neighbours.
     """
-    result = Cleaned()
-    seen: set[bytes] = set()
-    near = NearDuplicates(**settings["near_duplicates"]) if settings["near_duplicates"] else None
-    contamination = Contamination(tasks, settings["decontaminate_ngram"])
-    for text in texts:
-        result.read += 1
-        fingerprint = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-        reason = None
-        if not is_unicode(text):
-            reason = "invalid_unicode"
-        elif len(text) < settings["min_characters"]:
-            reason = "too_short"
-        elif len(text) > settings["max_characters"]:
-            reason = "too_long"
-        elif settings["exact_duplicates"] and fingerprint in seen:
-            reason = "exact_duplicate"
-        elif contamination.found_in(text):
-            reason = "contaminated"
-        elif near is not None and near.is_duplicate(text):
-            reason = "near_duplicate"
-        seen.add(fingerprint)
-        if reason is not None:
-            result.dropped[reason] += 1
-            if result.dropped[reason] <= EXAMPLES_PER_REASON and text and is_unicode(text):
-                result.examples.append({"reason": reason, "text": text[:200]})
-            continue
-        document = (fingerprint.hex()[:16], text)
-        held_out = int.from_bytes(fingerprint[-4:], "big") < settings["heldout_share"] * 2**32
-        (result.heldout if held_out else result.kept).append(document)
-    result.overlap = contamination.summary()
-    return result
+    repeats, near = settings["repeated_ngrams"], settings["near_duplicates"]
+    for batch in _batches(documents):
+        reasons = [document.reason or simple_reason(document.text, settings) for document in batch]
+        good = [i for i, reason in enumerate(reasons) if reason is None]
+        texts = [batch[i].text for i in good]
+        signatures: dict[int, Signature] = {}
+        if texts and (repeats is not None or near is not None or not contamination.empty):
+            units = units_of(texts)
+            if repeats is not None:
+                for i in np.flatnonzero(
+                    repeated_spans(units.with_signs, repeats["longest"], repeats["times"])
+                ).tolist():
+                    reasons[good[i]] = "repeated_ngrams"
+            if not contamination.empty:
+                for i in contamination.found_in(units.words):
+                    reasons[good[i]] = reasons[good[i]] or "contaminated"
+            if near is not None:
+                signatures = dict(
+                    zip(good, signatures_of(units.words, near["ngram"], near["permutations"]), strict=True)
+                )
+        for number, (document, reason) in enumerate(zip(batch, reasons, strict=True)):
+            counts.read += 1
+            if reason is not None:
+                counts.drop(reason, document.text)
+                continue
+            fingerprint = hashlib.sha256(document.text.encode()).digest()
+            heldout = int.from_bytes(fingerprint[-4:], "big") < settings["heldout_share"] * 2**32
+            yield Kept(fingerprint[:16], document.text, heldout, signatures.get(number))
+
+
+def simple_reason(text: str, settings: dict[str, Any]) -> str | None:
+    """Why the text alone, without others, is dropped; None if it is not."""
+    if not is_unicode(text):
+        return "invalid_unicode"
+    if len(text) < settings["min_characters"]:
+        return "too_short"
+    if len(text) > settings["max_characters"]:
+        return "too_long"
+    return None
 
 
 def is_unicode(text: str) -> bool:
@@ -89,62 +122,11 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-class NearDuplicates:
-    """MinHash with locality-sensitive hashing (Broder 1997), by rensa: remembers every document that is new."""
-
-    def __init__(self, similarity: float, ngram: int, permutations: int) -> None:
-        self.similarity, self.ngram, self.permutations = similarity, ngram, permutations
-        self.index = RMinHashLSH(threshold=similarity, num_perm=permutations, num_bands=BANDS)
-        self.hashes: list[RMinHash] = []
-
-    def is_duplicate(self, text: str) -> bool:
-        """Whether an earlier document has at least the set Jaccard similarity, as MinHash estimates it."""
-        words = WORD.findall(text.lower())
-        shingles = [" ".join(words[i : i + self.ngram]) for i in range(max(1, len(words) - self.ngram + 1))]
-        minhash = RMinHash(num_perm=self.permutations, seed=0)
-        minhash.update(shingles)
-        if any(minhash.jaccard(self.hashes[other]) >= self.similarity for other in self.index.query(minhash)):
-            return True
-        self.index.insert(len(self.hashes), minhash)
-        self.hashes.append(minhash)
-        return False
-
-
-class Contamination:
-    """Word n-grams of the evaluation items; a document that shares one is contaminated (as GPT-3, appendix C).
-
-    Case, punctuation and white space do not count. Items shorter than n words cannot be found this way.
-    """
-
-    def __init__(self, tasks: dict[str, list[str]], ngram: int) -> None:
-        self.ngram = ngram
-        self.tasks = tasks
-        self.owners: dict[str, set[tuple[str, int]]] = {}
-        for task, items in tasks.items():
-            for number, item in enumerate(items):
-                for gram in self._ngrams(item):
-                    self.owners.setdefault(gram, set()).add((task, number))
-        self.items_found: set[tuple[str, int]] = set()
-        self.dropped: Counter[str] = Counter()
-
-    def found_in(self, text: str) -> bool:
-        hits = set().union(*(self.owners[gram] for gram in self._ngrams(text) if gram in self.owners))
-        self.items_found |= hits
-        self.dropped.update({task for task, _ in hits})
-        return bool(hits)
-
-    def summary(self) -> dict[str, dict[str, int]]:
-        return {
-            task: {
-                "items": len(items),
-                "items_long_enough": sum(1 for item in items if next(self._ngrams(item), None) is not None),
-                "items_found": sum(1 for owner, _ in self.items_found if owner == task),
-                "documents_dropped": self.dropped[task],
-            }
-            for task, items in sorted(self.tasks.items())
-        }
-
-    def _ngrams(self, text: str) -> Iterator[str]:
-        words = WORD.findall(text.lower())
-        for i in range(len(words) - self.ngram + 1):
-            yield " ".join(words[i : i + self.ngram])
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    waiting = iter(documents)
+    while batch := list(islice(waiting, 1)):
+        size = len(batch[0].text)
+        while size < BATCH_CHARACTERS and len(batch) < BATCH_DOCUMENTS and (more := next(waiting, None)) is not None:
+            batch.append(more)
+            size += len(more.text)
+        yield batch

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from smolmake.data.mixture import Mixture, make_mixture, sample
+from smolmake.data.mixture import Mixture, Place, make_mixture
 from smolmake.data.shards import Shards, open_shards
 from smolmake.identity.manifest import read_manifest, verify_payload
 
 IGNORED_LABEL = -100
+CHUNK = 256
 Array = npt.NDArray[np.int64]
 
 
@@ -26,17 +27,69 @@ class BatchReader:
     shards: dict[str, Shards]
     global_batch: int
     stage_start: int
+    available: dict[str, int] = field(init=False)
+    drawn: dict[int, list[tuple[int, int]]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        length = self.mixture.sequence_length
+        available = {name: self.shards[name].sequences(length) for name in self.mixture.names}
+        object.__setattr__(self, "available", available)
 
     def batch(self, step: int) -> tuple[Array, Array, Array]:
         """Inputs, labels and document numbers [B, T] of optimizer step `step` (counted over the run).
 
         A document's first token is no target: its label is -100, as in SmolLM3.
         """
-        first = (step - self.stage_start) * self.global_batch
-        rows = [sample(self.mixture, self.shards, first + row) for row in range(self.global_batch)]
-        tokens, documents = (np.stack(parts) for parts in zip(*rows, strict=True))
-        labels = np.where(documents[:, 1:] == documents[:, :-1], tokens[:, 1:], IGNORED_LABEL)
-        return tokens[:, :-1], labels, documents[:, :-1]
+        return self.rows(step, 0, self.global_batch)
+
+    def rows(self, step: int, first: int, count: int) -> tuple[Array, Array, Array]:
+        """Rows `first` to `first + count - 1` of a step's global batch, such as those of one device."""
+        length = self.mixture.sequence_length
+        start = (step - self.stage_start) * self.global_batch + first
+        block = np.empty((3, count, length + 1), dtype=np.int64)  # one block: the system gives it in large pages
+        tokens, labels, documents = block
+        firsts = []  # where in the flat labels a document's first token stands
+        for row, (source, sequence) in enumerate(self._drawn(start, count)):
+            numbers, borders = self.shards[self.mixture.names[source]].read(sequence * length, tokens[row])
+            documents[row] = numbers.repeat(borders[1:] - borders[:-1])
+            firsts.append(borders[1:-1] + (row * (length + 1) - 1))
+        labels[:, :-1] = tokens[:, 1:]
+        labels.reshape(-1)[np.concatenate(firsts)] = IGNORED_LABEL
+        return tokens[:, :-1], labels[:, :-1], documents[:, :-1]
+
+    def _drawn(self, start: int, count: int) -> list[tuple[int, int]]:
+        """Source and sequence at `count` positions, worked out for some hundreds at a time."""
+        found: list[tuple[int, int]] = []
+        while len(found) < count:
+            chunk, inside = divmod(start + len(found), CHUNK)
+            if chunk not in self.drawn:
+                self.drawn.clear()
+                places = self.mixture.places(np.arange(chunk * CHUNK, (chunk + 1) * CHUNK), self.available)
+                self.drawn[chunk] = list(zip(places.source.tolist(), places.sequence.tolist(), strict=True))
+            found += self.drawn[chunk][inside : inside + count - len(found)]
+        return found
+
+    def place(self, step: int, row: int) -> tuple[Place, list[int]]:
+        """Where row `row` of a step comes from, and the numbers of the documents that it holds a part of."""
+        length = self.mixture.sequence_length
+        place = self.mixture.place((step - self.stage_start) * self.global_batch + row, self.available)
+        numbers, _ = self.shards[place.source].read(place.sequence * length, np.empty(length + 1, dtype=np.int64))
+        return place, numbers[numbers < self.shards[place.source].documents].tolist()
+
+    def steps_of(self, source: str, document: int, end: int) -> list[tuple[int, int]]:
+        """The (step, row) pairs before step `end` that hold a token of a document as input or label."""
+        length = self.mixture.sequence_length
+        begin, after = self.shards[source].span(document)
+        last = min((after - 1) // length, self.available[source] - 1)
+        positions = [
+            position
+            for sequence in range(max(0, begin - 1) // length, last + 1)
+            for position in self.mixture.positions(
+                source, sequence, self.available[source], (end - self.stage_start) * self.global_batch
+            )
+        ]
+        pairs = [divmod(position, self.global_batch) for position in sorted(positions)]
+        return [(self.stage_start + step, row) for step, row in pairs]
 
 
 def open_mixture(folder: Path) -> tuple[Mixture, dict[str, Any]]:
@@ -46,10 +99,10 @@ def open_mixture(folder: Path) -> tuple[Mixture, dict[str, Any]]:
 
 
 def open_mixture_shards(description: dict[str, Any], results: Path) -> dict[str, Shards]:
-    """The shards that mixture.json names, verified."""
+    """The shards that mixture.json names, their sizes checked. The mixture's step checked their content."""
     shards = {}
     for name, about in description["sources"].items():
         manifest = results / about["shards"] / "manifest.json"
-        verify_payload(manifest)
+        verify_payload(manifest, content=False)
         shards[name] = open_shards(manifest.parent, read_manifest(manifest)["facts"])
     return shards

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smolmake.data.permutation import permute
+from smolmake.data.permutation import permute_each, round_keys, unpermute_all
 from smolmake.data.shards import Shards, Tokens
 
+Numbers = npt.NDArray[np.int64]
 SMALLEST_PERIOD, LARGEST_PERIOD = 2**10, 2**22
 SLOTS_OF_SMALLEST = 64
 
@@ -33,13 +34,23 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where samples come from, as arrays [N]: the source's index in the mixture's names, draw, epoch, sequence."""
+
+    source: Numbers
+    draw: Numbers
+    epoch: Numbers
+    sequence: Numbers
+
+
+@dataclass(frozen=True)
 class Mixture:
     """A mixture in force. `pattern` [P] holds indices into `names`; `first` is each source's first draw."""
 
     names: list[str]
     pattern: npt.NDArray[np.uint8]
-    rank: npt.NDArray[np.int64]
-    counts: npt.NDArray[np.int64]
+    rank: npt.NDArray[np.uint32]
+    counts: Numbers
     first: dict[str, int]
     sequence_length: int
     seed: int
@@ -51,15 +62,44 @@ class Mixture:
         partial = np.bincount(self.pattern[:rest], minlength=len(self.names))
         return {name: int(whole * self.counts[i] + partial[i]) for i, name in enumerate(self.names)}
 
+    def places(self, positions: Numbers, available: dict[str, int]) -> Places:
+        """Sources and sequences at `positions` [N]; `available` says how many sequences each source has."""
+        whole, rest = np.divmod(np.asarray(positions, dtype=np.int64), len(self.pattern))
+        source = self.pattern[rest].astype(np.int64)
+        first = np.array([self.first[name] for name in self.names], dtype=np.int64)
+        sizes = np.array([available[name] for name in self.names], dtype=np.int64)[source]
+        draw: Numbers = np.asarray(first[source] + whole * self.counts[source] + self.rank[rest], dtype=np.int64)
+        epoch, inside = np.divmod(draw, sizes)
+        pairs = dict.fromkeys(zip(source.tolist(), epoch.tolist(), strict=True))
+        numbers = {pair: number for number, pair in enumerate(pairs)}
+        table = np.stack([self.keys(self.names[number], of_source) for number, of_source in numbers])
+        keys = table[[numbers[pair] for pair in zip(source.tolist(), epoch.tolist(), strict=True)]]
+        return Places(source, draw, epoch, permute_each(inside, sizes, keys))
+
     def place(self, position: int, available: dict[str, int]) -> Place:
-        """Source and sequence at a position; `available` says how many sequences each source has."""
-        whole, rest = divmod(position, len(self.pattern))
-        index = int(self.pattern[rest])
-        name = self.names[index]
-        draw = self.first[name] + whole * int(self.counts[index]) + int(self.rank[rest])
-        epoch, inside = divmod(draw, available[name])
-        key = f"{self.seed}/{self.label}/{name}/{epoch}"
-        return Place(name, draw, epoch, permute(inside, available[name], key))
+        """Source and sequence at a position."""
+        found = self.places(np.array([position]), available)
+        return Place(self.names[found.source[0]], int(found.draw[0]), int(found.epoch[0]), int(found.sequence[0]))
+
+    def positions(self, name: str, sequence: int, available: int, end: int) -> list[int]:
+        """The positions before `end` at which a sequence of a source stands: the inverse of `place`."""
+        index = self.names.index(name)
+        drawn = self.first[name] + self.draws_before(end)[name]
+        found = []
+        for epoch in range(self.first[name] // available, -(-drawn // available)):
+            inside = int(unpermute_all([sequence], available, self._key(name, epoch))[0])
+            draw = epoch * available + inside - self.first[name]
+            if 0 <= draw < drawn - self.first[name]:
+                whole, rank = divmod(draw, int(self.counts[index]))
+                found.append(whole * len(self.pattern) + int(np.flatnonzero(self.pattern == index)[rank]))
+        return found
+
+    def keys(self, name: str, epoch: int) -> npt.NDArray[np.uint64]:
+        """The round keys of the permutation of a source's sequences in an epoch."""
+        return round_keys(self._key(name, epoch))
+
+    def _key(self, name: str, epoch: int) -> str:
+        return f"{self.seed}/{self.label}/{name}/{epoch}"
 
 
 def sample(mixture: Mixture, shards: dict[str, Shards], position: int) -> tuple[Tokens, Tokens]:
@@ -110,12 +150,12 @@ def build_pattern(counts: list[int]) -> npt.NDArray[np.uint8]:
     return pattern
 
 
-def ranks(pattern: npt.NDArray[np.uint8], sources: int) -> npt.NDArray[np.int64]:
+def ranks(pattern: npt.NDArray[np.uint8], sources: int) -> npt.NDArray[np.uint32]:
     """For every slot, how many earlier slots hold the same source."""
-    rank = np.empty(len(pattern), dtype=np.int64)
-    for i in range(sources):
-        slots = np.flatnonzero(pattern == i)
-        rank[slots] = np.arange(len(slots))
+    order = np.argsort(pattern, kind="stable")
+    counts = np.bincount(pattern, minlength=sources)
+    rank = np.empty(len(pattern), dtype=np.uint32)
+    rank[order] = np.arange(len(pattern)) - np.repeat(np.cumsum(counts) - counts, counts)
     return rank
 
 

@@ -3,38 +3,81 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
 
 ROUNDS = 6
+Values = npt.NDArray[np.uint64]
+Places = npt.NDArray[np.int64]
 
 
 def permute(position: int, size: int, key: str) -> int:
-    """Where the permutation named `key` of range(size) sends `position`.
+    """Where the permutation named `key` of range(size) sends `position`."""
+    return int(permute_all(np.array([position]), size, key)[0])
+
+
+def permute_all(positions: npt.ArrayLike, size: int, key: str) -> Places:
+    """Where the permutation named `key` of range(size) sends `positions` [N].
 
     A balanced Feistel network permutes a power-of-four range at least as large (Luby and Rackoff 1988); a value that
     lands outside range(size) is sent on until it lands inside (Black and Rogaway 2002), fewer than 4 times on average.
     """
-    if not 0 <= position < size:
-        raise ValueError(f"position {position} is outside range({size})")
-    half_bits = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
-    mask = (1 << half_bits) - 1
-    keys = _round_keys(key)
-    while True:
-        left, right = position >> half_bits, position & mask
-        for round_key in keys:
-            left, right = right, left ^ (_mix(right ^ round_key) & mask)
-        position = (left << half_bits) | right
-        if position < size:
-            return position
+    given = np.asarray(positions, dtype=np.int64)
+    return permute_each(given, np.full(given.shape, size), np.broadcast_to(round_keys(key), (*given.shape, ROUNDS)))
 
 
-def _round_keys(key: str) -> list[int]:
+def unpermute_all(places: npt.ArrayLike, size: int, key: str) -> Places:
+    """The positions that the permutation named `key` of range(size) sends to `places` [N]."""
+    given = np.asarray(places, dtype=np.int64)
+    keys = np.broadcast_to(round_keys(key), (*given.shape, ROUNDS))
+    return permute_each(given, np.full(given.shape, size), keys, inverse=True)
+
+
+def permute_each(positions: Places, sizes: Places, keys: Values, inverse: bool = False) -> Places:
+    """`permute_all` with a size [N] and round keys [N, ROUNDS] for each of `positions` [N]."""
+    if positions.size and ((positions < 0) | (positions >= sizes)).any():
+        wrong = int(np.flatnonzero((positions < 0) | (positions >= sizes))[0])
+        raise ValueError(f"position {positions[wrong]} is outside range({sizes[wrong]})")
+    half_bits = half_widths(sizes)
+    limits: Values = sizes.astype(np.uint64)
+    result = _network(positions.astype(np.uint64), half_bits, keys, inverse)
+    outside = np.flatnonzero(result >= limits)
+    while outside.size:
+        result[outside] = _network(result[outside], half_bits[outside], keys[outside], inverse)
+        outside = outside[result[outside] >= limits[outside]]
+    return result.astype(np.int64)
+
+
+def half_widths(sizes: Places) -> Values:
+    """Bits in each half of the network's values: half of those that size - 1 has, rounded up, at least 1."""
+    bits = np.frexp((np.maximum(sizes, 2) - 1).astype(np.float64))[1]  # exact below 2**53 sequences
+    return np.asarray((bits + 1) // 2, dtype=np.uint64)
+
+
+def _network(values: Values, half_bits: Values, keys: Values, inverse: bool) -> Values:
+    mask = (np.uint64(1) << half_bits) - np.uint64(1)
+    left: Values = values >> half_bits
+    right: Values = values & mask
+    for key in keys.T[::-1] if inverse else keys.T:
+        if inverse:
+            left, right = right ^ (_mix(left ^ key) & mask), left
+        else:
+            left, right = right, left ^ (_mix(right ^ key) & mask)
+    return np.asarray((left << half_bits) | right)
+
+
+@lru_cache(maxsize=4096)
+def round_keys(key: str) -> Values:
+    """The keys [ROUNDS] of the permutation named `key`."""
     stream = hashlib.sha256(key.encode()).digest() + hashlib.sha256(f"{key}/".encode()).digest()
-    return [int.from_bytes(stream[8 * i : 8 * i + 8], "little") for i in range(ROUNDS)]
+    return np.frombuffer(stream, dtype="<u8")[:ROUNDS].astype(np.uint64)
 
 
-def _mix(value: int) -> int:
-    """The finaliser of SplitMix64 (Steele et al. 2014): 64 bits in, 64 well-mixed bits out."""
-    value = (value + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    return value ^ (value >> 31)
+def _mix(value: Values) -> Values:
+    """The finaliser of SplitMix64 (Steele et al. 2014): 64 bits in, 64 well-mixed bits out, modulo 2**64."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

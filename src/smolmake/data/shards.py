@@ -1,96 +1,134 @@
-"""Token shards: the documents of a source as one stream of token ids with the documents' borders."""
+"""Token shards: the documents of a source as one stream of token ids with the documents' borders.
+
+The stream lies in one or more parts, each a folder with tokens.bin and offsets.npy. Parts are mapped into memory when
+they are read, so that opening a source costs the same whatever its size.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
-from smolmake.data.tokenizer import END_OF_TEXT
+from smolmake.parts import part_folder
 
-BATCH = 256
 Tokens = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Shards:
-    """The token stream of a source.
-
-    `tokens` [N] holds all documents, each ended by end-of-text; `offsets` [D + 1] says where each document begins.
-    """
+class Part:
+    """`tokens` [N] holds the documents, each ended by end-of-text; `offsets` [D + 1] says where each one begins."""
 
     tokens: npt.NDArray[Any]
     offsets: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The token stream of a source: parts of `sizes[i]` tokens and `counts[i]` documents, in `folders[i]`."""
+
+    folders: list[Path]
+    sizes: list[int]
+    counts: list[int]
     end_of_text: int
+    dtype: np.dtype[Any]
+    opened: dict[int, Part] = field(default_factory=dict)
+    starts: list[int] = field(init=False)
+    first_documents: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "starts", np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64).tolist())
+        documents = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
+        object.__setattr__(self, "first_documents", documents.tolist())
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+        return self.starts[-1]
+
+    @property
+    def documents(self) -> int:
+        """How many documents there are."""
+        return self.first_documents[-1]
 
     def sequences(self, length: int) -> int:
         """How many sequences of `length` inputs (plus the next token as last label) cover the stream."""
-        return max(0, -(-(len(self.tokens) - 1) // length))
+        return max(0, -(-(self.size - 1) // length))
+
+    def part(self, number: int) -> Part:
+        """A part, mapped into memory."""
+        part = self.opened.get(number)
+        if part is None:
+            folder = self.folders[number]
+            shape = (self.sizes[number],)
+            if self.sizes[number]:
+                tokens = np.asarray(np.memmap(folder / "tokens.bin", dtype=self.dtype, mode="r", shape=shape))
+            else:
+                tokens = np.zeros(0, self.dtype)
+            offsets = np.asarray(np.load(folder / "offsets.npy", mmap_mode="r"))
+            part = self.opened[number] = Part(tokens, offsets)
+        return part
+
+    def read(self, first: int, out: npt.NDArray[Any]) -> tuple[Tokens, Tokens]:
+        """Write the tokens from `first` on into `out` [n], as many as there are.
+
+        Gives the documents that they are in, in order: their numbers [K], and their borders in `out` [K + 1], from 0 to
+        n. After the last token, `out` is filled with end-of-text, each filler in a document of its own.
+        """
+        numbers, borders = [], []
+        done, wanted = 0, len(out)
+        number = bisect_right(self.starts, first) - 1
+        while done < wanted and number < len(self.sizes):
+            part, inside = self.part(number), first + done - self.starts[number]
+            taken = min(wanted - done, self.sizes[number] - inside)
+            if taken > 0:
+                out[done : done + taken] = part.tokens[inside : inside + taken]
+                low = int(part.offsets.searchsorted(inside, "right")) - 1
+                high = low + int(part.offsets[low : low + taken + 1].searchsorted(inside + taken, "left"))
+                border = part.offsets[low : high + 1] - (inside - done)
+                border[0], border[-1] = done, wanted
+                borders.append(border)
+                numbers.append(np.arange(self.first_documents[number] + low, self.first_documents[number] + high))
+                done += taken
+            number += 1
+        if done < wanted:
+            out[done:] = self.end_of_text
+            borders.append(np.arange(done, wanted + 1))
+            numbers.append(np.arange(wanted - done) + self.documents + 1)
+        if len(borders) == 1:
+            return numbers[0], borders[0]
+        return np.concatenate(numbers), np.concatenate([*(border[:-1] for border in borders), [wanted]])
 
     def cut(self, number: int, length: int) -> tuple[Tokens, Tokens]:
         """Sequence `number`: tokens [length + 1] and the number of the document that each token is in.
 
         The last sequence is filled up with end-of-text, each filler in a document of its own.
         """
-        first = number * length
-        tokens = np.asarray(self.tokens[first : first + length + 1], dtype=np.int64)
-        positions = np.arange(first, first + len(tokens))
-        documents = np.searchsorted(self.offsets, positions, side="right") - 1
-        missing = length + 1 - len(tokens)
-        if missing:
-            tokens = np.concatenate([tokens, np.full(missing, self.end_of_text, dtype=np.int64)])
-            filler = len(self.offsets) + np.arange(missing)
-            documents = np.concatenate([documents, filler])
-        return tokens, documents.astype(np.int64)
+        tokens = np.empty(length + 1, dtype=np.int64)
+        documents, borders = self.read(number * length, tokens)
+        return tokens, np.repeat(documents, borders[1:] - borders[:-1])
 
-
-def write_shards(folder: Path, texts: Iterable[str], tokenizer: Tokenizer) -> dict[str, int]:
-    """Encode documents into tokens.bin (16 bits where the vocabulary allows, else 32) and offsets.npy."""
-    end_of_text: int = tokenizer.get_vocab()[END_OF_TEXT]
-    tokenizer.encode_special_tokens = True  # the text of a special token in the data is plain text
-    dtype = token_type(tokenizer.get_vocab_size())
-    offsets = [0]
-    size = 0
-    with (folder / "tokens.bin").open("wb") as file:
-        for batch in _batches(texts):
-            for encoding, text in zip(tokenizer.encode_batch(batch, add_special_tokens=False), batch, strict=True):
-                ids = np.array([*encoding.ids, end_of_text], dtype=dtype)
-                ids.tofile(file)
-                offsets.append(offsets[-1] + len(ids))
-                size += len(text.encode("utf-8", "replace"))
-    np.save(folder / "offsets.npy", np.array(offsets, dtype=np.int64))
-    return {
-        "tokens": offsets[-1],
-        "documents": len(offsets) - 1,
-        "bytes": size,
-        "token_bits": dtype.itemsize * 8,
-        "end_of_text": end_of_text,
-    }
+    def span(self, document: int) -> tuple[int, int]:
+        """Where a document begins in the stream, and where the next one does."""
+        number = bisect_right(self.first_documents, document) - 1
+        inside = document - self.first_documents[number]
+        begin, end = self.part(number).offsets[inside : inside + 2].tolist()
+        return self.starts[number] + begin, self.starts[number] + end
 
 
 def open_shards(folder: Path, facts: dict[str, Any]) -> Shards:
-    """Map a source's shards into memory; `facts` are those of its manifest."""
+    """A source's shards; `facts` are those of its manifest. Without `parts` in it, the folder is the only part."""
+    sizes = facts.get("parts", [[facts["tokens"], facts["documents"]]])
+    folders = [part_folder(folder, number) for number in range(len(sizes))] if "parts" in facts else [folder]
     dtype = np.dtype(f"<u{facts['token_bits'] // 8}")
-    tokens = np.memmap(folder / "tokens.bin", dtype=dtype, mode="r") if facts["tokens"] else np.zeros(0, dtype)
-    return Shards(tokens, np.load(folder / "offsets.npy"), facts["end_of_text"])
+    return Shards(folders, [size for size, _ in sizes], [count for _, count in sizes], facts["end_of_text"], dtype)
 
 
-def token_type(vocab_size: int) -> np.dtype[Any]:
-    """The smallest of 16 and 32 bits that holds every id."""
-    return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for text in texts:
-        batch.append(text)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def shards_of(tokens: npt.NDArray[Any], offsets: npt.NDArray[np.int64], end_of_text: int) -> Shards:
+    """Shards of one part that lies in memory."""
+    part = Part(tokens, offsets)
+    return Shards([Path()], [len(tokens)], [len(offsets) - 1], end_of_text, tokens.dtype, {0: part})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from smolmake.errors import UserError
 
 END_OF_TEXT = "<|end_of_text|>"
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
+ENDS_OF_TEXT = (END_OF_TEXT, "<|endoftext|>", "<|end_of_document|>", "<eos>", "</s>")
 SPECIAL_TOKENS = [END_OF_TEXT, TURN_START, TURN_END]
 # Llama 3's pattern (cl100k's) with single digits instead of groups of three, as in SmolLM2.
 PATTERN = (
@@ -57,28 +57,53 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
-def fetch_tokenizer(hub: str, revision: str | None, folder: Path) -> Path:
-    """The folder with the tokenizer's files of a model of the hub; the token comes from the environment (HF_TOKEN).
+def end_of_text_id(tokenizer: Tokenizer) -> int:
+    """The token that ends a document: the first that the vocabulary has of the names that are in use for it.
 
     Raises:
-        UserError: if the hub does not give them.
+        UserError: if it has none.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    for name in ENDS_OF_TEXT:
+        number = tokenizer.token_to_id(name)
+        if number is not None:
+            return int(number)
+    raise UserError(
+        "the tokenizer has no token that ends a document",
+        key="tokenizer",
+        value="its special tokens: " + ", ".join(str(token) for token in tokenizer.get_added_tokens_decoder().values()),
+        remedy=f"take a tokenizer with one of {', '.join(ENDS_OF_TEXT)}",
+    )
 
-    try:
-        files = ["tokenizer.json", "tokenizer_config.json"]
-        return Path(snapshot_download(hub, revision=revision, local_dir=folder, allow_patterns=files))
-    except (HfHubHTTPError, OSError) as error:
+
+def check_round_trip(tokenizer: Tokenizer, texts: list[str]) -> int:
+    """How many of `texts` do not come back from their ids as they were.
+
+    Some tokenizers normalise rare characters; one that changes every tenth text is not fit for pretraining.
+
+    Raises:
+        UserError: if it changes so many.
+    """
+    plain = Tokenizer.from_str(tokenizer.to_str())
+    plain.encode_special_tokens = True
+    plain.no_truncation()
+    changed = [
+        (text, back)
+        for text in texts
+        if (back := plain.decode(plain.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)) != text
+    ]
+    if len(changed) * 10 > len(texts):
+        text, back = changed[0]
+        first = next((i for i, (a, b) in enumerate(zip(text, back, strict=False)) if a != b), min(len(text), len(back)))
         raise UserError(
-            "the hub did not give this tokenizer",
-            key="tokenizer.hub",
-            value=f"{hub}: {error}",
-            remedy="check its name, the network and HF_TOKEN, or download it and give its folder: `path`",
-        ) from None
+            f"the tokenizer does not give back {len(changed)} of {len(texts)} texts as they were",
+            key="tokenizer",
+            value=f"{text[max(0, first - 20) : first + 20]!r} came back as {back[max(0, first - 20) : first + 20]!r}",
+            remedy="take a tokenizer that keeps case, spaces and every byte, such as a byte-level BPE",
+        )
+    return len(changed)
 
 
-def training_texts(documents: Iterable[list[str]], characters: int) -> Iterator[str]:
+def training_texts(documents: Iterable[Iterable[str]], characters: int) -> Iterator[str]:
     """From every source documents up to a number of characters, so that each has a like say in the vocabulary."""
     for texts in documents:
         left = characters
@@ -87,32 +112,6 @@ def training_texts(documents: Iterable[list[str]], characters: int) -> Iterator[
                 break
             yield text[:left]
             left -= len(text)
-
-
-def analyse(tokenizer: Tokenizer, texts: list[str]) -> dict[str, float | int]:
-    """Fertility (tokens a word), share of words that are split, and bytes a token (playbook's definitions).
-
-    Words are runs of letters and digits together with the white space before them, which is right for languages
-    that put spaces between words.
-    """
-    words = continued = word_tokens = tokens = size = 0
-    for text in texts:
-        tokens += len(tokenizer.encode(text).ids)
-        size += len(text.encode("utf-8", "replace"))
-        pieces = re.findall(r"\s?\w+", text)
-        for encoding in tokenizer.encode_batch(pieces):
-            words += 1
-            word_tokens += len(encoding.ids)
-            continued += len(encoding.ids) > 1
-    return {
-        "documents": len(texts),
-        "words": words,
-        "tokens": tokens,
-        "bytes": size,
-        "fertility": word_tokens / max(words, 1),
-        "continued_words": continued / max(words, 1),
-        "bytes_per_token": size / max(tokens, 1),
-    }
 
 
 def splits_digits(tokenizer: Tokenizer) -> bool:

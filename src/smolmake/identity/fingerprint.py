@@ -18,6 +18,7 @@ NEUTRAL = frozenset(
     {
         "smolmake",
         "smolmake.errors",
+        "smolmake.parts",
         "smolmake.progress",
         "smolmake.train.metrics",
         "smolmake.train.recovery",

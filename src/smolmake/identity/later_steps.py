@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smolmake.identity.content import content_digest
+from smolmake.identity.places import place
 from smolmake.identity.step import Step, Steps
-from smolmake.recipe.data import Files
 from smolmake.recipe.evaluation import Suite
 from smolmake.recipe.posttraining import Apo, Conversations, PostTraining, SupervisedTraining
 from smolmake.recipe.schema import Recipe
 
-Place = Callable[[Steps, Files, dict[str, Step], str], dict[str, Any]]
 CHAT_KINDS = ("posttraining", "alignment", "merge")
 
 
-def add_post_training(steps: Steps, recipe: Recipe, place: Place) -> None:
+def add_post_training(steps: Steps, recipe: Recipe) -> None:
     """Mid-training, SFT, preference pairs, APO and the merge, each from the step before."""
     for name, key, section in (("mid", "mid_training", recipe.mid_training), ("sft", "sft", recipe.sft)):
         if section is not None:
-            _supervised(steps, recipe, name, key, section, place)
+            _supervised(steps, recipe, name, key, section)
     pairs: Step | None = None
     if recipe.preferences is not None:
         pairs_section = recipe.preferences
@@ -34,7 +33,7 @@ def add_post_training(steps: Steps, recipe: Recipe, place: Place) -> None:
         run = _run(recipe, "apo")
         pairs = steps.add("preferences", "pairs", spec, inputs, "apo", ("preferences", "seed"), **run)
     if recipe.apo is not None:
-        _alignment(steps, recipe, recipe.apo, pairs, place)
+        _alignment(steps, recipe, recipe.apo, pairs)
     if recipe.merge is not None:
         total = math.fsum(recipe.merge.weights.values())
         weights = {name: weight / total for name, weight in recipe.merge.weights.items() if weight > 0}
@@ -44,22 +43,22 @@ def add_post_training(steps: Steps, recipe: Recipe, place: Place) -> None:
         steps.checkpoints["merged"] = merged
 
 
-def _supervised(steps: Steps, recipe: Recipe, name: str, key: str, section: SupervisedTraining, place: Place) -> None:
+def _supervised(steps: Steps, recipe: Recipe, name: str, key: str, section: SupervisedTraining) -> None:
     inputs = {"parent": list(steps.checkpoints.values())[-1]}
     spec = _training_spec(section, recipe) | {"loss": section.loss, "packing": section.packing}
     spec["template"] = _template(steps, section)
-    spec["data"] = _shares(steps, section.data, inputs, place)
+    spec["data"] = _shares(steps, section.data, inputs)
     steps.checkpoints[name] = steps.add("posttraining", name, spec, inputs, name, (key, "seed"), **_run(recipe, name))
 
 
-def _alignment(steps: Steps, recipe: Recipe, section: Apo, pairs: Step | None, place: Place) -> None:
+def _alignment(steps: Steps, recipe: Recipe, section: Apo, pairs: Step | None) -> None:
     """APO, or a soup: the mean of several runs that differ in their seed alone."""
     runs: dict[str, Step] = {}
     for number in range(section.soup):
         inputs = {"parent": steps.checkpoints["sft"]} | ({"pairs": pairs} if pairs is not None else {})
         spec = _training_spec(section, recipe) | {"beta": section.beta}
         spec["seed"] += number
-        spec["data"] = _shares(steps, section.data, inputs, place)
+        spec["data"] = _shares(steps, section.data, inputs)
         name = "apo" if section.soup == 1 else f"apo-{number + 1}"
         runs[name] = steps.add("alignment", name, spec, inputs, "apo", ("apo", "seed"), **_run(recipe, "apo"))
     checkpoint = runs.get("apo")
@@ -70,9 +69,7 @@ def _alignment(steps: Steps, recipe: Recipe, section: Apo, pairs: Step | None, p
     steps.checkpoints["apo"] = checkpoint
 
 
-def _shares(
-    steps: Steps, data: dict[str, Conversations], inputs: dict[str, Step], place: Place
-) -> dict[str, dict[str, Any]]:
+def _shares(steps: Steps, data: dict[str, Conversations], inputs: dict[str, Step]) -> dict[str, dict[str, Any]]:
     return {name: place(steps, files, inputs, f"data:{name}") | {"share": files.share} for name, files in data.items()}
 
 
@@ -126,7 +123,7 @@ def evaluated(steps: Steps) -> Iterator[Evaluated]:
             yield Evaluated(step.name, step, None, True)
 
 
-def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step], place: Place) -> None:
+def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> None:
     """One evaluation for every checkpoint, milestones included, and one for each of its suites."""
     section = recipe.evaluation
     template = template_text(steps, recipe)

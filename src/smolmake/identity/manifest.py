@@ -27,12 +27,14 @@ def write_manifest(
     payload: list[Path],
     facts: dict[str, Any],
     started: float,
+    known: dict[str, Any] | None = None,
     about: dict[str, Any] | None = None,
 ) -> None:
     """Write provenance.json, then manifest.json, into `folder`.
 
     `step` has kind, name and id; `inputs` maps roles to the manifests used; `payload` lists files under `folder`
-    that belong to the result. No time, host or absolute path goes into the manifest; `about` goes into provenance.
+    that belong to the result, and `known` adds files whose size and hash were taken when they were written. No time,
+    host or absolute path goes into the manifest; `about` goes into provenance.
     """
     write_json(folder / "provenance.json", _provenance(started) | (about or {}))
     manifest = {
@@ -41,7 +43,8 @@ def write_manifest(
         "payload": {
             path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
             for path in sorted(payload)
-        },
+        }
+        | (known or {}),
         "facts": facts,
     }
     write_json(folder / MANIFEST, {**manifest, "seal": digest(manifest)})
@@ -69,8 +72,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def verify_payload(path: Path, only: tuple[str, ...] = ()) -> None:
+def verify_payload(path: Path, only: tuple[str, ...] = (), content: bool = True) -> None:
     """Check sizes and hashes of the payload of a manifest (or of the files named `only`) before use.
+
+    Without `content`, sizes alone: for token shards of terabytes, whose hashes were checked when they were mixed.
 
     Raises:
         UserError: if a file is missing or differs.
@@ -80,7 +85,8 @@ def verify_payload(path: Path, only: tuple[str, ...] = ()) -> None:
         if only and name not in only:
             continue
         file = path.parent / name
-        if not file.is_file() or file.stat().st_size != expected["bytes"] or file_digest(file) != expected["sha256"]:
+        whole = file.is_file() and file.stat().st_size == expected["bytes"]
+        if not whole or (content and file_digest(file) != expected["sha256"]):
             raise UserError(
                 "this file is not what its manifest says: it was changed, cut or lost after it was made",
                 file=file,

@@ -18,6 +18,7 @@ SCRIPTS = {
     "toyfiles": "write_toy_files",
     "adopted": "adopt_artefact",
     "documents": "clean_source",
+    "overlap": "measure_overlap",
     "heldout": "gather_heldout",
     "tokenizer": "train_tokenizer",
     "tokenizer_analysis": "analyse_tokenizers",

@@ -1,52 +1,37 @@
 """The steps of a recipe up to the end of pretraining: for each its slice of the recipe, its inputs, and its id.
 
 Read from top to bottom it is the pipeline. What is in a step's `spec` decides its identity; what is in `run` only
-decides how it is executed. `identity/later_steps.py` goes on with post-training and evaluation.
+decides how it is executed. `identity/data_steps.py` has the data's part, `identity/later_steps.py` goes on
+with post-training and evaluation.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-import platform
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from smolmake.identity.content import content_digest
+from smolmake.identity.data_steps import add_documents, add_shards, add_tokenizers, adopt_base
 from smolmake.identity.later_steps import add_evaluations, add_post_training
 from smolmake.identity.pins import read_pins
 from smolmake.identity.step import Step, Steps
-from smolmake.recipe.data import Adopted, Files
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.training import LongContext, Pretraining, Stage
 from smolmake.train.schedule import Piece, schedule_pieces, within
-
-TOY_SEED = 0
-# The toy's English is taken from Python and from what these say of themselves, so their versions identify it.
-TOY_PACKAGES = "accelerate datasets huggingface_hub lm_eval numpy pandas pydantic requests safetensors transformers trl"
-PLACE_KEYS = ("path", "hub", "config", "split", "files", "revision", "toy", "format")
 
 
 def build_steps(recipe: Recipe, root: Path) -> Steps:
     """All steps of a recipe."""
     steps = Steps(root, recipe_values(recipe), read_pins(recipe.name, root))
     if recipe.base is not None:
-        steps.checkpoints["base"] = _adopt_model(steps, recipe)
-    made = {name: source for name, source in recipe.sources.items() if source.shards is None}
-    documents = {name: _documents(steps, recipe, name) for name in made}
+        steps.checkpoints["base"] = adopt_base(steps, recipe)
+    documents = add_documents(steps, recipe)
     if recipe.pretraining is not None:
-        tokenizer = _tokenizers(steps, recipe, documents)
-        shards = {
-            name: _adopt(steps, name, source.shards, f"sources.{name}.shards")
-            if source.shards is not None
-            else steps.add("shards", name, {}, {"documents": documents[name], "tokenizer": tokenizer}, "data")
-            for name, source in recipe.sources.items()
-        }
+        tokenizer = add_tokenizers(steps, recipe, documents)
+        shards = add_shards(steps, recipe, documents, tokenizer)
         _pretraining(steps, recipe, recipe.pretraining, tokenizer, shards)
-    add_post_training(steps, recipe, place)
-    add_evaluations(steps, recipe, documents, place)
+    add_post_training(steps, recipe)
+    add_evaluations(steps, recipe, documents)
     report_inputs = {step.key: step for step in steps.all.values()}
     about = {"title": recipe.title, "text": recipe.description}
     steps.add("report", recipe.name, about, report_inputs, "report", ("title", "description"))
@@ -61,96 +46,6 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
         values["pretraining"]["stages"] = {stage["name"]: stage for stage in values["pretraining"]["stages"]}
     values["long_context"] = {stage["name"]: stage for stage in values["long_context"]}
     return values
-
-
-def place(steps: Steps, files: Files, inputs: dict[str, Step], role: str) -> dict[str, Any]:
-    """Where a dataset lies, for a spec; a toy file adds the step that writes it to `inputs`."""
-    if files.toy is not None:
-        inputs[role] = steps.add("toyfiles", "toy", _toy_spec(), {}, "data")
-        return {"toy": files.toy, "format": files.format}
-    if files.hub is not None:
-        return {key: getattr(files, key) for key in ("hub", "config", "split", "files", "revision", "format")}
-    assert files.path is not None
-    return {"path": files.path, "format": files.format, "content": content_digest(files.path, steps.root)}
-
-
-@cache
-def _toy_spec() -> dict[str, Any]:
-    versions = {}
-    for name in TOY_PACKAGES.split():
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return {"seed": TOY_SEED, "python": platform.python_version(), "packages": versions}
-
-
-def _adopt(steps: Steps, name: str, adopted: Adopted, key: str) -> Step:
-    """What exists already: its digest is its identity, wherever it lies."""
-    return steps.add("adopted", name, {"digest": adopted.digest}, {}, "data", (key,), path=adopted.path)
-
-
-def _adopt_model(steps: Steps, recipe: Recipe) -> Step:
-    assert recipe.base is not None
-    if recipe.base.adopt is not None:
-        return _adopt(steps, "base", recipe.base.adopt, "base")
-    spec = {"hub": recipe.base.hub, "revision": recipe.base.revision}
-    return steps.add("adopted", "base", spec, {}, "data", ("base",))
-
-
-def _documents(steps: Steps, recipe: Recipe, name: str) -> Step:
-    source, inputs = recipe.sources[name], dict[str, Step]()
-    spec: dict[str, Any] = {
-        "files": place(steps, source, inputs, "files"),
-        "text": source.text,
-        "template": source.template,
-        "where": source.where,
-        "cleaning": recipe.cleaning.model_dump(),
-    }
-    if recipe.evaluation.data is not None:
-        spec["tasks"] = place(steps, recipe.evaluation.data, inputs, "tasks")
-    own = tuple(f"sources.{name}.{key}" for key in (*PLACE_KEYS, "text", "template", "where"))
-    return steps.add("documents", name, spec, inputs, "data", (*own, "cleaning", "evaluation.data"))
-
-
-def _tokenizers(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> Step:
-    """The chosen tokenizer; its rivals and the analysis are steps beside it."""
-    section, inputs = recipe.tokenizer, {f"documents:{name}": step for name, step in documents.items()}
-    chosen: Step | None = None
-    if section is None:
-        chosen = steps.add("tokenizer", "given", {"from": "base"}, {"base": steps.checkpoints["base"]}, "tokenizer")
-        sizes: list[int] = []
-    elif section.hub is not None or section.path is not None:
-        spec: dict[str, Any] = {"vocab_size": section.vocab_size}
-        if section.path is not None:
-            spec |= {"path": section.path, "content": content_digest(section.path, steps.root)}
-        else:
-            spec |= {"hub": section.hub, "revision": section.revision}
-        keys = tuple(f"tokenizer.{key}" for key in ("hub", "revision", "path", "vocab_size"))
-        chosen = steps.add("tokenizer", "given", spec, {}, "tokenizer", keys)
-        sizes = section.compare
-    else:
-        sizes = [section.vocab_size, *section.compare]
-    trained = [
-        steps.add(
-            "tokenizer",
-            f"bpe-{size}",
-            {"vocab_size": size, "characters": section.characters_per_source},
-            inputs,
-            "tokenizer",
-            ("tokenizer",),
-        )
-        for size in dict.fromkeys(sizes)
-        if section is not None
-    ]
-    candidates = [*([chosen] if chosen is not None else []), *trained]
-    about = {
-        name: {"language": recipe.sources[name].language, "domain": recipe.sources[name].domain} for name in documents
-    }
-    if documents:
-        rivals = {f"tokenizer:{step.name}": step for step in candidates}
-        told = tuple(f"sources.{name}.{key}" for name in about for key in ("language", "domain"))
-        spec = {"chosen": candidates[0].name, "sources": about}
-        steps.add("tokenizer_analysis", "analysis", spec, {**inputs, **rivals}, "tokenizer", (*told, "tokenizer"))
-    return candidates[0]
 
 
 def _pretraining(

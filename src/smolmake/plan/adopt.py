@@ -13,6 +13,7 @@ from pathlib import Path
 from smolmake.errors import UserError, run_as_program
 from smolmake.files import matching_files
 from smolmake.identity.content import content_digest
+from smolmake.identity.manifest import MANIFEST, read_manifest
 
 
 def main() -> None:
@@ -24,11 +25,11 @@ def main() -> None:
     entry = f"{{path: {folder}, digest: {content_digest(str(folder), Path.cwd())}}}"
     if (folder / "config.json").is_file():
         print(f"base:\n  adopt: {entry}")
-    elif (folder / "tokens.bin").is_file():
+    elif (folder / MANIFEST).is_file() and read_manifest(folder / MANIFEST).get("kind") in ("shards", "adopted"):
         print(f"sources:\n  NAME:\n    path: {folder}  # where its text lies or lay\n    shards: {entry}")
     else:
         raise UserError(
-            "this folder has neither a model (config.json) nor token shards (tokens.bin)", file=folder,
+            "this folder has neither a model (config.json) nor token shards with their manifest", file=folder,
             remedy="adopt a folder results/shards/NAME-ID of a smolmake tree, or one in transformers' format",
         )  # fmt: skip
 

@@ -78,7 +78,7 @@ class Costs:
         tokens = source_tokens(self.recipe.sources[step.name], self.root)
         if tokens is None:
             return Cost(hours=self.measured(step))
-        hours = tokens / DATA_TOKENS_PER_SECOND["documents"] / 3600
+        hours = tokens / DATA_TOKENS_PER_SECOND["documents"] / step.run["data_workers"] / 3600
         return Cost(tokens, hours=hours, kept_bytes=tokens * BYTES_PER_TOKEN * TEXT_COMPRESSION)
 
     def _shards(self, step: Step) -> Cost:
@@ -86,7 +86,7 @@ class Costs:
         if tokens is None:
             return Cost(hours=self.measured(step))
         vocabulary = self.shape.vocab_size if self.shape is not None else 0
-        hours = tokens / DATA_TOKENS_PER_SECOND["shards"] / 3600
+        hours = tokens / DATA_TOKENS_PER_SECOND["shards"] / step.run["data_workers"] / 3600
         return Cost(tokens, hours=hours, kept_bytes=tokens * (2 if vocabulary <= 2**16 else 4))
 
     def _segment(self, step: Step) -> Cost:

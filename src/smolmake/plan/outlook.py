@@ -17,6 +17,15 @@ from smolmake.plan.graph import Plan
 from smolmake.plan.history import History
 from smolmake.plan.reasons import Reasons
 
+THREADS = {  # the key of a step's `run` that says how many cores it takes
+    "segment": "threads",
+    "posttraining": "threads_posttraining",
+    "alignment": "threads_posttraining",
+    "preferences": "threads_posttraining",
+    "documents": "data_workers",
+    "shards": "data_workers",
+}
+
 
 @dataclass(frozen=True)
 class Outlook:
@@ -115,8 +124,7 @@ class Outlook:
 
     def _threads(self, key: str) -> int:
         step = self.plan.steps.all[key]
-        name = {"segment": "threads", "posttraining": "threads_posttraining", "alignment": "threads_posttraining"}
-        return int(step.run.get(name.get(step.kind, ""), 1))
+        return int(step.run.get(THREADS.get(step.kind, ""), 1))
 
     @cached_property
     def by_cause(self) -> list[tuple[str, list[Step]]]:

@@ -17,6 +17,7 @@ LATER_CHECKPOINTS = ("base", "mid", "sft", "apo", "merged")
 def check_recipe(recipe: Recipe, path: Path, root: Path) -> None:
     """Raise UserError for contradictions inside the recipe and for files that are missing or empty."""
     _check_sections(recipe, path)
+    _check_repeats(recipe, path)
     _check_stages(recipe, path)
     _check_schedules(recipe, path)
     _check_checkpoints(recipe, path)
@@ -88,6 +89,27 @@ def _check_sections(recipe: Recipe, path: Path) -> None:
             "there is no text to train a tokenizer on: all sources are adopted shards",
             file=path, key="tokenizer", remedy="name the tokenizer that the shards were made with: `path` or `hub`",
         )  # fmt: skip
+
+
+def _check_repeats(recipe: Recipe, path: Path) -> None:
+    """Every source that another must not repeat exists, and they do not go in a circle."""
+
+    def follow(name: str, way: list[str]) -> None:
+        for other in recipe.sources[name].duplicates_of:
+            key = f"sources.{name}.duplicates_of"
+            if other not in recipe.sources:
+                remedy = did_you_mean(other, recipe.sources)
+                raise UserError("the recipe has no such source", file=path, key=key, value=other, remedy=remedy)
+            if other in [*way, name]:
+                circle = " → ".join([*way, name, other])
+                raise UserError(
+                    "sources drop each other's documents in a circle", file=path, key=key, value=circle,
+                    remedy="take one of them out: the source that is named keeps its documents",
+                )  # fmt: skip
+            follow(other, [*way, name])
+
+    for name in recipe.sources:
+        follow(name, [])
 
 
 def _check_stages(recipe: Recipe, path: Path) -> None:

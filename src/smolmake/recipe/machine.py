@@ -32,6 +32,9 @@ class Run(Section):
     micro_batch: Count = Field(16, ge=1, description="Sequences per forward pass at the pretraining length.")
     threads: int = Field(1, ge=1, description="CPU threads of a pretraining process.")
     threads_posttraining: int = Field(1, ge=1, description="CPU threads of mid-training, SFT, pairs and APO.")
+    data_workers: int = Field(
+        1, ge=1, description="Processes of a step that cleans or tokenizes a source, on one node."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
     recovery_every: Seconds = Field(600.0, gt=0, description="Time between recovery checkpoints inside a segment.")
     layouts: dict[Name, Layout] = Field(

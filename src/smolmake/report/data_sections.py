@@ -107,7 +107,7 @@ def data_section(artefacts: list[ReportArtefact], recipe: dict[str, Any]) -> Sec
             names=3,
         )
     ]
-    blocks += overlap_table(cleaned)
+    blocks += overlap_table(cleaned, load(artefacts, "overlap", "overlap.json"))
     examples = [
         (
             f"{a.name}: {plural(sum(c['dropped'].values()), 'document')} dropped",
@@ -126,30 +126,33 @@ def data_section(artefacts: list[ReportArtefact], recipe: dict[str, Any]) -> Sec
     return Section("data", "Data", [lead], blocks)
 
 
-def overlap_table(cleaned: Loaded) -> list[Block]:
-    """Which evaluation items were found in which source."""
-    tasks = list(dict.fromkeys(task for _, c in cleaned for task in c.get("overlap", {})))
+def overlap_table(cleaned: Loaded, measured: Loaded) -> list[Block]:
+    """Which evaluation items were found in which source, and dropped there or only counted."""
+    counted = [*cleaned, *measured]
+    tasks = list(dict.fromkeys(task for _, c in counted for task in c.get("overlap", {})))
     if not tasks:
         return []
+    sources = list(dict.fromkeys(a.name for a, c in counted if c.get("overlap")))
     rows: list[list[Cell]] = []
     for task in tasks:
-        entries = [c.get("overlap", {}).get(task) for _, c in cleaned]
+        entries = {a.name: c["overlap"][task] for a, c in counted if task in c.get("overlap", {})}
         rows.append(
             [
                 task,
-                whole(max(e["items"] for e in entries if e)),
-                *(whole(e["items_found"]) if e else "–" for e in entries),
-                whole(sum(e["documents_dropped"] for e in entries if e)),
+                whole(max(e["items"] for e in entries.values())),
+                *(whole(entries[name]["items_found"]) if name in entries else "–" for name in sources),
+                whole(sum(e.get("documents_dropped", 0) for e in entries.values())),
+                whole(sum(e.get("documents_found", 0) for e in entries.values())),
             ]
         )
     return [
         Table(
             "tab-overlap",
-            "Decontamination: evaluation items found in the documents of each source, and the "
-            "documents dropped for it in all.",
-            ["Task", "Items", *(a.name for a, _ in cleaned), "Dropped"],
+            "Decontamination: evaluation items found in the documents of each source, and the documents that were "
+            "dropped for it, or kept because the recipe only measures it, in all.",
+            ["Task", "Items", *sources, "Dropped", "Kept"],
             rows,
-            [a.file("cleaning.json") for a, _ in cleaned],
+            [*(a.file("cleaning.json") for a, _ in cleaned), *(a.file("overlap.json") for a, _ in measured)],
         )
     ]
 
@@ -192,6 +195,7 @@ def tokenizer_section(artefacts: list[ReportArtefact]) -> Section | None:
             f"{r['fertility']:.3f}",
             percent(r["continued_words"]),
             f"{r['bytes_per_token']:.2f}",
+            whole(r["digits_per_token"]) if "digits_per_token" in r else "–",
         ]
         for r in rows
     ]
@@ -214,7 +218,8 @@ def tokenizer_section(artefacts: list[ReportArtefact]) -> Section | None:
             ),
             Table(
                 "tab-tokenizer",
-                "The same, with bytes a token.",
+                "The same, with bytes a token and the most digits in one token. Words of Chinese, Japanese, Thai, Lao, "
+                "Khmer and Burmese are those that ICU's dictionaries find.",
                 [
                     "Tokenizer",
                     "Source",
@@ -225,6 +230,7 @@ def tokenizer_section(artefacts: list[ReportArtefact]) -> Section | None:
                     "Fertility",
                     "Continued words",
                     "Bytes a token",
+                    "Digits a token",
                 ],
                 table,
                 file,

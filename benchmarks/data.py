@@ -1,0 +1,237 @@
+"""Speed of the data path beside what users have, in one run on one machine. Prints tables.
+
+Usage: python benchmarks/data.py CORPUS.parquet TOKENIZER_FOLDER [--only tokenization|loader|cleaning] [--megabytes 60]
+
+CORPUS has a column `text`; TOKENIZER_FOLDER a tokenizer.json of about 128,000 entries. datatrove and MosaicML Streaming
+are taken where they are installed, each through a Python of its own: --datatrove VENV/bin/python. Runs of rivals take
+turns, and medians are printed: the machine may be busy with other things.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+
+ROOT = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("tokenizer", type=Path)
+    parser.add_argument("--only", choices=["tokenization", "loader", "cleaning"])
+    parser.add_argument("--megabytes", type=float, default=60, help="text for smolmake; rivals get --slow-megabytes")
+    parser.add_argument("--slow-megabytes", type=float, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--datatrove", help="a Python that has datatrove")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
+        for name, bench in (("tokenization", tokenization), ("loader", loader), ("cleaning", cleaning)):
+            if arguments.only in (None, name):
+                bench(arguments, Path(folder))
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a Markdown table."""
+    print(f"\n### {title}\n\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    sys.stdout.flush()
+
+
+def corpus_of(path: Path, megabytes: float) -> list[str]:
+    """Texts of a corpus up to a size."""
+    texts: list[str] = []
+    size = 0
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=256, columns=["text"]):
+        for text in batch["text"].to_pylist():
+            texts.append(text)
+            size += len(text.encode())
+            if size >= megabytes * 1e6:
+                return texts
+    return texts
+
+
+def megabytes_of(texts: list[str]) -> float:
+    return sum(len(text.encode()) for text in texts) / 1e6
+
+
+def write_corpus(texts: list[str], folder: Path) -> tuple[Path, Path]:
+    """The texts as Parquet and as zstd JSONL."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parquet, jsonl = folder / "corpus.parquet", folder / "corpus.jsonl.zst"
+    pq.write_table(pa.table({"text": texts}), parquet, compression="zstd", row_group_size=1024)
+    with zstandard.open(jsonl, "wb") as file:
+        for number, text in enumerate(texts):
+            file.write((json.dumps({"text": text, "id": str(number)}, ensure_ascii=False) + "\n").encode())
+    return parquet, jsonl
+
+
+def child(python: str, task: str, *values: Any) -> dict[str, Any]:
+    """Run a task of data_tasks.py in a process of its own; gives its seconds, peak memory and what else it says."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT / "src"),
+        "TOKENIZERS_PARALLELISM": "true",
+        "HF_HUB_OFFLINE": "1",
+    }
+    run = subprocess.run(
+        [python, str(HERE / "data_tasks.py"), task, *map(str, values)], env=environment, capture_output=True, text=True
+    )
+    lines = [line for line in run.stdout.splitlines() if line.startswith("{")]
+    if run.returncode or not lines:
+        return {"error": (run.stderr.strip().splitlines() or ["nothing said"])[-1][:160]}
+    said: dict[str, Any] = json.loads(lines[-1])
+    return said
+
+
+def compare(rounds: int, runs: dict[str, Callable[[], dict[str, Any]]], sizes: dict[str, float]) -> list[list[str]]:
+    """Rows of a table: each run's median speed in MB/s, its spread, its memory, and its ratio to the first."""
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            results[name].append(run())
+    rows, first = [], 0.0
+    for name, found in results.items():
+        good = [result for result in found if "error" not in result]
+        if not good:
+            rows.append([name, f"not run: {found[0]['error']}", "", "", "", ""])
+            continue
+        speeds = [sizes[name] / result["seconds"] for result in good]
+        median = statistics.median(speeds)
+        first = first or median
+        memory = max(result["peak_mib"] for result in good)
+        note = str(good[-1].get("note", ""))
+        rows.append(
+            [
+                name,
+                f"{median:.2f}",
+                f"{min(speeds):.2f}–{max(speeds):.2f}",
+                f"{first / median:.1f}",
+                f"{memory:.0f}",
+                note,
+            ]
+        )
+    return rows
+
+
+COLUMNS = ["what", "MB/s (median)", "least–most", "times slower than the first", "peak MiB", "note"]
+
+
+def tokenization(arguments: argparse.Namespace, folder: Path) -> None:
+    texts, few = corpus_of(arguments.corpus, arguments.megabytes), corpus_of(arguments.corpus, arguments.slow_megabytes)
+    large, small = megabytes_of(texts), megabytes_of(few)
+    parquet, jsonl = write_corpus(texts, folder / "large")
+    small_parquet, small_jsonl = write_corpus(few, folder / "small")
+    tokenizer, python = arguments.tokenizer / "tokenizer.json", sys.executable
+    rival = arguments.datatrove or python
+    runs: dict[str, tuple[float, Callable[[], dict[str, Any]]]] = {
+        "smolmake, Parquet to shards": (large, lambda: child(python, "smolmake", parquet, tokenizer)),
+        "smolmake, zstd JSONL to shards": (large, lambda: child(python, "smolmake", jsonl, tokenizer)),
+        "gigatoken alone, texts in memory": (large, lambda: child(python, "gigatoken", parquet, tokenizer)),
+        "datatrove DocumentTokenizer, Parquet": (small, lambda: child(rival, "datatrove", small_parquet, tokenizer)),
+        "datatrove DocumentTokenizer, zstd JSONL": (small, lambda: child(rival, "datatrove", small_jsonl, tokenizer)),
+        "datasets.map with tokenizers, Parquet": (small, lambda: child(python, "datasets", small_parquet, tokenizer)),
+        "tokenizers encode_batch_fast, in memory": (
+            small,
+            lambda: child(python, "tokenizers", small_parquet, tokenizer),
+        ),
+    }
+    rows = compare(
+        arguments.rounds, {name: run for name, (_, run) in runs.items()}, {n: s for n, (s, _) in runs.items()}
+    )
+    table(f"Tokenization to shards, {large:.0f} MB (rivals {small:.0f} MB), {os.cpu_count()} cores", COLUMNS, rows)
+
+
+def cleaning(arguments: argparse.Namespace, folder: Path) -> None:
+    texts, few = (
+        corpus_of(arguments.corpus, arguments.megabytes / 2),
+        corpus_of(arguments.corpus, arguments.slow_megabytes),
+    )
+    planted, few_planted = plant(texts), plant(few)
+    parquet, _ = write_corpus(planted, folder / "planted")
+    _, small_jsonl = write_corpus(few_planted, folder / "few_planted")
+    large, small = megabytes_of(planted), megabytes_of(few_planted)
+    items = folder / "items.jsonl"
+    items.write_text("".join(json.dumps({"text": " ".join(text.split()[50:90])}) + "\n" for text in few[:200]))
+    python, rival = sys.executable, arguments.datatrove or sys.executable
+    originals, few_originals = len(texts), len(few)
+    runs: dict[str, tuple[float, Callable[[], dict[str, Any]]]] = {
+        "smolmake MinHash": (large, lambda: child(python, "smolmake_minhash", parquet, originals)),
+        "datatrove MinHash": (small, lambda: child(rival, "datatrove_minhash", small_jsonl, few_originals)),
+        "smolmake decontamination, 13-grams": (large, lambda: child(python, "smolmake_decontaminate", parquet, items)),
+        "datatrove NGramsDecontFilter, 13-grams": (
+            small,
+            lambda: child(rival, "datatrove_decontaminate", small_jsonl, items),
+        ),
+        "smolmake, all of cleaning": (large, lambda: child(python, "smolmake_clean", parquet, items)),
+    }
+    rows = compare(
+        arguments.rounds, {name: run for name, (_, run) in runs.items()}, {n: s for n, (s, _) in runs.items()}
+    )
+    table(f"Cleaning, {large:.0f} MB (rivals {small:.0f} MB), one process", COLUMNS, rows)
+
+
+def plant(texts: list[str]) -> list[str]:
+    """The texts, then every fifth of some length again with one word in 150 changed: about 0.93 similar."""
+    copies = []
+    for text in texts[::5]:
+        words = text.split(" ")
+        if len(words) > 200:
+            words[::150] = ["changed"] * len(words[::150])
+            copies.append(" ".join(words))
+    return texts + copies
+
+
+def loader(arguments: argparse.Namespace, folder: Path) -> None:
+    python = sys.executable
+    shards = folder / "shards"
+    made = child(python, "make_shards", shards, 60, 20_000_000)
+    rows = []
+    for steps in (32_000, 3_200_000):
+        for name, task in (("smolmake", "smolmake_loader"), ("prebuilt index, as nanotron's", "index_loader")):
+            results = [child(python, task, shards, steps) for _ in range(arguments.rounds)]
+            good = [result for result in results if "error" not in result]
+            if not good:
+                rows.append([name, f"{steps:,}", f"not run: {results[0]['error']}", "", "", "", ""])
+                continue
+            middle = {key: statistics.median(result[key] for result in good) for key in good[0] if key != "note"}
+            rows.append(
+                [
+                    name,
+                    f"{steps:,}",
+                    f"{middle['tokens_per_second'] / 1e6:.0f}",
+                    f"{middle['start_seconds']:.2f}",
+                    f"{middle['index_mib']:.0f}",
+                    f"{middle['random_ms']:.2f}",
+                    f"{middle['peak_mib']:.0f}",
+                ]
+            )
+    if arguments.datatrove:
+        result = child(arguments.datatrove, "datatrove_loader", shards)
+        if "error" in result:
+            said = [f"not run: {result['error']}", "", "", "", ""]
+        else:
+            numbers = {key: f"{value:.2f}" for key, value in result.items()}
+            speed = f"{result['tokens_per_second'] / 1e6:.0f}"
+            said = [speed, numbers["start_seconds"], "", numbers["random_ms"], f"{result['peak_mib']:.0f}"]
+        rows.append(["datatrove DatatroveFolderDataset, one source, in order", "any", *said])
+    columns = ["what", "steps", "M tokens/s", "start, s", "memory of the index, MiB", "a random row, ms", "peak MiB"]
+    table(f"Loader: 60 sources, sequences of 4,096, {made.get('note', made)}", columns, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,362 @@
+"""Single measurements for benchmarks/data.py, each in a process of its own. Prints one line of JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TASKS: dict[str, Callable[..., dict[str, Any]]] = {}
+LENGTH, ROWS = 4096, 64
+END = "<|end_of_text|>"
+NEAR = {"similarity": 0.8, "ngram": 5, "permutations": 112}
+
+
+def task(function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    TASKS[function.__name__] = function
+    return function
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    from smolmake.data.sources import read_rows
+
+    return (row["text"] for row in read_rows(path, columns=["text"]))
+
+
+def items_of(path: str) -> list[str]:
+    return [json.loads(line)["text"] for line in Path(path).read_text().splitlines()]
+
+
+# Tokenization
+
+
+@task
+def smolmake(corpus: str, tokenizer: str) -> dict[str, Any]:
+    from tokenizers import Tokenizer
+
+    from smolmake.data.encoder import make_encoder
+    from smolmake.data.shard_writer import write_shards
+
+    loaded = Tokenizer.from_file(tokenizer)
+    encoder = make_encoder(loaded)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        facts = write_shards(Path(folder), texts_of(Path(corpus)), loaded, encoder)
+        return {"seconds": time.perf_counter() - started, "note": f"{encoder.name}, {facts['tokens']:,} tokens"}
+
+
+@task
+def gigatoken(corpus: str, tokenizer: str) -> dict[str, Any]:
+    from gigatoken.gigatoken_rs import load_hf_json
+
+    encoder, texts = load_hf_json(Path(tokenizer).read_text()), list(texts_of(Path(corpus)))
+    started = time.perf_counter()
+    for first in range(0, len(texts), 512):
+        encoder.encode_batch(texts[first : first + 512], parallel=False)
+    return {"seconds": time.perf_counter() - started, "note": "one thread, nothing written"}
+
+
+@task
+def tokenizers(corpus: str, tokenizer: str) -> dict[str, Any]:
+    from tokenizers import Tokenizer
+
+    encoder, texts = Tokenizer.from_file(tokenizer), list(texts_of(Path(corpus)))
+    started = time.perf_counter()
+    encoder.encode_batch_fast(texts, add_special_tokens=False)
+    return {"seconds": time.perf_counter() - started, "note": "all cores, nothing written"}
+
+
+@task
+def datatrove(corpus: str, tokenizer: str) -> dict[str, Any]:
+    from datatrove.pipeline.readers import JsonlReader, ParquetReader
+    from datatrove.pipeline.tokens.tokenizer import DocumentTokenizer
+
+    path = Path(corpus)
+    readers = {"parquet": ParquetReader, "zst": JsonlReader}
+    reader = readers[path.name.split(".")[-1]](str(path.parent), glob_pattern=path.name)
+    with tempfile.TemporaryDirectory() as folder:
+        step = DocumentTokenizer(folder, tokenizer, eos_token=END, shuffle_documents=False)
+        step.tokenizer.encode("loads it")
+        started = time.perf_counter()
+        step.run(reader.run(rank=0, world_size=1), 0, 1)
+        return {"seconds": time.perf_counter() - started}
+
+
+@task
+def datasets(corpus: str, tokenizer: str) -> dict[str, Any]:
+    import datasets as library
+    from tokenizers import Tokenizer
+
+    encoder = Tokenizer.from_file(tokenizer)
+
+    def encode(batch: dict[str, list[str]]) -> dict[str, Any]:
+        return {"ids": [encoding.ids for encoding in encoder.encode_batch(batch["text"], add_special_tokens=False)]}
+
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        rows = library.load_dataset("parquet", data_files=corpus, split="train", cache_dir=folder)
+        rows.map(encode, batched=True, remove_columns=rows.column_names)
+        return {"seconds": time.perf_counter() - started}
+
+
+# Cleaning
+
+
+def recall(kept: set[int], originals: int, all_documents: int) -> str:
+    """How many of the planted copies, the documents from `originals` on, were found."""
+    copies = all_documents - originals
+    found = sum(number not in kept for number in range(originals, all_documents))
+    return f"recall {found}/{copies}, {originals - sum(n in kept for n in range(originals))} others dropped"
+
+
+@task
+def smolmake_minhash(corpus: str, originals: str) -> dict[str, Any]:
+    from smolmake.data.duplicates import near_duplicates, signatures_of
+    from smolmake.data.words import words_of
+
+    texts = texts_of(Path(corpus))
+    started = time.perf_counter()
+    signatures, batch = [], []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == 256:
+            signatures.append(signatures_of(words_of(batch), NEAR["ngram"], NEAR["permutations"]))
+            batch = []
+    signatures.append(signatures_of(words_of(batch), NEAR["ngram"], NEAR["permutations"]))
+    all_signatures = np.concatenate(signatures)
+    nothing = np.zeros(len(all_signatures), dtype=bool)
+    dropped = near_duplicates(all_signatures, all_signatures[:0], NEAR, nothing)
+    seconds = time.perf_counter() - started
+    kept = set(np.flatnonzero(~dropped).tolist())
+    return {"seconds": seconds, "note": recall(kept, int(originals), len(dropped))}
+
+
+def plain_words() -> Any:
+    """A word tokenizer for datatrove: NLTK's needs a download; a regular expression is faster than NLTK."""
+    from datatrove.utils.word_tokenizers import WordTokenizer
+
+    class Plain(WordTokenizer):
+        def word_tokenize(self, text: str) -> list[str]:
+            return re.findall(r"\w+", text)
+
+        def sent_tokenize(self, text: str) -> list[str]:
+            return text.split(".")
+
+        def span_tokenize(self, text: str) -> list[tuple[int, int]]:
+            return [match.span() for match in re.finditer(r"[^.]+", text)]
+
+    return Plain()
+
+
+@task
+def datatrove_minhash(corpus: str, originals: str) -> dict[str, Any]:
+    from datatrove.pipeline.dedup import (
+        MinhashDedupBuckets,
+        MinhashDedupCluster,
+        MinhashDedupFilter,
+        MinhashDedupSignature,
+    )
+    from datatrove.pipeline.dedup.minhash import MinhashConfig
+    from datatrove.pipeline.readers import JsonlReader
+
+    config = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8)
+    path = Path(corpus)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+
+        def read() -> Any:
+            return JsonlReader(str(path.parent), glob_pattern=path.name).run(rank=0, world_size=1)
+
+        MinhashDedupSignature(f"{folder}/s", config, language=plain_words()).run(read(), 0, 1)
+        for bucket in range(config.num_buckets):
+            MinhashDedupBuckets(f"{folder}/s", f"{folder}/b", config=config).run(None, bucket, config.num_buckets)
+        MinhashDedupCluster(f"{folder}/b", f"{folder}/r", config=config).run(None, 0, 1)
+        kept = {int(document.id) for document in MinhashDedupFilter(f"{folder}/r").run(read(), 0, 1)}
+        seconds = time.perf_counter() - started
+        count = sum(1 for _ in read())
+        return {"seconds": seconds, "note": recall(kept, int(originals), count)}
+
+
+@task
+def smolmake_decontaminate(corpus: str, items: str) -> dict[str, Any]:
+    from smolmake.data.contamination import Contamination
+    from smolmake.data.words import words_of
+
+    index = Contamination({"t": items_of(items)}, 13)
+    started = time.perf_counter()
+    found, batch = 0, []
+    for text in texts_of(Path(corpus)):
+        batch.append(text)
+        if len(batch) == 256:
+            found += len(index.found_in(words_of(batch)))
+            batch = []
+    found += len(index.found_in(words_of(batch)))
+    return {"seconds": time.perf_counter() - started, "note": f"{found} documents"}
+
+
+@task
+def datatrove_decontaminate(corpus: str, items: str) -> dict[str, Any]:
+    from datatrove.pipeline.decont import NGramsDecontFilter
+    from datatrove.pipeline.decont.n_grams import NGramsDecontConfig, ngrams, simplify_text
+    from datatrove.pipeline.readers import JsonlReader
+    from datatrove.utils.hashing import create_hash_func
+
+    config = NGramsDecontConfig(n_grams=13)
+    path = Path(corpus)
+    with tempfile.TemporaryDirectory() as folder:
+        # What its indexer writes; the indexer itself needs lighteval.
+        hash_of, words = create_hash_func(config.hash_config), plain_words()
+        grams = [ngrams(words.word_tokenize(simplify_text(item, config.norm_config)), 13) for item in items_of(items)]
+        hashes = {hash_of(" ".join(gram)) for some in grams for gram in some}
+        np.array(list(hashes), dtype=config.hash_config.np_descr).tofile(f"{folder}/t.index.hashes")
+        started = time.perf_counter()
+        reader = JsonlReader(str(path.parent), glob_pattern=path.name).run(rank=0, world_size=1)
+        step = NGramsDecontFilter(folder, config, language=plain_words())
+        read = sum(1 for _ in step.run(reader, 0, 1))
+        return {"seconds": time.perf_counter() - started, "note": f"{read} documents left"}
+
+
+@task
+def smolmake_clean(corpus: str, items: str) -> dict[str, Any]:
+    from smolmake.data.cleaning import Counts
+    from smolmake.data.contamination import Contamination
+    from smolmake.data.documents import join_parts, write_part
+    from smolmake.data.rows import Document
+    from smolmake.parts import do_parts
+    from smolmake.recipe.data import Cleaning
+
+    settings = Cleaning(max_characters=10**6, near_duplicates=NEAR).model_dump()  # type: ignore[arg-type]
+    index = {"t": items_of(items)}
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+
+        def work(number: int, part: Path) -> dict[str, Any]:
+            documents = map(Document, texts_of(Path(corpus)))
+            return write_part(part, documents, settings, Contamination(index, 13), Counts())
+
+        do_parts(Path(folder), 1, work, helper=False)
+        summary = join_parts(Path(folder), 1, settings, Contamination(index, 13), [])
+        return {"seconds": time.perf_counter() - started, "note": f"{summary['kept']} of {summary['read']} kept"}
+
+
+# The loader
+
+
+@task
+def make_shards(folder: str, sources: str, tokens: str) -> dict[str, Any]:
+    """Random tokens in 60 sources, documents of 800 tokens on average; datatrove's form of the first one beside."""
+    rng, each = np.random.default_rng(0), int(tokens) // int(sources)
+    started = time.perf_counter()
+    for number in range(int(sources)):
+        place = Path(folder) / f"s{number:02d}"
+        place.mkdir(parents=True)
+        rng.integers(1, 128_000, each, dtype=np.uint32).tofile(place / "tokens.bin")
+        borders = np.unique(np.append(np.cumsum(rng.geometric(1 / 800, each // 400)), 0))
+        np.save(place / "offsets.npy", np.append(borders[borders < each], each))
+    (Path(folder) / "ds").mkdir()
+    rng.integers(1, 128_000, int(tokens), dtype=np.uint32).tofile(Path(folder) / "ds" / "0.ds")
+    return {"seconds": time.perf_counter() - started, "note": f"{int(tokens) // 10**6} M tokens in the page cache"}
+
+
+def read_through(step: Callable[[int], Any], steps: int, start: float, index_mib: float) -> dict[str, Any]:
+    """Measure batches in order for some seconds, and single batches anywhere."""
+    step(0)
+    start_seconds = time.perf_counter() - start
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < 4:
+        step(count % steps)
+        count += 1
+    speed = count * ROWS * LENGTH / (time.perf_counter() - began)
+    return {"tokens_per_second": speed, "start_seconds": start_seconds, "index_mib": index_mib}
+
+
+def random_rows(row: Callable[[int], Any], positions: int) -> float:
+    """Median time of one row anywhere, in ms."""
+    times = []
+    for position in np.random.default_rng(1).integers(0, positions, 200).tolist():
+        began = time.perf_counter()
+        row(position)
+        times.append(time.perf_counter() - began)
+    return float(np.median(times)) * 1000
+
+
+def resident() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+def weights_of(count: int) -> dict[str, float]:
+    raw = {f"s{number:02d}": 1.0 / (number + 1) for number in range(count)}
+    return {name: weight / sum(raw.values()) for name, weight in raw.items()}
+
+
+@task
+def smolmake_loader(folder: str, steps: str) -> dict[str, Any]:
+    from smolmake.data.loader import BatchReader
+    from smolmake.data.mixture import build_pattern, make_mixture, period_for, slot_counts
+    from smolmake.data.shards import open_shards
+
+    weights = weights_of(60)
+    counts = slot_counts(weights, period_for(weights))
+    pattern = build_pattern([counts[name] for name in weights])  # the mixture's step has done this before
+    description = {"sources": {n: {"first": 0} for n in weights}, "sequence_length": LENGTH, "seed": 0, "label": "p"}
+    before, start = resident(), time.perf_counter()
+    mixture = make_mixture(description, pattern)
+    shards = {}
+    for name in weights:
+        size = (Path(folder) / name / "tokens.bin").stat().st_size // 4
+        documents = len(np.load(Path(folder) / name / "offsets.npy", mmap_mode="r")) - 1
+        facts = {"tokens": size, "documents": documents, "token_bits": 32, "end_of_text": 0}
+        shards[name] = open_shards(Path(folder) / name, facts)
+    index = resident() - before
+    reader = BatchReader(mixture, shards, ROWS, 0)
+    found = read_through(reader.batch, int(steps), start, index)
+    return found | {"random_ms": random_rows(lambda p: reader.rows(p // ROWS, p % ROWS, 1), int(steps) * ROWS)}
+
+
+@task
+def index_loader(folder: str, steps: str) -> dict[str, Any]:
+    """As nanotron's Nanoset and Megatron's blends: an index of source and sequence for every sample of the run."""
+    weights = weights_of(60)
+    before, start = resident(), time.perf_counter()
+    tokens = [np.memmap(Path(folder) / name / "tokens.bin", dtype=np.uint32, mode="r") for name in weights]
+    available = np.array([(len(source) - 1) // LENGTH for source in tokens])
+    samples = int(steps) * ROWS
+    rng = np.random.default_rng(0)
+    source = rng.choice(60, size=samples, p=list(weights.values())).astype(np.int64)
+    sequence = np.empty(samples, dtype=np.int64)
+    for number in range(60):
+        places = np.flatnonzero(source == number)
+        epochs = -(-len(places) // available[number])
+        order = [rng.permutation(available[number]) for _ in range(epochs)]
+        sequence[places] = np.concatenate([np.zeros(0, np.int64), *order])[: len(places)]
+    index = resident() - before
+
+    def row(position: int) -> Any:
+        first = sequence[position] * LENGTH
+        return np.asarray(tokens[source[position]][first : first + LENGTH + 1], dtype=np.int64)
+
+    found = read_through(lambda s: np.stack([row(s * ROWS + r) for r in range(ROWS)]), int(steps), start, index)
+    return found | {"random_ms": random_rows(row, samples)}
+
+
+@task
+def datatrove_loader(folder: str) -> dict[str, Any]:
+    from datatrove.utils.dataset import DatatroveFolderDataset
+
+    start = time.perf_counter()
+    rows = DatatroveFolderDataset(str(Path(folder) / "ds"), LENGTH, token_size=4)
+    found = read_through(lambda s: [rows[(s * ROWS + r) % len(rows)] for r in range(ROWS)], 10**9, start, 0.0)
+    return found | {"random_ms": random_rows(lambda p: rows[p], len(rows))}
+
+
+if __name__ == "__main__":
+    result = TASKS[sys.argv[1]](*sys.argv[2:])
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())  # ru_maxrss counts the parent's too
+    print(json.dumps({**result, "peak_mib": int(peak[1]) / 1024 if peak else 0}))

@@ -1,0 +1,109 @@
+"""From the rows of a dataset to documents: columns or templates to text, filters by value and by score."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smolmake.data.sources import Row, Trouble, read_rows
+from smolmake.errors import UserError
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text, and why it is dropped before its text is looked at, if it is."""
+
+    text: str
+    reason: str | None = None
+
+
+def template_fields(template: str) -> list[str]:
+    """The columns that a template names; the recipe's schema has checked that it holds nothing else in braces."""
+    return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+
+
+def read_documents(files: list[Path], spec: dict[str, Any], source: str, trouble: Trouble | None) -> Iterator[Document]:
+    """The documents of a source's files. `spec` is that of its step: `files`, `text`, and what filters the rows."""
+    columns = needed_columns(spec)
+    for file in files:
+        for row in read_rows(file, spec["files"].get("format", "auto"), columns, trouble):
+            yield to_document(row, spec, source, file, skip=trouble is not None)
+
+
+def needed_columns(spec: dict[str, Any]) -> list[str]:
+    """The columns that a source's text and filters need."""
+    named = template_fields(spec["template"]) if spec.get("template") else [spec["text"]]
+    filtered = [column for key in ("where", "at_least", "at_most") for column in spec.get(key, {})]
+    return list(dict.fromkeys([*named, *filtered]))
+
+
+def to_document(row: Row, spec: dict[str, Any], source: str, place: Any, skip: bool) -> Document:
+    """One row as a document.
+
+    Raises:
+        UserError: if a column holds something else than it should; with `skip` it is a document to be dropped.
+    """
+    try:
+        text = _text_of(row, spec)
+        return Document(text, _filtered(row, spec))
+    except _WrongType as error:
+        if skip:
+            return Document("", "wrong_type")
+        raise UserError(
+            error.what,
+            file=place,
+            key=f"sources.{source}",
+            value=repr(error.value),
+            remedy="name a column of the right type, or set `on_error: skip` to pass over such rows",
+        ) from None
+
+
+class _WrongType(Exception):
+    def __init__(self, what: str, value: Any) -> None:
+        self.what, self.value = what, value
+
+
+def _text_of(row: Row, spec: dict[str, Any]) -> str:
+    if not spec.get("template"):
+        return _as_text(row[spec["text"]], spec["text"], spec)
+    parts = []
+    for literal, name, _, _ in string.Formatter().parse(spec["template"]):
+        parts.append(literal)
+        if name is not None:
+            parts.append(_as_text(row[name], name, spec))
+    return "".join(parts)
+
+
+def _as_text(value: Any, column: str, spec: dict[str, Any]) -> str:
+    """A column's value as text: a text itself, or a dialogue whose turns the source's `turn` renders."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
+        turn_template = str(spec.get("turn") or "{role}: {content}\n\n")
+        rendered = []
+        for turn in value:
+            for literal, name, _, _ in string.Formatter().parse(turn_template):
+                rendered.append(literal)
+                if name is not None:
+                    if not isinstance(turn.get(name), str):
+                        raise _WrongType(f"a turn in the column `{column}` has no text `{name}`", turn)
+                    rendered.append(turn[name])
+        return "".join(rendered)
+    raise _WrongType(f"the column `{column}` holds something else than text or a dialogue", value)
+
+
+def _filtered(row: Row, spec: dict[str, Any]) -> str | None:
+    for column, values in spec.get("where", {}).items():
+        if row[column] not in values:
+            return f"other_{column}"
+    for key, word in (("at_least", "low"), ("at_most", "high")):
+        for column, bound in spec.get(key, {}).items():
+            value = row[column]
+            if not isinstance(value, int | float):
+                raise _WrongType(f"the column `{column}` holds something else than a number", value)
+            if not (value >= bound if key == "at_least" else value <= bound):
+                return f"{word}_{column}"
+    return None

@@ -1,0 +1,157 @@
+"""The words of many texts at once, as 64-bit hashes in arrays: what n-grams, MinHash and decontamination work on.
+
+A word is a run of letters, digits and underscores in lower case, as the regular expression \\w+ has it. In scripts that
+put no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) every character is a word.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Codes = npt.NDArray[np.unsignedinteger[Any]]
+Hashes = npt.NDArray[np.uint64]
+Numbers = npt.NDArray[np.int64]
+SPACE, SIGN, WORD, ALONE = 0, 1, 2, 3  # classes of characters; ALONE is a word of its own
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+WITHOUT_SPACES = [
+    *[(0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x31F0, 0x31FF), (0x3400, 0x4DBF)],
+    *[(0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9D), (0x20000, 0x323AF)],
+]
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words of D texts: `hashes` [W], and `offsets` [D + 1] that say where each text's words begin."""
+
+    hashes: Hashes
+    offsets: Numbers
+
+    def texts(self) -> Numbers:
+        """For every word, the number of its text [W]."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
+
+@dataclass(frozen=True)
+class Units:
+    """Words, and words together with signs: a run of one character that is neither word nor white space."""
+
+    words: Words
+    with_signs: Words
+
+
+def words_of(texts: Sequence[str]) -> Words:
+    """The words of `texts`."""
+    return units_of(texts).words
+
+
+def units_of(texts: Sequence[str]) -> Units:
+    """The words of `texts`, and the same with the signs between them."""
+    lowered = [text.lower() for text in texts]
+    joined = "\n".join([*lowered, ""])
+    try:
+        codes: Codes = np.frombuffer(joined.encode("latin-1"), dtype=np.uint8)
+    except UnicodeEncodeError:
+        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    ends_of_texts = np.cumsum(np.fromiter((len(text) + 1 for text in lowered), dtype=np.int64, count=len(lowered)))
+    kinds = _kinds()[codes]
+    # A unit ends where the class changes, and between two signs or two words of one character that differ.
+    changed = kinds[1:] != kinds[:-1]
+    changed |= (kinds[1:] == ALONE) | ((kinds[1:] == SIGN) & (codes[1:] != codes[:-1]))
+    borders = np.concatenate([[0], np.flatnonzero(changed) + 1, [len(codes)]])
+    kind_of_unit = kinds[borders[:-1]]
+    real = kind_of_unit != SPACE
+    starts, ends, is_word = borders[:-1][real], borders[1:][real], kind_of_unit[real] != SIGN
+    hashes = _hash_runs(codes, starts, ends)
+    offsets = np.concatenate([[0], np.searchsorted(starts, ends_of_texts)]).astype(np.int64)
+    words_before = np.concatenate([[0], np.cumsum(is_word)])
+    return Units(Words(hashes[is_word], words_before[offsets]), Words(hashes, offsets))
+
+
+def ngrams(words: Words, n: int) -> tuple[Hashes, Numbers]:
+    """Hashes of all runs of n words that lie in one text [G], and the number of that text [G]."""
+    count = len(words.hashes) - n + 1
+    if count <= 0:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    texts = words.texts()
+    hashes = np.zeros(count, np.uint64)
+    for i in range(n):
+        hashes = (hashes ^ words.hashes[i : i + count]) * MULTIPLIER
+        hashes ^= hashes >> np.uint64(29)
+    inside = texts[:count] == texts[n - 1 :]
+    return hashes[inside], texts[:count][inside]
+
+
+def repeated_spans(words: Words, longest: int, times: int) -> npt.NDArray[np.bool_]:
+    """Which texts [D] hold a span of 1 to `longest` words that is repeated `times` times or more in a row."""
+    found = np.zeros(len(words.offsets) - 1, dtype=bool)
+    texts = words.texts()
+    for n in range(1, longest + 1):
+        if len(words.hashes) <= n * (times - 1):
+            break
+        if not _may_repeat(words.hashes, n, n * (times - 1)):
+            continue
+        same = (words.hashes[n:] == words.hashes[:-n]) & (texts[n:] == texts[:-n])
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], same.view(np.int8), [0]])))
+        starts, ends = edges[::2], edges[1::2]
+        long = ends - starts >= n * (times - 1)
+        found[texts[starts[long]]] = True
+    return found
+
+
+def _may_repeat(hashes: Hashes, n: int, length: int) -> bool:
+    """Whether `length` hashes in a row may equal those n places on: told by four of them, so nearly all texts pass."""
+    step = length // 4
+    if step < 1:
+        return True
+    places = np.arange(0, len(hashes) - n, step)
+    same = hashes[places] == hashes[places + n]
+    return bool((same[3:] & same[2:-1] & same[1:-2] & same[:-3]).any())
+
+
+def _hash_runs(codes: Codes, starts: Numbers, ends: Numbers) -> Hashes:
+    """A hash of codes[start:end] for every run: a polynomial in an odd number modulo 2**64, from one running sum."""
+    if not len(starts):
+        return np.zeros(0, np.uint64)
+    powers, inverses = _powers(1 << max(16, (len(codes)).bit_length()))
+    values = np.multiply(codes, powers[: len(codes)], dtype=np.uint64)
+    sums = np.cumsum(values)
+    hashes = (sums[ends - 1] - sums[starts] + values[starts]) * inverses[starts]
+    hashes ^= hashes >> np.uint64(29)
+    hashes *= np.uint64(0xBF58476D1CE4E5B9)
+    hashes ^= hashes >> np.uint64(32)
+    return np.asarray(hashes)
+
+
+@lru_cache(maxsize=1)
+def _powers(count: int) -> tuple[Hashes, Hashes]:
+    """The powers 0 .. count - 1 of an odd number, and of its inverse modulo 2**64."""
+    made = []
+    for base in (int(MULTIPLIER), pow(int(MULTIPLIER), -1, 2**64)):
+        powers = np.ones(1, dtype=np.uint64)
+        while len(powers) < count:
+            powers = np.concatenate([powers, powers * np.uint64(pow(base, len(powers), 2**64))])
+        made.append(powers)
+    return made[0], made[1]
+
+
+@cache
+def _kinds() -> npt.NDArray[np.uint8]:
+    """The class of every code point."""
+    kinds = np.full(sys.maxunicode + 1, SIGN, dtype=np.uint8)
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        if character.isalnum() or character == "_":
+            kinds[code] = WORD
+        elif character.isspace():
+            kinds[code] = SPACE
+    for low, high in WITHOUT_SPACES:
+        part = kinds[low : high + 1]
+        part[part == WORD] = ALONE
+    return kinds
