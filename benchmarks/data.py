@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -186,14 +187,22 @@ def cleaning(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def plant(texts: list[str]) -> list[str]:
-    """The texts, then every fifth of some length again with one word in 150 changed: about 0.93 similar."""
+    """The texts, then copies of every fifth with some words changed: those that are at least 0.88 similar, exactly."""
     copies = []
     for text in texts[::5]:
         words = text.split(" ")
-        if len(words) > 200:
+        if len(words) > 100:
             words[::150] = ["changed"] * len(words[::150])
-            copies.append(" ".join(words))
+            copy = " ".join(words)
+            one, other = (five_grams(version) for version in (text, copy))
+            if 0.88 <= len(one & other) / len(one | other) < 1:
+                copies.append(copy)
     return texts + copies
+
+
+def five_grams(text: str) -> set[tuple[str, ...]]:
+    words = re.findall(r"\w+", text.lower())
+    return set(zip(*(words[i:] for i in range(5)), strict=False))
 
 
 def loader(arguments: argparse.Namespace, folder: Path) -> None:

@@ -34,6 +34,18 @@ def items_of(path: str) -> list[str]:
     return [json.loads(line)["text"] for line in Path(path).read_text().splitlines()]
 
 
+def batches(texts: Iterator[str]) -> Iterator[list[str]]:
+    """Texts in batches as cleaning takes them."""
+    batch: list[str] = []
+    for text in texts:
+        batch.append(text)
+        if sum(map(len, batch)) > 2**17:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
 # Tokenization
 
 
@@ -121,15 +133,10 @@ def smolmake_minhash(corpus: str, originals: str) -> dict[str, Any]:
     from smolmake.data.duplicates import near_duplicates, signatures_of
     from smolmake.data.words import words_of
 
-    texts = texts_of(Path(corpus))
     started = time.perf_counter()
-    signatures, batch = [], []
-    for text in texts:
-        batch.append(text)
-        if len(batch) == 256:
-            signatures.append(signatures_of(words_of(batch), NEAR["ngram"], NEAR["permutations"]))
-            batch = []
-    signatures.append(signatures_of(words_of(batch), NEAR["ngram"], NEAR["permutations"]))
+    signatures = [
+        signatures_of(words_of(batch), NEAR["ngram"], NEAR["permutations"]) for batch in batches(texts_of(Path(corpus)))
+    ]
     all_signatures = np.concatenate(signatures)
     nothing = np.zeros(len(all_signatures), dtype=bool)
     dropped = near_duplicates(all_signatures, all_signatures[:0], NEAR, nothing)
@@ -191,13 +198,7 @@ def smolmake_decontaminate(corpus: str, items: str) -> dict[str, Any]:
 
     index = Contamination({"t": items_of(items)}, 13)
     started = time.perf_counter()
-    found, batch = 0, []
-    for text in texts_of(Path(corpus)):
-        batch.append(text)
-        if len(batch) == 256:
-            found += len(index.found_in(words_of(batch)))
-            batch = []
-    found += len(index.found_in(words_of(batch)))
+    found = sum(len(index.found_in(words_of(batch))) for batch in batches(texts_of(Path(corpus))))
     return {"seconds": time.perf_counter() - started, "note": f"{found} documents"}
 
 

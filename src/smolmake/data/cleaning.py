@@ -21,7 +21,7 @@ from smolmake.data.rows import Document
 from smolmake.data.words import repeated_spans, units_of
 
 EXAMPLES_PER_REASON = 3
-BATCH_DOCUMENTS, BATCH_CHARACTERS = 256, 2**20
+BATCH_DOCUMENTS, BATCH_CHARACTERS = 256, 2**17  # so that the arrays of a batch stay in the processor's cache
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy.typing as npt
 
 from smolmake.data.mixture import Mixture, Place, make_mixture
 from smolmake.data.shards import Shards, open_shards
-from smolmake.identity.manifest import read_manifest, verify_payload
+from smolmake.data.staging import stage
+from smolmake.identity.manifest import MANIFEST, read_manifest, verify_payload
 
 IGNORED_LABEL = -100
 CHUNK = 256
@@ -98,11 +100,18 @@ def open_mixture(folder: Path) -> tuple[Mixture, dict[str, Any]]:
     return make_mixture(description, np.load(folder / "pattern.npy")), description
 
 
-def open_mixture_shards(description: dict[str, Any], results: Path) -> dict[str, Shards]:
-    """The shards that mixture.json names, their sizes checked. The mixture's step checked their content."""
+def open_mixture_shards(
+    description: dict[str, Any], results: Path, scratch: Path | None = None, neighbours: Sequence[Path] = ()
+) -> dict[str, Shards]:
+    """The shards that mixture.json names, their sizes checked. The mixture's step checked their content.
+
+    With `scratch`, a folder on the node's own disk, they are copied there first, as `stage` says.
+    """
     shards = {}
     for name, about in description["sources"].items():
         manifest = results / about["shards"] / "manifest.json"
+        if scratch is not None:
+            manifest = stage(manifest, scratch, neighbours) / MANIFEST
         verify_payload(manifest, content=False)
         shards[name] = open_shards(manifest.parent, read_manifest(manifest)["facts"])
     return shards

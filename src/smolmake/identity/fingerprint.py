@@ -20,6 +20,7 @@ NEUTRAL = frozenset(
         "smolmake.errors",
         "smolmake.parts",
         "smolmake.progress",
+        "smolmake.data.staging",
         "smolmake.train.metrics",
         "smolmake.train.recovery",
         "smolmake.identity.manifest",
