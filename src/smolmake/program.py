@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -126,6 +127,15 @@ def only_one(folder: Path) -> Iterator[bool]:
             waited = True
             fcntl.flock(file, fcntl.LOCK_EX)
         yield waited
+
+
+def stay_offline() -> None:
+    """Switch the Hugging Face hub off, unless the job of the command line reads from it.
+
+    To be called before a library of theirs is imported: they read the environment once.
+    """
+    if len(sys.argv) < 2 or '"hub":' not in sys.argv[1]:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def run_step(compute: Callable[[Job], None], usage: str) -> None:

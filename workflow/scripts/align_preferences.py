@@ -1,16 +1,16 @@
 """Preference optimisation with APO-zero through TRL. Usage: align_preferences.py JOB"""
 
-import os
 import shutil
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+from smolmake.program import Job, run_step, stay_offline
+
+stay_offline()  # before a library reads the environment
 
 import torch
 from trl import DPOConfig, DPOTrainer
 
 from smolmake.posttrain.conversations import read_pairs
 from smolmake.posttrain.training import common_settings, load_for_training, train_and_save
-from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:

@@ -1,20 +1,22 @@
 """Let a stronger and a weaker checkpoint answer the same prompts: preference pairs. Usage: make_preferences.py JOB"""
 
-import os
+from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+from smolmake.program import Job, run_step, stay_offline
+
+stay_offline()  # before a library reads the environment
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from transformers import set_seed
 
+from smolmake.data.hub import hub_rows
 from smolmake.data.sources import data_files, read_rows
 from smolmake.errors import UserError
 from smolmake.evaluate.prompts import render_prompt
 from smolmake.evaluate.samples import generate
 from smolmake.posttrain.training import load_for_training
-from smolmake.program import Job, run_step
 from smolmake.progress import Progress
 
 BATCH = 64
@@ -23,8 +25,11 @@ BATCH = 64
 def compute(job: Job) -> None:
     torch.set_num_threads(job.run["threads_posttraining"])
     place = job.spec["prompts"]
-    files = data_files(place, job.input("prompts") / "files" if "prompts" in job.inputs else None)
-    rows = [row for file in files for row in read_rows(file, place["format"])]
+    if "hub" in place:
+        files, rows = [Path(place["hub"])], list(hub_rows(place, "preferences.prompts"))
+    else:
+        files = data_files(place, job.input("prompts") / "files" if "prompts" in job.inputs else None)
+        rows = [row for file in files for row in read_rows(file, place["format"])]
     if not rows or "prompt" not in rows[0]:
         raise UserError("no prompts", file=files[0], key="preferences.prompts", remedy="it needs a column `prompt`")
     chosen, rejected = answers(job, "strong", rows), answers(job, "weak", rows)

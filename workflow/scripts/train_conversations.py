@@ -1,9 +1,10 @@
 """Mid-training or SFT through TRL. Usage: train_conversations.py JOB"""
 
-import os
 import shutil
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+from smolmake.program import Job, run_step, stay_offline
+
+stay_offline()  # before a library reads the environment
 
 import torch
 from trl import SFTConfig, SFTTrainer
@@ -11,7 +12,6 @@ from trl import SFTConfig, SFTTrainer
 from smolmake.data.tokenizer import TURN_END
 from smolmake.posttrain.conversations import read_conversations
 from smolmake.posttrain.training import common_settings, load_for_training, train_and_save
-from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:

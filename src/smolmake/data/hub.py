@@ -23,7 +23,12 @@ def open_hub(place: dict[str, Any], source: str) -> Any:
 
     try:
         return datasets.load_dataset(
-            place["hub"], name=place["config"], split=place["split"], revision=place["revision"], streaming=True
+            place["hub"],
+            name=place["config"],
+            split=place["split"],
+            revision=place["revision"],
+            data_files=place.get("files") or None,
+            streaming=True,
         )
     except Exception as error:  # many kinds: of the network, of the hub, of the dataset's files
         raise _told(place, source, error) from None
@@ -57,6 +62,23 @@ def read_hub(spec: dict[str, Any], source: str, number: int, count: int) -> Iter
                     remedy=f"{did_you_mean(column, row)} Name the column in the recipe: `text: COLUMN`.",
                 )  # fmt: skip
         yield to_document(row, spec, source, place["hub"], skip=spec["on_error"] == "skip")
+
+
+def hub_rows(place: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    """All rows of a dataset, as post-training reads them: conversations, pairs, prompts.
+
+    Raises:
+        UserError: if the hub stops answering.
+    """
+    rows = iter(open_hub(place, name))
+    while True:
+        try:
+            row = next(rows, None)
+        except Exception as error:
+            raise _told(place, name, error) from None
+        if row is None:
+            return
+        yield row
 
 
 def _told(place: dict[str, Any], source: str, error: Exception) -> UserError:

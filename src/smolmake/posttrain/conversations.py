@@ -8,6 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from smolmake.data.hub import hub_rows
 from smolmake.data.sources import data_files, read_rows
 from smolmake.errors import UserError
 
@@ -21,11 +22,11 @@ def read_conversations(places: dict[str, dict[str, Any]], toy_folders: dict[str,
     """
     chosen: list[dict[str, Any]] = []
     for name, place in sorted(places.items()):
-        rows = _rows(place, toy_folders.get(name), ["messages"])
+        rows = _rows(name, place, toy_folders.get(name), ["messages"])
         for row in rows:
             check_messages(row["messages"], name)
         random.Random(f"{seed}:{name}").shuffle(rows)
-        chosen += rows[: round(len(rows) * place["share"])]
+        chosen += rows[: int(len(rows) * place["share"])]
     random.Random(seed).shuffle(chosen)
     return Dataset.from_list(_with_settings(chosen, ["messages"]))
 
@@ -37,13 +38,13 @@ def read_pairs(places: dict[str, dict[str, Any]], toy_folders: dict[str, Path], 
     """
     pairs: list[dict[str, Any]] = []
     for name, place in sorted(places.items()):
-        rows = _rows(place, toy_folders.get(name), ["chosen", "rejected"])
+        rows = _rows(name, place, toy_folders.get(name), ["chosen", "rejected"])
         for row in rows:
             check_messages(row["chosen"], name)
             check_messages(row["rejected"], name)
         if (share := place.get("share", 1.0)) < 1:
             random.Random(f"{seed}:{name}").shuffle(rows)
-            rows = rows[: round(len(rows) * share)]
+            rows = rows[: int(len(rows) * share)]
         pairs += rows
     random.Random(seed).shuffle(pairs)
     return Dataset.from_list(_with_settings(pairs, ["chosen", "rejected"]))
@@ -64,7 +65,16 @@ def check_messages(messages: Any, name: str) -> None:
         )
 
 
-def _rows(place: dict[str, Any], toy_folder: Path | None, columns: list[str]) -> list[dict[str, Any]]:
+def _rows(name: str, place: dict[str, Any], toy_folder: Path | None, columns: list[str]) -> list[dict[str, Any]]:
+    if "hub" in place:
+        rows = list(hub_rows(place, name))
+        missing = [column for column in columns if rows and column not in rows[0]]
+        if missing:
+            raise UserError(
+                f"the dataset has no column `{missing[0]}`", file=place["hub"], key=name, value=missing[0],
+                remedy=f"take a dataset with the columns {', '.join(columns)}",
+            )  # fmt: skip
+        return rows
     files = data_files(place, toy_folder / "files" if toy_folder is not None else None)
     for file in files:
         next(read_rows(file, place["format"], columns), None)  # tells a missing column
