@@ -26,7 +26,9 @@ def whole(value: float) -> str:
 
 
 def amount(value: float) -> str:
-    """1234.5 -> 1,234, 0.163 -> 0.16, from ten million on as `compact`."""
+    """1234.5 -> 1,234, 0.163 -> 0.16, 0.0003 -> <0.01; from ten million on as `compact`."""
+    if 0 < abs(value) < 0.01:
+        return "<0.01"
     if abs(value) >= 1e7:
         return compact(value)
     return whole(value) if abs(value) >= 9.95 else round_to(value, 2)
