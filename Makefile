@@ -5,6 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 RECIPE ?= toy
 DOT ?= dot
+FILE ?= plan-$(basename $(notdir $(RECIPE))).svg
 # Options for the installation of torch, such as the index of its builds without CUDA.
 TORCH_PIP_ARGS ?=
 PYTEST_ARGS ?=
@@ -25,7 +26,7 @@ PIP_PROGRESS := 2> >(grep -v '^WARNING: Location' >&2) | awk ' \
 	{ fflush() }'
 CODE := src workflow tests tools config benchmarks
 
-.PHONY: help setup toy plan compute adopt gc test check graph report-pictures clean-env
+.PHONY: help setup toy plan compute adopt gc test check graph picture report-pictures clean-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +83,10 @@ graph: $(STAMP) ## draw a recipe's rules into results/latest/RECIPE/rulegraph.sv
 	@set -o pipefail; $(SNAKEMAKE) --rulegraph dot --quiet all | $(DOT) -Tsvg > "$(LATEST)/.rulegraph.svg"
 	@mv "$(LATEST)/.rulegraph.svg" "$(LATEST)/rulegraph.svg"
 	@echo "The graph: $(LATEST)/rulegraph.svg"
+
+picture: $(STAMP) ## draw a recipe's stages with their states and prices (RECIPE=toy FILE=plan.svg)
+	@$(BIN)/python workflow/scripts/draw_plan.py $(RECIPE) $(FILE)
+	@echo "The picture: $(FILE)"
 
 report-pictures: $(STAMP) ## take the pictures of docs/images from the toy's report (needs chromium)
 	@$(BIN)/python tools/take_pictures.py --recipe $(notdir $(basename $(RECIPE)))

@@ -75,7 +75,7 @@ class Maker:
         (path / "provenance.json").write_text(json.dumps({"seconds": seconds}))
         self.artefacts.append(ReportArtefact(kind, name, path, len(self.artefacts), label or name, group))
         key = f"{kind}/{name}"
-        self.nodes.append(GraphNode(key, kind, name, id_, "done", seconds))
+        self.nodes.append(GraphNode(key, kind, group, "done", seconds))
         self.edges += [(n, key) for n in needs]
         return key
 
@@ -389,7 +389,7 @@ def make_run(root: Path) -> tuple[list[ReportArtefact], GraphData, dict[str, Any
         make_evaluation(maker, key, name, order, group, tokens, label)
         for order, (key, name, group, tokens, label) in enumerate(checkpoints)
     ]
-    maker.nodes.append(GraphNode("report", "report", "toy", "00", "missing", None))
+    maker.nodes.append(GraphNode("report", "report", "report", "missing"))
     maker.edges += [(e, "report") for e in [*evaluations, "tokenizer_analysis/analysis"]]
     recipe = {
         "name": "toy",

@@ -1,6 +1,8 @@
 """The fingerprint of a step's code changes with what can change its result, and with nothing else."""
 
 import ast
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,8 +51,13 @@ PROGRAM = """
 import sys
 from pathlib import Path
 import smolmake.identity.fingerprint as fingerprint
-fingerprint.SOURCE_ROOT = Path(sys.argv[1]) / "src"
-print(fingerprint.code_fingerprint(Path(sys.argv[1]) / "script.py"))
+root = Path(sys.argv[1])
+fingerprint.SOURCE_ROOT = root / "src"
+parsed = []
+parse = fingerprint._parse_module
+fingerprint._parse_module = lambda source, path: parsed.append(path.name) or parse(source, path)
+with fingerprint.remembered_trees(root):
+    print(fingerprint.code_fingerprint(root / "script.py"), *sorted(parsed))
 """
 
 
@@ -64,8 +71,13 @@ def project(tmp_path: Path) -> Path:
 
 def fingerprint(project: Path) -> str:
     """As a new process sees it, since fingerprints are kept for a process's life."""
+    return look(project)[0]
+
+
+def look(project: Path) -> list[str]:
+    """The fingerprint, and the modules that had to be parsed for it."""
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(project)], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    return done.stdout.split()
 
 
 def edit(project: Path, name: str, old: str, new: str) -> None:
@@ -119,6 +131,43 @@ def test_every_form_of_import_is_followed(project: Path, line: str) -> None:
     before = fingerprint(project)
     (project / "src/smolmake/data/unused.py").write_text("X = 2\n")
     assert fingerprint(project) != before
+
+
+def test_only_what_was_written_to_is_parsed_again(project: Path) -> None:
+    first, *parsed = look(project)
+    assert parsed == ["__init__.py", "deep.py", "script.py", "used.py"]
+    assert look(project) == [first]
+    deep = project / "src/smolmake/data/deep.py"
+    deep.touch()
+    assert look(project) == [first, "deep.py"]
+    before = deep.stat()
+    deep.write_text("RATE = 0.7\n")  # as long as it was, and as old as it was
+    os.utime(deep, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert deep.stat().st_size == before.st_size and deep.stat().st_mtime_ns == before.st_mtime_ns
+    second, *parsed = look(project)
+    assert second != first and parsed == ["deep.py"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"maker": 1, "modules": {}}', '{"modules": 3}', "\0"])
+def test_a_spoilt_memory_is_made_again(project: Path, content: str) -> None:
+    first, *parsed = look(project)
+    (project / ".smolmake/code.json").write_text(content)
+    assert look(project) == [first, *parsed] and look(project) == [first]
+
+
+def test_a_memory_made_otherwise_is_not_believed(project: Path) -> None:
+    first, *parsed = look(project)
+    memory = project / ".smolmake/code.json"
+    kept = json.loads(memory.read_text())
+    for entry in kept["modules"].values():
+        entry[1] = "0" * 64
+    memory.write_text(json.dumps(kept | {"maker": ["another Python", *kept["maker"][1:]]}))
+    assert look(project) == [first, *parsed]
+
+
+def test_a_tree_that_cannot_be_written_only_has_no_memory(project: Path) -> None:
+    (project / ".smolmake").write_text("no folder")
+    assert look(project) == look(project)
 
 
 def test_no_module_imports_relatively_which_would_not_be_followed(root: Path) -> None:

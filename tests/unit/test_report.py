@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from report_fixture import EVIL, make_run
 
-from smolmake.report import GraphData, GraphNode, ReportArtefact, write_report
+from smolmake.report import GraphData, ReportArtefact, write_report
 from smolmake.report.blocks import Table
 from smolmake.report.inputs import count_parameters, read_metrics
 from smolmake.report.page import build_sections
@@ -107,17 +107,6 @@ def test_run_without_post_training(run: Run, tmp_path: Path) -> None:
         "fig-loss",
         "fig-throughput",
     ]
-
-
-def test_graph_with_a_circle_after_merging_and_with_missing_steps(tmp_path: Path) -> None:
-    nodes = [
-        GraphNode("a", "documents", "x", "1", "done", 1.0),
-        GraphNode("b", "tokenizer", "t", "1", "missing", None),
-        GraphNode("c", "documents", "y", "1", "missing", None),
-    ]
-    write_report("t", "", [], GraphData(nodes, [("a", "b"), ("b", "c"), ("c", "nowhere")]), {}, tmp_path)
-    page = (tmp_path / "report.html").read_text()
-    assert "1 of 2 done" in page and "0 of 1 done" in page and "Not finished: Documents and Tokenizer" in page
 
 
 def test_metrics_of_a_run_that_was_killed_and_resumed(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 # All inputs are ancient(). A step's path says what its inputs are, so a manifest that is there is right, and no time
 # stamp has a say. Snakemake would compare them whatever rerun-triggers are set.
 import sys
+from inspect import signature
 from pathlib import Path
 
 ROOT = Path.cwd()
@@ -27,6 +28,7 @@ def inputs_of(kind):
     def inputs(wildcards):
         return PLAN.inputs(kind, wildcards.step)
 
+    inputs.__signature__ = signature(inputs)  # Snakemake asks for it several times a job: worked out once
     return inputs
 
 
@@ -36,6 +38,7 @@ def job_of(kind):
     def job(wildcards):
         return PLAN.job(kind, wildcards.step)
 
+    job.__signature__ = signature(job)
     return job
 
 

@@ -1,16 +1,16 @@
 """Write the report of a recipe from its finished steps. Usage: write_report.py RECIPE MANIFEST"""
 
 import argparse
-import json
 import time
 from pathlib import Path
-from typing import Any
 
 from smolmake.errors import run_as_program
-from smolmake.identity.manifest import MANIFEST, write_manifest
+from smolmake.identity.manifest import write_manifest
 from smolmake.plan.graph import Plan, check_unchanged, plan_recipe
+from smolmake.plan.outlook import look_ahead
 from smolmake.program import only_one
-from smolmake.report import GraphData, GraphNode, ReportArtefact, write_report
+from smolmake.report import ReportArtefact, write_report
+from smolmake.report.states import graph_of
 
 
 def main() -> None:
@@ -27,7 +27,12 @@ def main() -> None:
     with only_one(folder):
         recipe = plan.recipe
         sources = write_report(
-            recipe.title or recipe.name, recipe.description, artefacts(plan), graph(plan), recipe.model_dump(), folder
+            recipe.title or recipe.name,
+            recipe.description,
+            artefacts(plan),
+            graph_of(look_ahead(plan), leave_out="report"),
+            recipe.model_dump(),
+            folder,
         )
         inputs = {role: Path(other.manifest) for role, other in step.inputs.items()}
         payload = [folder / "report.html", folder / "sources.json"]
@@ -43,27 +48,6 @@ def artefacts(plan: Plan) -> list[ReportArtefact]:
         for order, step in enumerate(steps)
         if Path(step.manifest).exists()
     ]
-
-
-def graph(plan: Plan) -> GraphData:
-    """The steps with their state and the seconds that they took."""
-    nodes, edges = [], []
-    for step in plan.steps.all.values():
-        if step.kind == "report":
-            continue
-        folder = Path("results") / step.key
-        done = (folder / MANIFEST).exists()
-        nodes.append(GraphNode(step.key, step.kind, step.name, step.id, "done" if done else "missing", seconds(folder)))
-        edges += [(other.key, step.key) for other in step.inputs.values()]
-    return GraphData(nodes, edges)
-
-
-def seconds(folder: Path) -> float | None:
-    try:
-        provenance: dict[str, Any] = json.loads((folder / "provenance.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return float(provenance["seconds"])
 
 
 if __name__ == "__main__":

@@ -7,11 +7,19 @@ Comments, docstrings and formatting do not count, nor do the modules in NEUTRAL,
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
+import json
+import os
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from smolmake.files import write_json
+
+CACHE = Path(".smolmake") / "code.json"
 PACKAGE = "smolmake"
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 NEUTRAL = frozenset(
@@ -86,17 +94,54 @@ def _short(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+@contextlib.contextmanager
+def remembered_trees(root: Path) -> Iterator[None]:
+    """Within it, what `_read_module` finds is kept in .smolmake/code.json of a tree by path, size and times.
+
+    Parsing all modules takes most of a second, and every job of a cluster would do it.
+    """
+    maker = [sys.version, *_stamp(Path(__file__).stat())]  # another Python or another way to make them: all anew
+    before: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        kept = json.loads((root / CACHE).read_text())
+        before = kept.get("modules", {}) if kept.get("maker") == maker else {}
+    _remembered.clear()
+    _remembered.update(before)
+    yield
+    if _remembered != before:
+        with contextlib.suppress(OSError):  # a read-only tree only loses the cache
+            write_json(root / CACHE, {"maker": maker, "modules": _remembered})
+    _remembered.clear()
+
+
+_remembered: dict[str, Any] = {}
+
+
+def _stamp(status: os.stat_result) -> list[int]:
+    """What differs after a file was written to, even if its size and the time that it shows were set back."""
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
 @cache
 def _read_module(path: Path) -> tuple[str, tuple[str, ...]]:
     """A module's canonical tree as a hash, and the first-party modules that it imports anywhere."""
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    place = str(path.absolute())
+    entry = _remembered.get(place)
+    if entry is None or entry[0] != _stamp(path.stat()):
+        with path.open(encoding="utf-8") as file:
+            entry = _remembered[place] = [_stamp(os.fstat(file.fileno())), *_parse_module(file.read(), path)]
+    return entry[1], tuple(entry[2])
+
+
+def _parse_module(source: str, path: Path) -> tuple[str, list[str]]:
+    tree = ast.parse(source, filename=str(path))
     imported: set[str] = set()
     for node in _running_code(tree):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    first_party = tuple(sorted(name for name in imported if name.split(".")[0] == PACKAGE))
+    first_party = sorted(name for name in imported if name.split(".")[0] == PACKAGE)
     return hashlib.sha256(canonical_tree(tree).encode()).hexdigest(), first_party
 
 
@@ -138,6 +183,7 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     return body
 
 
+@cache
 def _module_file(module: str) -> Path | None:
     place = SOURCE_ROOT / Path(*module.split("."))
     for file in (place.with_suffix(".py"), place / "__init__.py"):

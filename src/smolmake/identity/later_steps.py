@@ -128,27 +128,28 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
     section = recipe.evaluation
     template = template_text(steps, recipe)
     keys = tuple(f"evaluation.{key}" for key in ("tasks", "data", "limit", "prompts", "chat_prompts"))
-    heldout = _heldout(steps, recipe, documents) if documents else None
+    shared_inputs: dict[str, Step] = {"heldout": _heldout(steps, recipe, documents)} if documents else {}
     run = _run(recipe, "evaluation")
     length = recipe.pretraining.sequence_length if recipe.pretraining is not None else None
-    for checkpoint in evaluated(steps):
-        inputs = {"checkpoint": checkpoint.step} | ({"heldout": heldout} if heldout is not None else {})
-        spec: dict[str, Any] = section.model_dump(include={"limit", "prompts", "chat_prompts"}) | checkpoint.spec
-        spec |= {"template": template, "tasks": None}
-        spec["heldout_tokens"] = length  # the same text for every checkpoint
-        if section.tasks is not None and section.data is not None:
-            folder = Path("config/tasks") / section.tasks
-            spec["tasks"] = {"folder": folder.as_posix(), "content": content_digest(folder.as_posix(), steps.root)}
-            spec["data"] = place(steps, section.data, inputs, "data")
-        told = (*keys, *checkpoint.keys)
+    shared: dict[str, Any] = section.model_dump(include={"limit", "prompts", "chat_prompts"})
+    shared |= {"template": template, "tasks": None, "heldout_tokens": length}  # the same text for every checkpoint
+    checkpoints = list(evaluated(steps))
+    if section.tasks is not None and section.data is not None:
+        folder = Path("config/tasks") / section.tasks
+        shared["tasks"] = {"folder": folder.as_posix(), "content": content_digest(folder.as_posix(), steps.root)}
+        shared["data"] = place(steps, section.data, shared_inputs, "data")
+    asked = {
+        name: suite.model_dump(exclude={"on", "tokens"}) | {"template": template if suite.chat else None}
+        for name, suite in section.suites.items()
+    }
+    for checkpoint in checkpoints:
+        inputs = {"checkpoint": checkpoint.step, **shared_inputs}
+        spec, told = shared | checkpoint.spec, (*keys, *checkpoint.keys)
         steps.add("evaluation", checkpoint.name, spec, inputs, checkpoint.step.group, told, **run)
         for name, suite in section.suites.items():
             if _asked(suite, checkpoint):
-                spec = suite.model_dump(exclude={"on", "tokens"}) | checkpoint.spec
-                spec |= {"template": template if suite.chat else None}
-                inputs = {"checkpoint": checkpoint.step}
-                told = (f"evaluation.suites.{name}", *checkpoint.keys)
-                label = f"{checkpoint.name}.{name}"
+                spec, inputs = asked[name] | checkpoint.spec, {"checkpoint": checkpoint.step}
+                told, label = (f"evaluation.suites.{name}", *checkpoint.keys), f"{checkpoint.name}.{name}"
                 steps.add("suite", label, spec, inputs, checkpoint.step.group, told, **run, suite=name)
 
 

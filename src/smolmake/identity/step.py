@@ -85,6 +85,7 @@ class Steps:
     pins: dict[str, Pin] = field(default_factory=dict)
     all: dict[str, Step] = field(default_factory=dict)
     checkpoints: dict[str, Step] = field(default_factory=dict)
+    _code: dict[str, str] = field(default_factory=dict)
 
     def add(
         self,
@@ -101,7 +102,9 @@ class Steps:
         Raises:
             UserError: if a pin names this step and cannot be kept.
         """
-        code = code_fingerprint(self.root / "workflow" / "scripts" / f"{SCRIPTS[kind]}.py")
+        code = self._code.get(kind)
+        if code is None:
+            code = self._code[kind] = code_fingerprint(self.root / "workflow" / "scripts" / f"{SCRIPTS[kind]}.py")
         content = {"kind": kind, "spec": spec, "inputs": {role: step.id for role, step in inputs.items()}, "code": code}
         meaning = digest({"kind": kind, "spec": spec, "inputs": {role: s.meaning for role, s in inputs.items()}})
         identity, pin = digest(content)[:10], self.pins.get(f"{kind}/{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from smolmake.errors import UserError
 from smolmake.files import canonical_json, digest
+from smolmake.identity.fingerprint import remembered_trees
 from smolmake.identity.step import Step, Steps
 from smolmake.identity.steps import build_steps
 from smolmake.plan.check import check_plan
@@ -93,7 +95,8 @@ def plan_recipe(name: str, root: Path) -> Plan:
     _check_writable(root / "results")
     recipe, file = load_recipe(name, root), find_recipe(name, root)
     check_plan(recipe, file, root)
-    return Plan(recipe, file, build_steps(recipe, root))
+    with remembered_trees(root):
+        return Plan(recipe, file, build_steps(recipe, root))
 
 
 _runs: list[Run] = []
@@ -109,6 +112,9 @@ class Run:
 
 def begin_run(name: str, root: Path, outputs: Callable[[], list[str]]) -> Plan:
     """`plan_recipe` for the Snakefile: the run is kept for the logger plugin, which ends a dry run with its plan."""
+    # Snakemake is about to make some hundred objects for each job, none of which is garbage: looking for it among them
+    # again and again takes a fifth of a large graph's time.
+    gc.set_threshold(50_000, 20, 100)
     plan = plan_recipe(name, root)
     _runs.append(Run(plan, outputs))
     return plan

@@ -1,51 +1,53 @@
-"""The graph of the run, drawn by stages of work: steps of one kind and stage are one node.
+"""The graph of a recipe, drawn stage by stage: what is done, what is still to run, and what that costs.
 
-The layout: layers by longest path, left to right, in bands of a few layers so that it fits a page; the
-longest path lies on the middle row, all else above or below it. Arrows that follow from others are left out.
+Every stage is one card: its kinds of steps with their numbers, and GPU-hours, price and time where they are known.
+Cards stand in the order of work, in rows of up to six. An arrow leads from a stage to the next; what else a stage
+needs, and does not get through the one before it, its card says in words.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass
+from importlib.resources import files
 
 from markupsafe import Markup
 
-from smolmake.report.inputs import GraphData, GraphNode, ReportArtefact, group_of_name, stage_name
-from smolmake.report.svg import element, picture, plain, text
-from smolmake.report.text import duration, listed, plural
+from smolmake.report.inputs import GraphData, GraphNode, stage_name
+from smolmake.report.svg import element, line, picture, plain, text
+from smolmake.report.text import amount, compact, duration, listed, plural, span, whole
 
-LAYERS_A_BAND = 8
-NODE_WIDTH, NODE_HEIGHT = 98.0, 70.0
-GAP_Y = 24.0
 WIDTH = 928.0
+CARDS_A_ROW = 6
+GAP_X, GAP_Y, MARGIN = 16.0, 30.0, 12.0
+WIDEST = 200.0
+PADDING, TITLE, LINE, FOOT = 10.0, 24.0, 16.0, 18.0
 KIND_NAMES = {
     "toyfiles": "Raw files",
+    "adopted": "Adopted",
     "documents": "Documents",
-    "tokenizer": "Tokenizer",
-    "shards": "Shards",
+    "heldout": "Held-out text",
+    "tokenizer": "Tokenizers",
+    "shards": "Token shards",
     "tokenizer_analysis": "Analysis",
-    "mixture": "Mixture",
-    "ledger": "Ledger",
-    "alignment": "Training",
-    "segment": "Training",
+    "mixture": "Mixtures",
+    "ledger": "Epoch counts",
+    "segment": "Segments",
     "posttraining": "Training",
     "preferences": "Preferences",
-    "merge": "Merge",
-    "evaluation": "Evaluation",
-    "report": "Report",
+    "alignment": "Alignment",
+    "merge": "Merges",
+    "evaluation": "Evaluations",
+    "suite": "Suites",
+    "report": "Page",
 }
-OWN_STAGE = ("mixture", "segment", "posttraining", "alignment")
+LEGEND = [("done", "done"), ("in part", "partial"), ("to run", "missing")]
 
 
 @dataclass(frozen=True)
-class Merged:
-    """All steps of one kind and stage."""
+class Tally:
+    """How many steps there are and how many of them are done."""
 
-    title: str
-    stage: str
     total: int
     done: int
-    seconds: float
 
     @property
     def state(self) -> str:
@@ -53,233 +55,212 @@ class Merged:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a node lies: its layer, and its row (0 is the middle one)."""
+class Stage:
+    """All steps of one stage. `seconds` and `spent` (GPU-hours) are of those done, `gpu_hours` of those to run.
 
-    layer: int
-    row: int
-
-
-Key = tuple[str, str]
-Edges = set[tuple[Key, Key]]
-
-
-def merge_steps(graph: GraphData, artefacts: list[ReportArtefact]) -> tuple[dict[Key, Merged], Edges]:
-    """Steps merged by kind and stage, and the edges between what they were merged into."""
-    groups = {(a.kind, a.path.name): a.group for a in artefacts}
-    members: dict[Key, list[GraphNode]] = defaultdict(list)
-    key_of: dict[str, Key] = {}
-    for node in graph.nodes:
-        group = groups.get((node.kind, f"{node.name}-{node.id}")) or group_of_name(node.name) or ""
-        key_of[node.key] = (node.kind, group if node.kind in OWN_STAGE else "")
-        members[key_of[node.key]].append(node)
-    merged = {}
-    for (kind, group), nodes in members.items():
-        done = [n for n in nodes if n.state == "done"]
-        merged[kind, group] = Merged(
-            KIND_NAMES.get(kind, kind),
-            stage_name(group) if group else "",
-            len(nodes),
-            len(done),
-            sum(n.seconds or 0.0 for n in done),
-        )
-    edges = {(key_of[a], key_of[b]) for a, b in graph.edges if a in key_of and b in key_of}
-    return merged, {(a, b) for a, b in edges if a != b}
-
-
-def without_cycles(nodes: Iterable[Key], edges: Edges) -> Edges:
-    """Merging may close a circle; the edges that lead back are left out."""
-    after: dict[Key, list[Key]] = defaultdict(list)
-    for a, b in sorted(edges):
-        after[a].append(b)
-    kept: Edges = set()
-    finished: set[Key] = set()
-    open_: set[Key] = set()
-
-    def visit(node: Key) -> None:
-        open_.add(node)
-        for target in after[node]:
-            if target in open_:
-                continue
-            kept.add((node, target))
-            if target not in finished:
-                visit(target)
-        open_.remove(node)
-        finished.add(node)
-
-    for node in nodes:
-        if node not in finished:
-            visit(node)
-    return kept
-
-
-def longest_paths(nodes: Iterable[Key], edges: Edges) -> dict[Key, int]:
-    """The layer of each node: the length of the longest path that leads to it."""
-    layers = dict.fromkeys(nodes, 0)
-    for _ in range(len(layers)):
-        moved = False
-        for a, b in edges:
-            if layers[b] < layers[a] + 1:
-                layers[b], moved = layers[a] + 1, True
-        if not moved:
-            break
-    return layers
-
-
-def reduced(edges: Edges, layers: dict[Key, int]) -> Edges:
-    """Only the edges that do not follow from others (transitive reduction of an acyclic graph)."""
-    after: dict[Key, set[Key]] = defaultdict(set)
-    for a, b in edges:
-        after[a].add(b)
-    reach: dict[Key, set[Key]] = {}
-    for node in sorted(layers, key=lambda n: (-layers[n], n)):
-        reach[node] = after[node].union(*(reach[n] for n in after[node]))
-    return {(a, b) for a, b in edges if not any(b in reach[n] for n in after[a] if n != b)}
-
-
-def place(nodes: Iterable[Key], edges: Edges) -> dict[Key, Place]:
-    """Layer and row of each node."""
-    layers = longest_paths(nodes, edges)
-    trunk = longest_chain(layers, edges)
-    for node in sorted(layers, key=lambda n: (-layers[n], n)):
-        targets, origins = [b for a, b in edges if a == node], [a for a, b in edges if b == node]
-        if targets and len(origins) <= len(targets):
-            layers[node] = min(layers[t] for t in targets) - 1
-    places: dict[Key, Place] = {}
-    taken: dict[int, int] = defaultdict(int)
-    for node in sorted(layers, key=lambda n: (layers[n], n)):
-        if node in trunk:
-            places[node] = Place(layers[node], 0)
-        else:
-            count = taken[layers[node]]
-            taken[layers[node]] += 1
-            places[node] = Place(layers[node], -(count // 2 + 1) if count % 2 == 0 else count // 2 + 1)
-    return places
-
-
-def longest_chain(layers: dict[Key, int], edges: Edges) -> set[Key]:
-    """The nodes of one longest path; where there is a choice, training comes first."""
-    chain: set[Key] = set()
-    node = max(sorted(layers), key=lambda n: layers[n], default=None)
-    while node is not None:
-        chain.add(node)
-        before = [a for a, b in edges if b == node and layers[a] == layers[node] - 1]
-        node = max(
-            sorted(before),
-            key=lambda n: n[0] in ("segment", "posttraining", "alignment", "merge"),
-            default=None,
-        )
-    return chain
-
-
-def draw_graph(graph: GraphData, artefacts: list[ReportArtefact]) -> Markup:
-    """The whole figure."""
-    merged, edges = merge_steps(graph, artefacts)
-    edges = without_cycles(merged, edges)
-    edges = reduced(edges, longest_paths(merged, edges))
-    places = place(merged, edges)
-    count = 1 + max(p.layer for p in places.values())
-    bands = -(-count // LAYERS_A_BAND)
-    wide = -(-count // bands)
-    gap = min(WIDTH / wide - NODE_WIDTH, 64.0)
-    pitch, first = NODE_WIDTH + gap, gap / 2 + 4
-    corners: dict[Key, tuple[float, float]] = {}
-    tops: list[float] = []
-    y = 4.0
-    for number in range(bands):
-        inside = {k: p for k, p in places.items() if p.layer // wide == number}
-        rows = [p.row for p in inside.values()] or [0]
-        y += 0 if number == 0 else GAP_Y + 14
-        tops.append(y)
-        for key, p in inside.items():
-            corners[key] = (
-                first + p.layer % wide * pitch,
-                y + (p.row - min(rows)) * (NODE_HEIGHT + GAP_Y),
-            )
-        y += (max(rows) - min(rows) + 1) * (NODE_HEIGHT + GAP_Y) - GAP_Y
-    long = sorted({a for a, b in edges if places[b].layer - places[a].layer > 1 or places[b].layer % wide == 0})
-    parts = []
-    for a, b in sorted(edges):
-        aside = 4.0 * (long.index(a) - (len(long) - 1) / 2) if a in long else 0.0
-        path = route(corners[a], corners[b], places[a], places[b], tops, wide, gap, max(-12.0, min(12.0, aside)))
-        parts.append(element("path", d=path, class_="edge"))
-    parts += [draw_node(merged[key], *corners[key]) for key in sorted(merged, key=lambda k: corners[k])]
-    width = max(first + wide * pitch - gap / 2 + 4, WIDTH)
-    return picture(width, y + 4, "The steps of the run", describe(merged, edges), *parts)
-
-
-def describe(merged: dict[Key, Merged], edges: Edges) -> str:
-    """The drawing in words."""
-    unfinished = [f"{m.title} {m.stage}".strip() for m in merged.values() if m.state != "done"]
-    return (
-        f"{plural(sum(m.total for m in merged.values()), 'step')} in {plural(len(merged), 'node')} joined by "
-        f"{plural(len(edges), 'arrow')}. " + (f"Not finished: {listed(unfinished)}." if unfinished else "All done.")
-    )
-
-
-def draw_node(node: Merged, x: float, y: float) -> Markup:
-    """A card: what it is, for which stage, how much of it is done, how long it took."""
-    tip = f"{node.title} {node.stage}: {node.done} of {node.total} done, {duration(node.seconds)}"
-    notes = [
-        (node.stage, "nodenote"),
-        (f"{node.done} of {node.total} done", f"nodestate {node.state}"),
-        (duration(node.seconds) if node.seconds else "", "nodenote"),
-    ]
-    lines = [text(x + 10, y + 18, node.title, "nodename")]
-    lines += [text(x + 10, y + 33 + 14.5 * k, *note) for k, note in enumerate(n for n in notes if n[0])]
-    return element(
-        "g",
-        element("title", tip),
-        element("rect", x=x, y=y, width=NODE_WIDTH, height=NODE_HEIGHT, rx=7, class_="node"),
-        element("rect", x=x, y=y + 8, width=3.5, height=NODE_HEIGHT - 16, rx=1.7, class_=f"state {node.state}"),
-        *lines,
-    )
-
-
-def route(
-    a: tuple[float, float],
-    b: tuple[float, float],
-    pa: Place,
-    pb: Place,
-    tops: list[float],
-    wide: int,
-    gap: float,
-    aside: float,
-) -> str:
-    """From the right side of one node to the left side of another.
-
-    Neighbours are joined by a curve. Longer edges run through the gaps between layers and rows, and from one
-    band to the next through the gap above it, each origin's edges `aside` of the others'.
+    `wait` is the stage's share of the longest chain of steps to run, in seconds; `unknown` counts steps to run whose
+    time nobody knows before.
     """
-    x1, y1, x2, y2 = a[0] + NODE_WIDTH, a[1] + NODE_HEIGHT / 2, b[0], b[1] + NODE_HEIGHT / 2
-    same_band = pa.layer // wide == pb.layer // wide
-    if same_band and pb.layer - pa.layer == 1:
-        middle = (x1 + x2) / 2
-        start, end, half = f"{plain(x1)} {plain(y1)}", f"{plain(x2)} {plain(y2)}", plain(middle)
-        return f"M{start}C{half} {plain(y1)} {half} {plain(y2)} {end}"
-    if same_band:
-        lane = b[1] - GAP_Y / 2 if y2 > y1 else b[1] + NODE_HEIGHT + GAP_Y / 2
-    else:
-        lane = tops[pb.layer // wide] - (GAP_Y + 14) / 2
-    lane += aside * (0.6 if same_band else 1.0)
-    down, up = x1 + gap / 2 + 0.4 * aside, x2 - gap / 2 + 0.4 * aside
-    return rounded([(x1, y1), (down, y1), (down, lane), (up, lane), (up, y2), (x2, y2)], 7)
+
+    title: str
+    tally: Tally
+    kinds: dict[str, Tally]
+    seconds: float
+    spent: float
+    gpu_hours: float
+    wait: float
+    unknown: int
+    price: float | None
+    currency: str
+
+    @property
+    def state(self) -> str:
+        """In words: 3 of 45 done."""
+        total, done = whole(self.tally.total), whole(self.tally.done)
+        words = {"done": f"{total} done", "partial": f"{done} of {total} done", "missing": f"{total} to run"}
+        return words[self.tally.state]
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What it took and what the rest will take."""
+        found = {}
+        if self.seconds > 0:
+            found["took"] = duration(self.seconds)
+        if self.spent > 0:
+            found["GPU-h spent"] = compact(self.spent)
+        if self.gpu_hours > 0:
+            found["GPU-hours"] = amount(self.gpu_hours)
+            if self.price is not None:
+                found[self.currency] = amount(self.gpu_hours * self.price)
+        if self.wait >= 1:
+            found["wall-clock"] = span(self.wait)
+        if self.unknown > 0:
+            found["not counted"] = whole(self.unknown)
+        return found
 
 
-def rounded(points: list[tuple[float, float]], radius: float) -> str:
-    """A path of straight lines with rounded corners."""
-    path = f"M{plain(points[0][0])} {plain(points[0][1])}"
-    for before, corner, after in zip(points, points[1:], points[2:], strict=False):
-        into, out = towards(corner, before, radius), towards(corner, after, radius)
-        path += (
-            f"L{plain(into[0])} {plain(into[1])}Q{plain(corner[0])} {plain(corner[1])} {plain(out[0])} {plain(out[1])}"
-        )
-    return path + f"L{plain(points[-1][0])} {plain(points[-1][1])}"
+def stages(graph: GraphData) -> dict[str, Stage]:
+    """The stages in the order of work."""
+    members: dict[str, list[GraphNode]] = {}
+    for node in graph.nodes:
+        members.setdefault(node.group, []).append(node)
+    return {group: _stage(group, nodes, graph) for group, nodes in members.items()}
 
 
-def towards(start: tuple[float, float], goal: tuple[float, float], distance: float) -> tuple[float, float]:
-    """The point `distance` from `start` on the way to `goal`, at most half of the way."""
-    dx, dy = goal[0] - start[0], goal[1] - start[1]
-    length = (dx * dx + dy * dy) ** 0.5
-    share = min(distance, length / 2) / length if length else 0.0
-    return start[0] + share * dx, start[1] + share * dy
+def _stage(group: str, nodes: list[GraphNode], graph: GraphData) -> Stage:
+    done, left = [n for n in nodes if n.state == "done"], [n for n in nodes if n.state != "done"]
+    kinds, kinds_done = Counter(n.kind for n in nodes), Counter(n.kind for n in done)
+    return Stage(
+        title=title(group),
+        tally=Tally(len(nodes), len(done)),
+        kinds={KIND_NAMES.get(kind, kind): Tally(count, kinds_done[kind]) for kind, count in kinds.items()},
+        seconds=sum(n.seconds or 0.0 for n in done),
+        spent=sum(n.gpu_hours for n in done),
+        gpu_hours=sum(n.gpu_hours for n in left),
+        wait=graph.waits.get(group, 0.0),
+        unknown=sum(n.seconds is None for n in left),
+        price=graph.price,
+        currency=graph.currency,
+    )
+
+
+def title(group: str) -> str:
+    """The stage's name as a heading: Stage 1, SFT."""
+    name = stage_name(group)
+    return name[:1].upper() + name[1:]
+
+
+def needs(graph: GraphData) -> dict[str, list[str]]:
+    """For each stage the earlier stages that it needs, without those that follow from others."""
+    group_of = {node.key: node.group for node in graph.nodes}
+    order = list(dict.fromkeys(group_of.values()))
+    place = {group: number for number, group in enumerate(order)}
+    origins: dict[str, set[str]] = {group: set() for group in order}
+    for a, b in graph.edges:
+        if a in group_of and b in group_of and place[group_of[a]] < place[group_of[b]]:
+            origins[group_of[b]].add(group_of[a])
+    reach: dict[str, set[str]] = {}
+    for group in order:
+        reach[group] = origins[group].union(*(reach[other] for other in origins[group]))
+    implied = {group: set().union(*(reach[other] for other in origins[group])) for group in order}
+    return {group: sorted(origins[group] - implied[group], key=lambda g: place[g]) for group in order}
+
+
+def draw_graph(graph: GraphData) -> Markup:
+    """The whole figure, for a page with the report's style sheet."""
+    return _draw(graph, 0.0)
+
+
+def draw_alone(graph: GraphData, name: str) -> Markup:
+    """The figure as a file of its own: with a heading, its legend and its style, on its own paper."""
+    legend: list[Markup] = []
+    for number, (label, state) in enumerate(LEGEND):
+        x = WIDTH - MARGIN - 68 * (len(LEGEND) - number)
+        legend += [element("circle", cx=x + 4, cy=22, r=4, class_=f"state {state}"), text(x + 15, 26, label)]
+    paper = element("rect", width="100%", height="100%", rx=8, class_="paper")
+    head = [text(MARGIN, 27, name, "heading"), text(MARGIN, 48, headline(graph), "summary"), *legend]
+    return _draw(graph, 62.0, element("style", _style()), paper, *head, name=name)
+
+
+def _style() -> Markup:
+    folder = files("smolmake.report")
+    return Markup("\n".join((folder / name).read_text() for name in ("palette.css.j2", "graph.css.j2")))
+
+
+def headline(graph: GraphData) -> str:
+    """The whole graph in one line."""
+    done = sum(node.state == "done" for node in graph.nodes)
+    left = [node for node in graph.nodes if node.state != "done"]
+    hours = sum(node.gpu_hours for node in left)
+    parts = [plural(len(graph.nodes), "step"), f"{whole(done)} done"]
+    if left:
+        parts.append(f"{whole(len(left))} to run")
+        if hours:
+            parts.append(f"{amount(hours)} GPU-hours")
+            parts += [f"{amount(hours * graph.price)} {graph.currency}"] if graph.price is not None else []
+        parts += [f"{span(graph.wall)} wall-clock"] if graph.wall >= 1 else []
+        if unknown := sum(node.seconds is None for node in left):
+            parts.append(f"{whole(unknown)} not counted")
+    return " · ".join(parts)
+
+
+def _draw(graph: GraphData, top: float, *before: Markup, name: str = "") -> Markup:
+    found, before_it = stages(graph), needs(graph)
+    groups = list(found)
+    rows = -(-len(groups) // CARDS_A_ROW)
+    columns = -(-len(groups) // rows)
+    width = min(WIDEST, (WIDTH - 2 * MARGIN - (columns - 1) * GAP_X) / columns)
+    extra = {group: _said(groups, group, before_it[group]) for group in groups}
+    parts: list[Markup] = []
+    y = top + MARGIN
+    for start in range(0, len(groups), columns):
+        row = groups[start : start + columns]
+        height = max(card_height(found[group], extra[group]) for group in row)
+        for number, group in enumerate(row):
+            x = MARGIN + number * (width + GAP_X)
+            if start + number and groups[start + number - 1] in before_it[group]:
+                parts.append(_arrow(x, y, number == 0, MARGIN + (columns - 1) * (width + GAP_X) + width))
+            parts.append(_card(group, found[group], extra[group], x, y, width, height))
+        y += height + GAP_Y
+    label = f"The steps of {name} by stage" if name else "The steps of the run by stage"
+    return picture(WIDTH, y - GAP_Y + MARGIN, label, describe(graph), *before, *parts)
+
+
+def describe(graph: GraphData) -> str:
+    """The drawing in words."""
+    said = [
+        f"{stage.title}: {', '.join([stage.state, *(f'{k} {v}' for k, v in stage.notes.items())])}."
+        for stage in stages(graph).values()
+    ]
+    return " ".join([f"{headline(graph)}.", *said])
+
+
+def _said(groups: list[str], group: str, origins: list[str]) -> str:
+    """The stages that a card names because no arrow comes from them."""
+    number = groups.index(group)
+    others = [stage_name(origin) for origin in origins if number == 0 or origin != groups[number - 1]]
+    return f"after {listed(others)}" if others else ""
+
+
+def card_height(stage: Stage, extra: str) -> float:
+    lines = bool(extra) + 1 + len(stage.kinds) + len(stage.notes)
+    return 2 * PADDING + TITLE + lines * LINE + (FOOT if stage.notes else 0.0)
+
+
+def _card(group: str, stage: Stage, extra: str, x: float, y: float, width: float, height: float) -> Markup:
+    """A card: title, state and a bar of what is done, kinds with their numbers, and at its foot the cost."""
+    left, right, share = x + PADDING, x + width - PADDING, stage.tally.done / stage.tally.total
+    parts = [element("rect", x=x, y=y, width=width, height=height, rx=8, class_="node")]
+    parts.append(text(left, y + PADDING + 11, stage.title, "nodename"))
+    at = y + PADDING + 19
+    parts.append(element("rect", x=left, y=at, width=right - left, height=4, rx=2, class_="track"))
+    if share:
+        parts.append(element("rect", x=left, y=at, width=(right - left) * share, height=4, rx=2, class_="state done"))
+    at += LINE + 3
+    parts.append(text(left, at, stage.state, f"nodestate {stage.tally.state}"))
+    if extra:
+        at += LINE
+        parts.append(text(left, at, extra))
+    at += 4
+    for name, tally in stage.kinds.items():
+        at += LINE
+        parts.append(element("circle", cx=left + 3.5, cy=at - 4, r=3.5, class_=f"state {tally.state}"))
+        count = whole(tally.total) if tally.state != "partial" else f"{whole(tally.done)}/{whole(tally.total)}"
+        parts += [text(left + 13, at, name), text(right, at, count, "tick", "end")]
+    at = y + height - PADDING - LINE * (len(stage.notes) - 1) - 3
+    if stage.notes:
+        parts.append(line(left, at - LINE - 2, right, at - LINE - 2, "grid"))
+    for number, (label, value) in enumerate(stage.notes.items()):
+        parts += [text(left, at + number * LINE, label), text(right, at + number * LINE, value, "nodecost", "end")]
+    return element("g", element("title", f"{stage.title}: {stage.state}"), *parts, class_="card", data_stage=group)
+
+
+def _arrow(x: float, y: float, turns: bool, right: float) -> Markup:
+    """To the card at (x, y) from the one on its left, or from the last one of the row above, through the gap."""
+    at = y + PADDING + 21
+    head = f"M{plain(x - 7)} {plain(at - 4)}L{plain(x - 1.5)} {plain(at)}L{plain(x - 7)} {plain(at + 4)}"
+    if not turns:
+        return element("path", d=f"M{plain(x - GAP_X + 1)} {plain(at)}H{plain(x - 2)}{head}", class_="edge")
+    lane, low = y - GAP_Y / 2, x - MARGIN / 2 - 2
+    path = f"M{plain(right - 40)} {plain(y - GAP_Y)}V{plain(lane - 6)}q0 6 -6 6H{plain(low + 6)}q-6 0 -6 6"
+    return element("path", d=f"{path}V{plain(at - 6)}q0 6 6 6H{plain(x - 2)}{head}", class_="edge")

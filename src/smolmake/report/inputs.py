@@ -8,7 +8,7 @@ import json
 import math
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,22 +31,30 @@ class ReportArtefact:
 
 @dataclass(frozen=True)
 class GraphNode:
-    """One step of the graph, done or not."""
+    """One step of the graph. `seconds` and `gpu_hours` are what it took, or will take: None is not known."""
 
     key: str
     kind: str
-    name: str
-    id: str
+    group: str
     state: Literal["done", "missing"]
-    seconds: float | None
+    seconds: float | None = None
+    gpu_hours: float = 0.0
 
 
 @dataclass(frozen=True)
 class GraphData:
-    """The steps and, as pairs of keys, which step needs which: (from, to)."""
+    """The steps, inputs first, and, as pairs of keys, which step needs which: (from, to).
+
+    `price` is of one GPU-hour. `waits` holds for each stage its share of the longest chain of steps to run, and `wall`
+    the time of all that is to run with the devices there are, in seconds.
+    """
 
     nodes: list[GraphNode]
     edges: list[tuple[str, str]]
+    price: float | None = None
+    currency: str = ""
+    waits: dict[str, float] = field(default_factory=dict)
+    wall: float = 0.0
 
 
 @dataclass(frozen=True)

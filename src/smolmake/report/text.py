@@ -25,6 +25,15 @@ def whole(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def amount(value: float) -> str:
+    """1234.5 -> 1,234, 0.163 -> 0.16, 0.0003 -> <0.01; from ten million on as `compact`."""
+    if 0 < abs(value) < 0.01:
+        return "<0.01"
+    if abs(value) >= 1e7:
+        return compact(value)
+    return whole(value) if abs(value) >= 9.95 else round_to(value, 2)
+
+
 def duration(seconds: float) -> str:
     """The two largest units: 42 s, 3 min 12 s, 5 h 20 min, 12 d 4 h."""
     if seconds < 59.5:
@@ -39,6 +48,14 @@ def duration(seconds: float) -> str:
             rest = total % size // smaller
             return f"{total // size} {unit}" + (f" {rest} {smaller_unit}" if rest else "")
     return f"{total} s"
+
+
+def span(seconds: float) -> str:
+    """A length of time in one unit: 55 s, 12 min, 26.0 h, 50.9 d."""
+    for unit, size, least, decimals in (("d", 86400, 2 * 86400, 1), ("h", 3600, 3600, 1), ("min", 60, 120, 0)):
+        if seconds >= least:
+            return f"{seconds / size:.{decimals}f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def percent(value: float, decimals: int = 1) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from smolmake.report.bars import throughput_chart
 from smolmake.report.blocks import Block, Chart, Section, unique
 from smolmake.report.charts import Span, loss_chart, small_loss
-from smolmake.report.graph import draw_graph
+from smolmake.report.graph import LEGEND, draw_graph, headline
 from smolmake.report.inputs import (
     TRAINED,
     GraphData,
@@ -22,7 +22,7 @@ from smolmake.report.inputs import (
     stage_name,
 )
 from smolmake.report.svg import Point
-from smolmake.report.text import compact, duration, percent, plural, round_to
+from smolmake.report.text import compact, percent, plural, round_to
 
 
 @dataclass(frozen=True)
@@ -67,26 +67,22 @@ def graph_section(graph: GraphData, artefacts: list[ReportArtefact]) -> Section 
     """The steps and their states."""
     if not graph.nodes:
         return None
-    done = sum(node.state == "done" for node in graph.nodes)
-    seconds = sum(node.seconds or 0.0 for node in graph.nodes)
     files = [
         a.file(name) for a in artefacts for name in ("manifest.json", "provenance.json") if (a.path / name).is_file()
     ]
-    lead = f"{done} of {plural(len(graph.nodes), 'step')} done" + (
-        f", {duration(seconds)} of work in all." if seconds else "."
-    )
     return Section(
         "graph",
         "The graph",
-        [lead],
+        [f"{headline(graph)}."],
         [
             Chart(
                 "fig-graph",
-                "The steps of the run, those of one kind and stage merged into one node: how many are done, "
-                "and the time they took, summed. An arrow that follows from other arrows is left out.",
-                [draw_graph(graph, artefacts)],
+                "The steps of the run by stage: how many are done and the time they took, summed; of those to run "
+                "the GPU-hours and price, and the stage's share of the longest chain as wall-clock time. Steps whose "
+                "time nobody knows yet are not counted.",
+                [draw_graph(graph)],
                 unique(files),
-                [("done", "done"), ("in part", "partial"), ("missing", "missing")],
+                LEGEND,
             )
         ],
     )

@@ -1,0 +1,26 @@
+"""Draw what a recipe has done and would run, stage by stage, with its price. Usage: draw_plan.py RECIPE FILE.svg"""
+
+import argparse
+from pathlib import Path
+
+from smolmake.errors import UserError, run_as_program
+from smolmake.files import write_atomically
+from smolmake.plan.graph import plan_recipe
+from smolmake.plan.outlook import look_ahead
+from smolmake.report.graph import draw_alone
+from smolmake.report.states import graph_of
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe", help="a name in config/recipes, or a path")
+    parser.add_argument("file", type=Path, help="the SVG file to write")
+    arguments = parser.parse_args()
+    if arguments.file.suffix != ".svg":
+        raise UserError("the picture is an SVG file", file=arguments.file, remedy="give a name that ends in .svg")
+    plan = plan_recipe(arguments.recipe, Path.cwd())
+    write_atomically(arguments.file, draw_alone(graph_of(look_ahead(plan)), plan.recipe.name) + "\n")
+
+
+if __name__ == "__main__":
+    run_as_program(main)
