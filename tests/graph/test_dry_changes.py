@@ -23,7 +23,7 @@ def replace(file: str, old: str, new: str) -> Change:
     def change(tree: Path) -> None:
         text = (tree / file).read_text()
         assert old in text, f"{file} has no {old!r}"
-        (tree / file).write_text(text.replace(old, new))
+        (tree / file).write_text(text.replace(old, new, 1))
 
     return change
 

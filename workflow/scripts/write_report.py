@@ -1,6 +1,7 @@
 """Write the report of a recipe from its finished steps. Usage: write_report.py RECIPE MANIFEST"""
 
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from smolmake.errors import run_as_program
 from smolmake.identity.manifest import write_manifest
 from smolmake.plan.graph import Plan, check_unchanged, plan_recipe
 from smolmake.plan.outlook import look_ahead
-from smolmake.program import only_one
+from smolmake.program import Job, only_one
 from smolmake.report import ReportArtefact, write_report
 from smolmake.report.states import graph_of
 
@@ -24,8 +25,10 @@ def main() -> None:
     check_unchanged(plan, step.manifest, arguments.manifest)
     folder = Path("results") / step.key
     folder.mkdir(parents=True, exist_ok=True)
+    inputs = {role: Path(other.manifest) for role, other in step.inputs.items()}
     with only_one(folder):
         recipe = plan.recipe
+        Job(**{**json.loads(plan.job_of(step)), "folder": folder, "inputs": inputs}).record_identity(Path(__file__))
         sources = write_report(
             recipe.title or recipe.name,
             recipe.description,
@@ -34,7 +37,6 @@ def main() -> None:
             recipe.model_dump(),
             folder,
         )
-        inputs = {role: Path(other.manifest) for role, other in step.inputs.items()}
         payload = [folder / "report.html", folder / "sources.json"]
         identity = {"kind": step.kind, "name": step.name, "id": step.id}
         write_manifest(folder, identity, inputs, payload, {"figures": len(sources)}, started)

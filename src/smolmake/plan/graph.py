@@ -48,7 +48,9 @@ class Plan:
 
     def job(self, kind: str, name_and_id: str) -> str:
         """The argument of the step's script, in canonical JSON."""
-        step = self.step(kind, name_and_id)
+        return self.job_of(self.step(kind, name_and_id))
+
+    def job_of(self, step: Step) -> str:
         return canonical_json(
             {
                 "kind": step.kind,

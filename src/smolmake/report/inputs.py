@@ -8,6 +8,7 @@ import json
 import math
 import re
 import struct
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +47,8 @@ class GraphData:
     """The steps, inputs first, and, as pairs of keys, which step needs which: (from, to).
 
     `price` is of one GPU-hour. `waits` holds for each stage its share of the longest chain of steps to run, and `wall`
-    the time of all that is to run with the devices there are, in seconds.
+    the time of all that is to run with the devices there are, in seconds. `pins` are steps that stay although their
+    code has changed: step, id, reason.
     """
 
     nodes: list[GraphNode]
@@ -55,6 +57,7 @@ class GraphData:
     currency: str = ""
     waits: dict[str, float] = field(default_factory=dict)
     wall: float = 0.0
+    pins: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -209,8 +212,27 @@ def count_parameters(artefact: ReportArtefact) -> tuple[int, str] | None:
     return (total, last) if last else None
 
 
+def read_score(raw: dict[str, Any]) -> Score:
+    """One entry of scores.json."""
+    return Score(
+        raw["task"],
+        raw["metric"],
+        raw["value"],
+        raw["low"],
+        raw["high"],
+        raw["n"],
+        raw.get("chance") or 0.0,
+        raw.get("formulation") or "",
+        tuple(raw.get("items", ())),
+    )
+
+
 def read_checkpoints(artefacts: list[ReportArtefact]) -> list[Checkpoint]:
-    """The evaluations, in the order of the checkpoints."""
+    """The evaluations with the scores of their suites, in the order of the checkpoints."""
+    suites: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for artefact in of_kind(artefacts, "suite"):
+        if suite := read_json(artefact, "scores.json"):
+            suites[suite["checkpoint"]].append(suite)
     groups = {a.name: a.group for a in artefacts if a.kind in MODELS}
     found = []
     for artefact in artefacts:
@@ -218,20 +240,7 @@ def read_checkpoints(artefacts: list[ReportArtefact]) -> list[Checkpoint]:
         if raw is None:
             continue
         name = raw["checkpoint"]
-        scores = [
-            Score(
-                s["task"],
-                s["metric"],
-                s["value"],
-                s["low"],
-                s["high"],
-                s["n"],
-                s.get("chance") or 0.0,
-                s.get("formulation") or "",
-                tuple(s.get("items", ())),
-            )
-            for s in raw.get("scores", [])
-        ]
+        scores = [read_score(s) for other in (raw, *suites[name]) for s in other.get("scores", [])]
         heldout = [
             HeldOut(
                 h["source"],

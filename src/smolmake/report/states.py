@@ -25,6 +25,7 @@ def graph_of(outlook: Outlook, leave_out: str = "") -> GraphData:
         compute.currency,
         waits,
         3600 * outlook.hours,
+        [(step.label, step.id, step.pin.reason) for step in steps if step.pin is not None],
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from smolmake.report.bars import throughput_chart
-from smolmake.report.blocks import Block, Chart, Section, unique
+from smolmake.report.blocks import Block, Chart, Section, Table, unique
 from smolmake.report.charts import Span, loss_chart, small_loss
 from smolmake.report.graph import LEGEND, draw_graph, headline
 from smolmake.report.inputs import (
@@ -70,6 +70,11 @@ def graph_section(graph: GraphData, artefacts: list[ReportArtefact]) -> Section 
     files = [
         a.file(name) for a in artefacts for name in ("manifest.json", "provenance.json") if (a.path / name).is_file()
     ]
+    blocks: list[Block] = []
+    if graph.pins:
+        caption = "Results that stay in use although the code that made them has changed since, and why (config/pins)."
+        pins = Table("tab-pins", caption, ["Step", "Id", "Reason"], [list(pin) for pin in graph.pins], [], names=3)
+        blocks.append(pins)
     return Section(
         "graph",
         "The graph",
@@ -83,7 +88,8 @@ def graph_section(graph: GraphData, artefacts: list[ReportArtefact]) -> Section 
                 [draw_graph(graph)],
                 unique(files),
                 LEGEND,
-            )
+            ),
+            *blocks,
         ],
     )
 
