@@ -15,8 +15,6 @@ from smolmake.errors import UserError
 from smolmake.plan.graph import begin_run, use_environment_of
 from smolmake.plan.outlook import check_budget, look_ahead
 
-FORCED = workflow.dag_settings.forceall or bool(workflow.dag_settings.forcerun)
-
 use_environment_of(sys.executable, ROOT)
 config.setdefault("recipe", "toy")
 try:
@@ -25,11 +23,17 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 
+def forced():
+    """Whether steps are to run again although they are finished (--forceall, --forcerun)."""
+    settings = workflow.dag_settings
+    return settings is not None and bool(settings.forceall or settings.forcerun)
+
+
 def inputs_of(kind):
     """An input function: the manifests that the step named by the wildcard reads."""
 
     def inputs(wildcards):
-        return PLAN.inputs(kind, wildcards.step, FORCED)
+        return PLAN.inputs(kind, wildcards.step, forced())
 
     inputs.__signature__ = signature(inputs)  # Snakemake asks for it several times a job: worked out once
     return inputs

@@ -95,9 +95,10 @@ def _mixtures(steps: Steps, recipe: Recipe, pretraining: Pretraining, shards: di
         spec: dict[str, Any] = {"weights": weights, "sequence_length": shaped.sequence_length, "seed": recipe.seed}
         spec |= about
         inputs = {f"shards:{name}": shards[name] for name in weights}
+        keys: tuple[str, ...] = (f"{section}.{stage.name}.mixture", "pretraining.sequence_length", "seed")
         if before is not None:
             inputs["before"], spec["before_sequences"] = before
-        keys = (f"{section}.{stage.name}.mixture", "pretraining.sequence_length", "seed")
+            keys += (f"{section}.{before[0].name}.steps", "pretraining.global_batch")
         mixtures[stage.name] = steps.add("mixture", stage.name, spec, inputs, "data", keys)
         before = (mixtures[stage.name], stage.steps * shaped.global_batch)
         capped = not isinstance(stage, LongContext)
