@@ -16,7 +16,7 @@ EXAMPLE: dict[str, Any] = {
     "description": "Every key of a recipe.",
     "sources": {"notes": {"path": "data/notes/*.jsonl"}},
     "cleaning": {"near_duplicates": {}},
-    "tokenizer": {"vocab_size": 8192, "compare": [4096]},
+    "tokenizer": {"vocab_size": 8192, "compare": [4096], "rivals": {"theirs": {"path": "models/theirs"}}},
     "model": {
         "hidden_size": 256,
         "intermediate_size": 768,
