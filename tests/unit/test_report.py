@@ -9,7 +9,8 @@ from report_fixture import EVIL, make_run
 
 from smolmake.report import GraphData, ReportArtefact, write_report
 from smolmake.report.blocks import Table
-from smolmake.report.inputs import count_parameters, read_metrics
+from smolmake.report.evaluation_sections import overlap_by_task, score_figures
+from smolmake.report.inputs import Checkpoint, Score, count_parameters, read_metrics
 from smolmake.report.page import build_sections
 
 Run = tuple[Path, list[ReportArtefact], str, dict[str, list[str]]]
@@ -139,3 +140,23 @@ def test_ledger_stands_for_the_mixtures(run: Run, tmp_path: Path) -> None:
     assert section.id == "mixtures" and section.blocks[0].files == ["ledger/toy-00/ledger.json"]
     table = section.blocks[1]
     assert isinstance(table, Table) and "of 4" in table.rows[0][2] and "of 4" not in table.rows[0][5]
+
+
+def test_the_overlap_with_the_data_stands_beside_the_scores(tmp_path: Path) -> None:
+    folders = {}
+    for name, kind, file, found in (("a", "documents", "cleaning.json", 3), ("b", "overlap", "overlap.json", 5)):
+        folders[name] = tmp_path / kind / name
+        folders[name].mkdir(parents=True)
+        about = {"items": 7, "items_long_enough": 7, "items_found": found}
+        (folders[name] / file).write_text(json.dumps({"overlap": {"facts": about}}))
+    artefacts = [
+        ReportArtefact("documents", "a", folders["a"], 0, "a", "data"),
+        ReportArtefact("overlap", "b", folders["b"], 1, "b", "data"),
+    ]
+    found, files = overlap_by_task(artefacts)
+    assert found == {"facts": (7, 7)} and files == ["documents/a/cleaning.json", "overlap/b/overlap.json"]
+    scores = {(task, "acc"): Score(task, "acc", 0.5, 0.4, 0.6, 10, 0.25, "CF") for task in ("facts", "another")}
+    checkpoint = Checkpoint("stage1-0-8", "stage 1", "stage1", 0, 1000, scores, [], "evaluation/x/scores.json")
+    table = next(block for block in score_figures([checkpoint], found, files) if isinstance(block, Table))
+    assert sorted(map(str, table.rows[-1])) == sorted(["Items found in the data", "", "7 of 7", "not looked for"])
+    assert set(files) < set(table.files)

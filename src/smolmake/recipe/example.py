@@ -20,7 +20,7 @@ EXAMPLE: dict[str, Any] = {
     "base": {"adopt": {"path": "models/base", "digest": "0" * 64}},
     "sources": {"notes": {"path": "data/notes/*.jsonl", "shards": {"path": "shards/notes", "digest": "0" * 64}}},
     "cleaning": {"near_duplicates": {}},
-    "tokenizer": {"vocab_size": 8192, "compare": [4096]},
+    "tokenizer": {"vocab_size": 8192, "compare": [4096], "rivals": {"theirs": {"path": "models/theirs"}}},
     "model": {
         "hidden_size": 256,
         "intermediate_size": 768,

@@ -64,7 +64,7 @@ def evaluation_section(artefacts: list[ReportArtefact]) -> Section | None:
     checkpoints = read_checkpoints(artefacts)
     if not checkpoints:
         return None
-    blocks: list[Block] = [*score_figures(checkpoints), *heldout_figures(checkpoints)]
+    blocks: list[Block] = [*score_figures(checkpoints, *overlap_by_task(artefacts)), *heldout_figures(checkpoints)]
     keys = score_keys(checkpoints)
     measures = f"{plural(len(keys), 'measure')} and on held-out text" if keys else "held-out text"
     lead = (
@@ -75,7 +75,26 @@ def evaluation_section(artefacts: list[ReportArtefact]) -> Section | None:
     return Section("evaluation", "Evaluation over checkpoints", [lead], blocks)
 
 
-def score_figures(checkpoints: list[Checkpoint]) -> list[Block]:
+def overlap_by_task(artefacts: list[ReportArtefact]) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """For each task, how many of its items any source held and how many it has; and the files that say so.
+
+    An item found in two sources counts in each, up to the number of items.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    files = []
+    for kind, file in (("documents", "cleaning.json"), ("overlap", "overlap.json")):
+        for artefact in of_kind(artefacts, kind):
+            tasks = (read_json(artefact, file) or {}).get("overlap", {})
+            files += [artefact.file(file)] if tasks else []
+            for task, about in tasks.items():
+                before = found.get(task, (0, 0))[0]
+                found[task] = (min(before + about["items_found"], about["items"]), about["items"])
+    return found, files
+
+
+def score_figures(
+    checkpoints: list[Checkpoint], overlap: dict[str, tuple[int, int]], overlap_files: list[str]
+) -> list[Block]:
     """One small chart a task, and the table of all scores."""
     keys = score_keys(checkpoints)
     if not keys:
@@ -111,6 +130,11 @@ def score_figures(checkpoints: list[Checkpoint]) -> list[Block]:
         for c in used
     ]
     files = [c.file for c in used]
+    table_files = files
+    if any(key[0] in overlap for key in keys):
+        cells: list[Cell] = ["{} of {}".format(*overlap[k[0]]) if k[0] in overlap else "not looked for" for k in keys]
+        rows.append(["Items found in the data", "", *cells])
+        table_files = files + overlap_files
     return [
         Chart(
             "fig-tasks",
@@ -120,10 +144,11 @@ def score_figures(checkpoints: list[Checkpoint]) -> list[Block]:
         ),
         Table(
             "tab-scores",
-            "Every score in percent with its 95% interval below it.",
+            "Every score in percent with its 95% interval below it. The last row says how many of a task's items the "
+            "data held before decontamination, as far as they are long enough to be found.",
             ["Checkpoint", "Tokens", *(title_of(k) for k in keys)],
             rows,
-            files,
+            table_files,
             folded="All scores",
         ),
     ]
