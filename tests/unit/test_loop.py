@@ -17,6 +17,7 @@ from smolmake.model.decoder import Decoder
 from smolmake.model.init import initialise
 from smolmake.train.loop import Trainer
 from smolmake.train.optimizer import make_optimizer
+from smolmake.train.parallel import Group
 from smolmake.train.recovery import load_recovery
 
 
@@ -48,7 +49,7 @@ def trainer(place: Path, folder: Path, steps: int = 8, peak: float | None = None
     reader = BatchReader(mixture, open_mixture_shards(description, place / "results"), BATCH, 0)
     folder.mkdir()
     optimizer = make_optimizer(model, spec["optimizer"])
-    return Trainer(model, optimizer, reader, spec, job["run"], folder, torch.device("cpu"), "test")
+    return Trainer(model, optimizer, reader, spec, job["run"], folder, Group(torch.device("cpu")), "test")
 
 
 def test_recovery_checkpoints_change_no_bit(place: Path, tmp_path: Path) -> None:

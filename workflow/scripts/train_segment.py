@@ -14,6 +14,7 @@ from smolmake.model.decoder import Decoder
 from smolmake.model.init import initialise
 from smolmake.program import Job, run_step
 from smolmake.train.loop import Trainer
+from smolmake.train.parallel import Group
 from smolmake.train.optimizer import load_optimizer, make_optimizer, optimizer_tensors
 
 
@@ -27,7 +28,7 @@ def compute(job: Job) -> None:
     mixture, description = open_mixture(job.input("mixture"))
     shards = open_mixture_shards(description, job.folder.parents[1])
     reader = BatchReader(mixture, shards, job.spec["global_batch"], job.spec["stage_start"])
-    Trainer(model, optimizer, reader, job.spec, job.run, job.folder, device, f"training {job.name}").train()
+    Trainer(model, optimizer, reader, job.spec, job.run, job.folder, Group(device), f"training {job.name}").train()
     save_checkpoint(job, model, optimizer)
     tokens = (job.spec["end"] - job.spec["start"]) * job.spec["global_batch"] * job.spec["sequence_length"]
     before = job.facts("parent")["tokens_total"] if "parent" in job.inputs else 0

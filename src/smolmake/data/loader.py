@@ -27,14 +27,15 @@ class BatchReader:
     global_batch: int
     stage_start: int
 
-    def batch(self, step: int) -> tuple[Array, Array, Array]:
-        """Inputs, labels and document numbers [B, T] of optimizer step `step` (counted over the run).
+    def batch(self, step: int, rows: range | None = None) -> tuple[Array, Array, Array]:
+        """Inputs, labels and document numbers [B, T] of optimizer step `step` (counted over the run), or `rows` of them.
 
         A document's first token is no target: its label is -100, as in SmolLM3.
         """
         first = (step - self.stage_start) * self.global_batch
-        rows = [sample(self.mixture, self.shards, first + row) for row in range(self.global_batch)]
-        tokens, documents = (np.stack(parts) for parts in zip(*rows, strict=True))
+        wanted = range(self.global_batch) if rows is None else rows
+        samples = [sample(self.mixture, self.shards, first + row) for row in wanted]
+        tokens, documents = (np.stack(parts) for parts in zip(*samples, strict=True))
         labels = np.where(documents[:, 1:] == documents[:, :-1], tokens[:, 1:], IGNORED_LABEL)
         return tokens[:, :-1], labels, documents[:, :-1]
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -20,10 +18,14 @@ from smolmake.model.decoder import Decoder
 from smolmake.progress import Progress
 from smolmake.train.metrics import Metrics
 from smolmake.train.optimizer import load_optimizer, optimizer_tensors, set_learning_rate
+from smolmake.train.parallel import Group, shard_like, share_model, whole
 from smolmake.train.recovery import load_recovery, save_recovery
 from smolmake.train.schedule import learning_rate
+from smolmake.train.stopping import StopSignal
 
 STOPPED = 143  # the shell's exit code after SIGTERM
+LONG = 16_384  # from this length a batch of single documents is worth attention without document masks
+Batch = tuple[list[list[Tensor | None]], int]
 
 
 @dataclass
@@ -36,8 +38,14 @@ class Trainer:
     spec: dict[str, Any]
     run: dict[str, Any]
     folder: Path
-    device: torch.device
+    group: Group
     label: str
+    loader: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "batches"))
+
+    def __post_init__(self) -> None:
+        self.forward = share_model(self.model, self.group)
+        self.rows = self.group.rows(self.spec["global_batch"])
+        self.ahead: tuple[int, Future[Batch]] | None = None
 
     def train(self) -> None:
         """Do the segment's steps that are not done yet.
@@ -52,7 +60,7 @@ class Trainer:
         done = (start - self.spec["start"]) * batch_tokens
         total = (self.spec["end"] - self.spec["start"]) * batch_tokens
         progress = Progress(self.label, total, "tokens", done)
-        stop = _StopSignal()
+        stop = StopSignal()
         last_save = time.monotonic()
         for step in range(start, self.spec["end"]):
             began = time.monotonic()
@@ -78,17 +86,17 @@ class Trainer:
 
     def step(self, step: int, rate: float) -> tuple[float, float]:
         """One optimizer step: the mean loss over unmasked labels of the global batch, and the gradient's norm."""
-        inputs, labels, documents = (torch.from_numpy(part) for part in self.reader.batch(step))
-        targets = int((labels != -100).sum())
-        rows = self.micro_batch()
-        total = torch.zeros((), device=self.device)
-        for first in range(0, len(inputs), rows):
-            part = [tensor[first : first + rows].to(self.device) for tensor in (inputs, labels, documents)]
-            loss = self.model.loss(*part) / targets
-            loss.backward()  # type: ignore[no-untyped-call]
+        parts, own_targets = self._batch(step)
+        targets = int(self.group.sum(torch.tensor(own_targets)))
+        total = torch.zeros((), device=self.group.device)
+        for number, part in enumerate(parts, 1):
+            loss = self.forward(number == len(parts), *part, self.spec.get("z_loss", 0.0)) / targets
+            (loss * self.group.world).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.spec["optimizer"]["clip_grad_norm"])
-        if not torch.isfinite(total) or not torch.isfinite(grad_norm):
+        total = self.group.sum(total)
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = whole(torch.nn.utils.get_total_norm(gradients))
+        if not torch.isfinite(total) or not torch.isfinite(norm):
             raise UserError(
                 f"the loss or its gradient is not finite at step {step}",
                 file=self.folder,
@@ -96,15 +104,39 @@ class Trainer:
                 value=rate,
                 remedy="lower the learning rate or lengthen the warm-up; metrics.jsonl has the steps before",
             )
+        limit = self.spec["optimizer"]["clip_grad_norm"]
+        if float(norm) + 1e-6 > limit:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), limit, norm)
         set_learning_rate(self.optimizer, rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return float(total), float(grad_norm)
+        return float(total), float(norm)
 
     def micro_batch(self) -> int:
         """Sequences per forward pass: the recipe's number at the pretraining length, fewer for longer sequences."""
         tokens = self.run["micro_batch"] * self.run["sequences_per_forward"]
         return max(1, int(tokens // self.spec["sequence_length"]))
+
+    def _batch(self, step: int) -> Batch:
+        """This process's micro-batches of a step on its device; the next step's are read meanwhile."""
+        if self.ahead is not None and self.ahead[0] == step:
+            batch = self.ahead[1].result()
+        else:
+            batch = self._read(step)
+        if step + 1 < self.spec["end"]:
+            self.ahead = step + 1, self.loader.submit(self._read, step + 1)
+        return batch
+
+    def _read(self, step: int) -> Batch:
+        inputs, labels, documents = (torch.from_numpy(part) for part in self.reader.batch(step, self.rows))
+        rows, device = self.micro_batch(), self.group.device
+        parts: list[list[Tensor | None]] = []
+        for first in range(0, len(inputs), rows):
+            cut = slice(first, first + rows)
+            single = device.type == "cuda" and inputs.shape[1] >= LONG and bool((documents[cut] == documents[cut, :1]).all())
+            tensors = [inputs[cut], labels[cut], None if single else documents[cut]]
+            parts.append([None if tensor is None else to_device(tensor, device) for tensor in tensors])
+        return parts, int((labels != -100).sum())
 
     def _state(self) -> dict[str, Tensor]:
         weights = {f"model/{name}": parameter.detach() for name, parameter in self.model.named_parameters()}
@@ -118,19 +150,13 @@ class Trainer:
         step, tensors = found
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
-                parameter.copy_(tensors[f"model/{name}"])
+                parameter.copy_(shard_like(tensors[f"model/{name}"], parameter))
         load_optimizer(self.model, self.optimizer, tensors)
         print(f"resuming at step {step}", file=sys.stderr)
         return step
 
 
-class _StopSignal:
-    """Notes a SIGTERM, so that the loop can save and stop at the next step's end."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        handler: Callable[[int, FrameType | None], None] = self._note
-        signal.signal(signal.SIGTERM, handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    if device.type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
