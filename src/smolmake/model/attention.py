@@ -1,7 +1,8 @@
 """Causal attention within documents: the masks of a batch, and the kernel for the device.
 
-On a GPU documents are masked by FlexAttention (Dong et al. 2024): blocks of the score matrix that no token of the
-block may see are skipped, so short documents in a long sequence cost little. Elsewhere it is PyTorch's own attention.
+On a GPU it is FlashAttention 4 over packed documents where that package is installed, else FlexAttention (Dong et al.
+2024), which skips the blocks of the score matrix that are masked: with either, short documents in a long sequence cost
+little. Elsewhere it is PyTorch's own attention.
 Shapes: B sequences, T tokens, H query heads, K key/value heads, E head dimension.
 """
 
@@ -13,17 +14,23 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from smolmake.model.kernels import Packed
+
 BLOCK = 128
 KERNELS = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-Mask = Tensor | BlockMask | None
+Documents = Tensor | Packed | None
+Mask = Tensor | BlockMask | Packed | None
 
 
 def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, mask: Mask) -> Tensor:
     """Attention of every token to the earlier ones that `mask` allows (None: all): [B, T, H * E]."""
     B, T, H, E = q_BTHE.shape
+    if isinstance(mask, Packed):
+        out = torch.ops.smolmake.flash(*(part.flatten(0, 1) for part in (q_BTHE, k_BTKE, v_BTKE)), *mask)[0]
+        return out.view(B, T, H * E)
     if isinstance(mask, BlockMask):
         packed = [part.reshape(1, B * T, -1, E).transpose(1, 2) for part in (q_BTHE, k_BTKE, v_BTKE)]
-        out: Tensor = flex_attention(*packed, block_mask=mask, enable_gqa=True)  # type: ignore[assignment]
+        out = flex_attention(*packed, block_mask=mask, enable_gqa=True)
         return out.transpose(1, 2).reshape(B, T, H * E)
     q_BHTE, k_BKTE, v_BKTE = (part.transpose(1, 2) for part in (q_BTHE, k_BTKE, v_BTKE))
     if not q_BHTE.is_cuda:
@@ -39,10 +46,10 @@ def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, mask: Mask) -> Tensor
     return out.transpose(1, 2).reshape(B, T, H * E)
 
 
-def make_mask(document_BT: Tensor | None, blocks: bool) -> Mask:
+def make_mask(document_BT: Documents, blocks: bool) -> Mask:
     """The mask of a batch from a document number per token, for FlexAttention if `blocks`."""
-    if document_BT is None:
-        return None
+    if document_BT is None or isinstance(document_BT, Packed):
+        return document_BT
     return block_mask(document_BT) if blocks else document_mask(document_BT)
 
 

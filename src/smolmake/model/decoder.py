@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from smolmake.model.attention import Mask, attend, make_mask
+from smolmake.model.attention import Documents, Mask, attend, make_mask
 from smolmake.model.config import ModelConfig
 from smolmake.model.head import head_loss
-from smolmake.model.linear import Precision, compute_dtype, project
+from smolmake.model.linear import Precision, compute_dtype, project, project_each, project_joined
 from smolmake.model.rope import rope_table, rotate
 
 Rotation = tuple[Tensor, Tensor]
@@ -46,13 +46,13 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
         weights = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
         q_BTHE, k_BTKE, v_BTKE = (
-            part.unflatten(-1, (-1, self.head_dim)) for part in project(x_BTD, weights, self.float8)
+            part.unflatten(-1, (-1, self.head_dim)) for part in project_joined(x_BTD, weights, self.float8)
         )
         if self.q_norm is not None and self.k_norm is not None:
             q_BTHE, k_BTKE = self.q_norm(q_BTHE), self.k_norm(k_BTKE)
         if self.uses_rope:
             q_BTHE, k_BTKE = rotate(q_BTHE, rotation), rotate(k_BTKE, rotation)
-        return project(attend(q_BTHE, k_BTKE, v_BTKE, mask), (self.o_proj.weight,), self.float8)[0]
+        return project(attend(q_BTHE, k_BTKE, v_BTKE, mask), self.o_proj.weight, self.float8)
 
 
 class FeedForward(nn.Module):
@@ -66,8 +66,8 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        gate, up = project(x_BTD, (self.gate_proj.weight, self.up_proj.weight), self.float8)
-        return project(F.silu(gate) * up, (self.down_proj.weight,), self.float8)[0]
+        gate, up = project_each(x_BTD, (self.gate_proj.weight, self.up_proj.weight), self.float8)
+        return project(F.silu(gate) * up, self.down_proj.weight, self.float8)
 
 
 class Block(nn.Module):
@@ -121,19 +121,19 @@ class Decoder(nn.Module):
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def forward(self, tokens_BT: Tensor, document_BT: Tensor | None = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, document_BT: Documents = None) -> Tensor:
         """Logits [B, T, V]. With `document_BT` (a number per token) attention stays within equal numbers."""
         x_BTD = self.hidden(tokens_BT, document_BT)
         return F.linear(x_BTD, self.lm_head.weight.to(x_BTD.dtype))
 
     def loss(
-        self, tokens_BT: Tensor, labels_BT: Tensor, document_BT: Tensor | None = None, z_loss: float = 0.0
+        self, tokens_BT: Tensor, labels_BT: Tensor, document_BT: Documents = None, z_loss: float = 0.0
     ) -> Tensor:
         """Sum of the cross-entropy over labels other than -100, in fp32; the caller divides by their number."""
         x_BTD = self.hidden(tokens_BT, document_BT)
         return head_loss(x_BTD.flatten(0, 1), self.lm_head.weight, labels_BT.flatten(), z_loss)
 
-    def hidden(self, tokens_BT: Tensor, document_BT: Tensor | None) -> Tensor:
+    def hidden(self, tokens_BT: Tensor, document_BT: Documents) -> Tensor:
         """What the output head reads [B, T, D]. A token's position is its index in the sequence, as in SmolLM3."""
         rotation = rope_table(self.config, tokens_BT.shape[1], tokens_BT.device)
         mask = make_mask(document_BT, self.compiled)

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from smolmake.data.loader import BatchReader
 from smolmake.errors import UserError
+from smolmake.model.attention import Documents
 from smolmake.model.decoder import Decoder
+from smolmake.model.kernels import Packed, has_flash_attention, pack
 from smolmake.progress import Progress
 from smolmake.train.metrics import Metrics
 from smolmake.train.optimizer import load_optimizer, optimizer_tensors, set_learning_rate
@@ -25,7 +27,7 @@ from smolmake.train.stopping import StopSignal
 
 STOPPED = 143  # the shell's exit code after SIGTERM
 LONG = 16_384  # from this length a batch of single documents is worth attention without document masks
-Batch = tuple[list[list[Tensor | None]], int]
+Batch = tuple[list[list[Documents]], int]
 
 
 @dataclass
@@ -130,13 +132,20 @@ class Trainer:
     def _read(self, step: int) -> Batch:
         inputs, labels, documents = (torch.from_numpy(part) for part in self.reader.batch(step, self.rows))
         rows, device = self.micro_batch(), self.group.device
-        parts: list[list[Tensor | None]] = []
+        parts: list[list[Documents]] = []
         for first in range(0, len(inputs), rows):
             cut = slice(first, first + rows)
-            single = device.type == "cuda" and inputs.shape[1] >= LONG and bool((documents[cut] == documents[cut, :1]).all())
-            tensors = [inputs[cut], labels[cut], None if single else documents[cut]]
-            parts.append([None if tensor is None else to_device(tensor, device) for tensor in tensors])
+            tensors = [inputs[cut], labels[cut], self._documents(documents[cut])]
+            parts.append([to_device(tensor, device) for tensor in tensors])
         return parts, int((labels != -100).sum())
+
+    def _documents(self, documents: Tensor) -> Documents:
+        """Documents in the form that the attention for this device reads."""
+        if self.group.device.type != "cuda":
+            return documents
+        if documents.shape[1] >= LONG and bool((documents == documents[:, :1]).all()) and not has_flash_attention():
+            return None
+        return pack(documents) if self.model.dtype == torch.bfloat16 and has_flash_attention() else documents
 
     def _state(self) -> dict[str, Tensor]:
         weights = {f"model/{name}": parameter.detach() for name, parameter in self.model.named_parameters()}
@@ -156,7 +165,9 @@ class Trainer:
         return step
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    if device.type != "cuda":
+def to_device(tensor: Documents, device: torch.device) -> Documents:
+    if device.type != "cuda" or tensor is None:
         return tensor
+    if isinstance(tensor, Packed):
+        return Packed(tensor.starts.pin_memory().to(device, non_blocking=True), tensor.longest)
     return tensor.pin_memory().to(device, non_blocking=True)
