@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -84,6 +85,9 @@ def run_step(compute: Callable[[Job], None], usage: str) -> None:
         inputs = {role: Path(path) for role, path in values.pop("inputs").items()}
         job = Job(**{**values, "folder": Path(values["folder"]), "inputs": inputs})
         job.folder.mkdir(parents=True, exist_ok=True)
+        if os.environ.get("RANK", "0") != "0":  # one of several processes: the first holds the lock and the manifest
+            compute(job)
+            return
         with only_one(job.folder) as waited:
             if waited and (job.folder / MANIFEST).exists():
                 verify_payload(job.folder / MANIFEST)

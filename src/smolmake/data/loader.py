@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from smolmake.data.mixture import Mixture, make_mixture, sample
 from smolmake.data.shards import Shards, open_shards
+from smolmake.data.batches import batch_at
 from smolmake.identity.manifest import read_manifest, verify_payload
 
 IGNORED_LABEL = -100
@@ -26,14 +27,17 @@ class BatchReader:
     shards: dict[str, Shards]
     global_batch: int
     stage_start: int
+    batches: list[list[int]] | None = None  # sizes over a warm-up: first step, sequences a step, sequences before
 
     def batch(self, step: int, rows: range | None = None) -> tuple[Array, Array, Array]:
         """Inputs, labels and document numbers [B, T] of optimizer step `step` (counted over the run), or `rows` of them.
 
         A document's first token is no target: its label is -100, as in SmolLM3.
         """
-        first = (step - self.stage_start) * self.global_batch
-        wanted = range(self.global_batch) if rows is None else rows
+        size, first = self.global_batch, (step - self.stage_start) * self.global_batch
+        if self.batches is not None:
+            size, first = batch_at(self.batches, step)
+        wanted = range(size) if rows is None else rows
         samples = [sample(self.mixture, self.shards, first + row) for row in wanted]
         tokens, documents = (np.stack(parts) for parts in zip(*samples, strict=True))
         labels = np.where(documents[:, 1:] == documents[:, :-1], tokens[:, 1:], IGNORED_LABEL)

@@ -21,6 +21,8 @@ NEUTRAL = frozenset(
         "smolmake.progress",
         "smolmake.train.metrics",
         "smolmake.train.recovery",
+        "smolmake.train.stopping",
+        "smolmake.train.telemetry",
         "smolmake.identity.manifest",
         "smolmake.program",
     }

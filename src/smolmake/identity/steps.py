@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from smolmake.data.batches import batch_at, batch_pieces, batches_within
 from smolmake.files import digest
 from smolmake.identity.content import content_digest
 from smolmake.identity.fingerprint import code_fingerprint
@@ -169,9 +170,12 @@ def _pretraining(steps: Steps, recipe: Recipe, tokenizer: Step, shards: dict[str
         if before is not None:
             inputs["before"], spec["before_sequences"] = before
         mixture = steps.add("mixture", stage.name, spec, inputs, "data")
-        before = (mixture, stage.steps * batch)
+        sequences = stage.steps * batch
+        if stage is pretraining.stages[0] and pretraining.batch_warmup:
+            sequences = batch_at(batch_pieces(pretraining), stage.steps)[1]
+        before = (mixture, sequences)
         mixtures[stage.name] = mixture
-        ledger_stages.append({"stage": stage.name, "sequences": stage.steps * batch, "capped": not extension})
+        ledger_stages.append({"stage": stage.name, "sequences": sequences, "capped": not extension})
     about = {
         name: {"max_epochs": source.max_epochs, "domain": source.domain, "language": source.language}
         for name, source in recipe.sources.items()
@@ -229,17 +233,28 @@ def _segment(
         "end": end,
         "stage_start": stage_start,
         "schedule": within(pieces, start, end),
-        "optimizer": recipe.pretraining.optimizer.model_dump(),
+        "optimizer": recipe.pretraining.optimizer.used(),
         "fresh_optimizer": fresh,
+        "precision": recipe.pretraining.precision,
+        "z_loss": recipe.pretraining.z_loss,
+        "guard": None if recipe.pretraining.guard is None else recipe.pretraining.guard.model_dump(),
         **shape,
     }
+    if recipe.pretraining.batch_warmup and stage == recipe.pretraining.stages[0].name:
+        spec["batches"] = batches_within(batch_pieces(recipe.pretraining), start, end)
     inputs = {"mixture": mixtures[stage], "tokenizer": tokenizer}
     if parent is None:
-        spec["model"] = recipe.model.model_dump(exclude={"rope_theta"})
+        spec["model"] = recipe.model.model_dump(exclude={"rope_theta", "parameters", "parameters_tolerance"})
         spec["seed"] = recipe.seed
     else:
         inputs["parent"] = parent
-    run = recipe.run.model_dump() | {"sequences_per_forward": recipe.pretraining.sequence_length}
+    every = recipe.pretraining.milestone_steps
+    run = recipe.run.model_dump(exclude={"layouts"}) | {
+        "sequences_per_forward": recipe.pretraining.sequence_length,
+        "layout": recipe.run.layout(stage).model_dump(),
+        "launcher": recipe.run.layout(stage).launcher,
+        "milestones": [] if every is None else [step for step in range(start + 1, end) if step % every == 0],
+    }
     segment = steps.add("segment", f"{stage}-{start}-{end}", spec, inputs, stage, **run)
     steps.checkpoints[stage] = segment
     return segment

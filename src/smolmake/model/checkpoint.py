@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from smolmake.model.config import ModelConfig
 from smolmake.model.decoder import Decoder
+from smolmake.model.linear import Precision
 
 CLASSES = {"smollm3": "SmolLM3ForCausalLM", "llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -19,24 +20,36 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 
 def save_model(model: Decoder, folder: Path, tokenizer: Path, end_of_text: int) -> None:
     """Write the model and a copy of its tokenizer's files into `folder`, loadable by `AutoModelForCausalLM`."""
+    save_tensors(model.config, model.state_dict(), folder, tokenizer, end_of_text)
+
+
+def save_tensors(
+    shape: ModelConfig, state: dict[str, torch.Tensor], folder: Path, tokenizer: Path, end_of_text: int
+) -> None:
+    """`save_model` from a state dict that was put together elsewhere."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = to_transformers(model.config, end_of_text)
+    config = to_transformers(shape, end_of_text)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    if model.config.tie_word_embeddings:
+    tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+    if shape.tie_word_embeddings:
         del tensors["lm_head.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     copy_tokenizer(tokenizer, folder)
 
 
-def load_model(folder: Path, rope_theta: float | None = None, max_positions: int | None = None) -> Decoder:
+def load_model(
+    folder: Path,
+    rope_theta: float | None = None,
+    max_positions: int | None = None,
+    precision: Precision = "fp32",
+) -> Decoder:
     """Read a model written by `save_model` or by transformers; theta and length may be raised on the way."""
     shape = from_transformers(json.loads((folder / "config.json").read_text()))
     if rope_theta is not None:
         shape["rope_theta"] = rope_theta
     if max_positions is not None:
         shape["max_position_embeddings"] = max_positions
-    model = Decoder(ModelConfig(**shape))
+    model = Decoder(ModelConfig(**shape), precision)
     tensors: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
     if model.config.tie_word_embeddings:
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]

@@ -56,6 +56,10 @@ class Plan:
             }
         )
 
+    def launcher(self, kind: str, name_and_id: str) -> str:
+        """What starts the step's script on its devices."""
+        return str(self.step(kind, name_and_id).run["launcher"])
+
     def manifests(self, *kinds: str) -> list[str]:
         return [step.manifest for kind in kinds for step in self.steps.of_kind(kind)]
 

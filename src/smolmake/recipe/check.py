@@ -96,12 +96,13 @@ def _check_schedules(recipe: Recipe, path: Path) -> None:
     runs = [("pretraining", recipe.pretraining.schedule, sum(stage.steps for stage in recipe.pretraining.stages))]
     runs += [(f"long_context.{i}", stage.schedule, stage.steps) for i, stage in enumerate(recipe.long_context)]
     for key, schedule, steps in runs:
-        if schedule.warmup_steps + (schedule.decay_steps or 0) > steps:
+        tail = sum(part.steps for part in schedule.tail)
+        if schedule.warmup_steps + (schedule.decay_steps or 0) + tail > steps:
             raise UserError(
-                f"warm-up and decay are longer than the run of {steps} steps",
+                f"warm-up, decay and tail are longer than the run of {steps} steps",
                 file=path,
                 key=f"{key}.schedule",
-                value=f"warmup_steps {schedule.warmup_steps}, decay_steps {schedule.decay_steps}",
+                value=f"warmup_steps {schedule.warmup_steps}, decay_steps {schedule.decay_steps}, tail of {tail}",
                 remedy="shorten one of them, or train longer",
             )
 

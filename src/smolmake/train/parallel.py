@@ -24,6 +24,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from smolmake.errors import UserError
+from smolmake.model.config import ModelConfig
 from smolmake.model.decoder import Decoder
 
 Forward = Callable[..., Tensor]
@@ -66,6 +67,20 @@ class Group:
             dist.all_reduce(value)
         return value
 
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether it is set on any process."""
+        if self.world == 1:
+            return list(flags)
+        return [bool(total) for total in self.sum(torch.tensor(flags, dtype=torch.int64))]
+
+    def from_first(self, value: int | None) -> int | None:
+        """The first process's value."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, device=torch.device("cpu"))
+        return box[0]
+
     def wait(self) -> None:
         if self.world > 1:
             dist.barrier()
@@ -91,6 +106,59 @@ def join_group(device: str, layout: dict[str, Any]) -> Group:
 def leave_group(group: Group) -> None:
     if group.world > 1:
         dist.destroy_process_group()
+
+
+def check_layout(group: Group, spec: dict[str, Any], config: ModelConfig) -> None:
+    """Refuse a layout that this model, batch or optimizer cannot be spread over.
+
+    Raises:
+        UserError: with the key to change.
+    """
+    batches = {size for _, size, _ in spec.get("batches") or []} | {spec["global_batch"]}
+    for batch in sorted(batches):
+        group.rows(batch)
+    strategy, nodes = group.layout.get("strategy", "ddp"), group.layout.get("nodes", 1)
+    asked = nodes * group.layout.get("gpus_per_node", 0)
+    if group.world > 1 and asked > 1 and asked != group.world:
+        raise UserError(
+            f"the layout has {asked} devices and {group.world} processes were started",
+            key="run.layouts",
+            value=f"nodes {nodes}, gpus_per_node {group.layout.get('gpus_per_node')}",
+            remedy="start one process a device, as the rule does with torchrun",
+        )
+    if strategy == "hsdp" and group.world % nodes:
+        raise UserError(
+            "hsdp shards within a node, and the processes do not divide by the nodes",
+            key="run.layouts", value=f"{group.world} processes, {nodes} nodes", remedy="use nodes of equal size",
+        )  # fmt: skip
+    if spec["optimizer"].get("name") == "muon" and group.world > 1 and strategy != "ddp":
+        raise UserError(
+            "muon orthogonalises whole matrices, which no device has when they are sharded",
+            key="run.layouts", value=strategy, remedy="use strategy ddp, or the optimizer adamw",
+        )  # fmt: skip
+    if group.layout.get("context_parallel", 1) != 1:
+        raise UserError(
+            "sequences are not shared between devices yet",
+            key="run.layouts", value=f"context_parallel {group.layout['context_parallel']}",
+            remedy="use 1, with activation_checkpointing selective or full and a smaller micro_batch",
+        )  # fmt: skip
+    if spec.get("precision") == "float8":
+        _check_float8(group.device, config)
+
+
+def _check_float8(device: torch.device, config: ModelConfig) -> None:
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9):
+        raise UserError(
+            "this device cannot multiply float8",
+            key="pretraining.precision", value="float8", remedy="use bf16, or a GPU of the Hopper generation or newer",
+        )  # fmt: skip
+    sizes = {"hidden_size": config.hidden_size, "intermediate_size": config.intermediate_size}
+    for name, size in (sizes | {"key and value width": config.num_key_value_heads * config.head_dim}).items():
+        if size % 16:
+            raise UserError(
+                "float8 needs sizes that are multiples of 16",
+                key="pretraining.precision", value=f"{name} {size}", remedy="use bf16, or change the model's shape",
+            )  # fmt: skip
 
 
 def choose_device(asked: str) -> str:
@@ -160,6 +228,6 @@ def whole(tensor: Tensor) -> Tensor:
 def shard_like(tensor: Tensor, sharded: Tensor) -> Tensor:
     """A whole tensor cut as `sharded` is; every process gives the same tensor."""
     tensor = tensor.to(sharded.device)
-    if not isinstance(sharded, DTensor):
+    if isinstance(tensor, DTensor) or not isinstance(sharded, DTensor):
         return tensor
     return distribute_tensor(tensor, sharded.device_mesh, sharded.placements, src_data_rank=None)
