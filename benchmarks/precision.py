@@ -83,9 +83,11 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--length", type=int, default=1024)
     parser.add_argument("--rows", type=int, default=16)
+    runs = ["fp32:0", "bf16:0", "float8:0", "bf16:1", "bf16:2"]
+    parser.add_argument("--runs", nargs="+", default=runs, help="PRECISION:SEED")
     arguments = parser.parse_args()
-    for precision, seed in (("fp32", 0), ("bf16", 0), ("float8", 0), ("bf16", 1), ("bf16", 2)):
-        print(json.dumps(curve(precision, seed, arguments)), flush=True)
+    for precision, seed in [tuple(text.split(":")) for text in arguments.runs]:
+        print(json.dumps(curve(precision, int(seed), arguments)), flush=True)
         torch._dynamo.reset()
 
 

@@ -108,7 +108,7 @@ class Theirs(torch.nn.Module):
         with device:
             self.inner = getattr(transformers, CLASSES[config.family])(family)
         self.inner.config.use_cache = False
-        self.config, self.gpu = config, device.type == "cuda"
+        self.config, self.gpu, self.dtype = config, device.type == "cuda", torch.float32
         self.call = torch.compile(self.inner, dynamic=False) if self.gpu else self.inner
 
     def loss(self, tokens: torch.Tensor, labels: torch.Tensor, documents: Any, z_loss: float) -> torch.Tensor:

@@ -100,15 +100,16 @@ def cast_both(x_MN: Tensor, scale: Tensor, dtype: torch.dtype) -> tuple[Tensor, 
     """x / scale in float8, by rows and transposed: the hardware multiplies float8 in one layout only."""
     rows = torch.empty(x_MN.shape, dtype=dtype, device=x_MN.device)
     columns = torch.empty(x_MN.shape[::-1], dtype=dtype, device=x_MN.device)
+    inverse = scale.reciprocal()
     if x_MN.is_cuda:
         M, N = x_MN.shape
         grid = (-(-M // TILE), -(-N // TILE))
         _cast_kernel()[grid](
-            x_MN.contiguous(), scale, rows, columns, M, N, LARGEST[dtype], TILE, num_warps=8
+            x_MN.contiguous(), inverse, rows, columns, M, N, LARGEST[dtype], TILE, num_warps=8
         )
     else:
         limit = LARGEST[dtype]
-        rows.copy_((x_MN.float() / scale).clamp(-limit, limit))
+        rows.copy_((x_MN.float() * inverse).clamp(-limit, limit))
         columns.copy_(rows.view(torch.uint8).t().contiguous().view(dtype))
     return rows, columns
 
@@ -126,12 +127,12 @@ def _cast_kernel() -> Any:
     globals()["tl"] = tl  # a kernel's names are looked up in its module
 
     @triton.jit
-    def kernel(source, scale, rows, columns, M, N, LIMIT: tl.constexpr, TILE: tl.constexpr):  # type: ignore[no-untyped-def]
+    def kernel(source, inverse, rows, columns, M, N, LIMIT: tl.constexpr, TILE: tl.constexpr):  # type: ignore[no-untyped-def]
         m = tl.program_id(0) * TILE + tl.arange(0, TILE)
         n = tl.program_id(1) * TILE + tl.arange(0, TILE)
         inside = (m[:, None] < M) & (n[None, :] < N)
         place = m[:, None].to(tl.int64) * N + n[None, :]
-        x = tl.load(source + place, mask=inside, other=0.0).to(tl.float32) / tl.load(scale)
+        x = tl.load(source + place, mask=inside, other=0.0).to(tl.float32) * tl.load(inverse)
         x = tl.minimum(tl.maximum(x, -LIMIT), LIMIT).to(rows.dtype.element_ty)
         tl.store(rows + place, x, mask=inside)
         turned = n[:, None].to(tl.int64) * M + m[None, :]
