@@ -159,6 +159,9 @@ def run_step(compute: Callable[[Job], None], usage: str) -> None:
             if not (job.folder / MANIFEST).exists():
                 compute(job)
             return
+        if os.environ.get("RANK", "0") != "0":  # one of several processes: the first holds the lock and the manifest
+            compute(job)
+            return
         with only_one(job.folder) as waited:
             if waited and (job.folder / MANIFEST).exists():
                 verify_payload(job.folder / MANIFEST)

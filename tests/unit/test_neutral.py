@@ -27,6 +27,11 @@ class Silent:
     def __init__(self, *args: Any) -> None:
         pass
 
+    asked = False
+
+    def readings(self, *args: Any) -> dict[str, Any]:
+        return {}
+
     def write(self, **values: Any) -> None:
         pass
 
@@ -42,8 +47,10 @@ def test_training_without_metrics_progress_and_recovery_gives_the_same_bits(
     with_all.train()
     monkeypatch.setattr(loop, "Metrics", Silent)
     monkeypatch.setattr(loop, "Progress", Silent)
+    monkeypatch.setattr(loop, "Telemetry", Silent)
+    monkeypatch.setattr(loop, "StopSignal", Silent)
     monkeypatch.setattr(loop, "save_recovery", Silent)
-    monkeypatch.setattr(loop, "load_recovery", lambda folder: None)
+    monkeypatch.setattr(loop, "load_recovery", lambda *args: None)
     without = trainer(tmp_path, tmp_path / "without", recovery_every=1e-9)
     without.train()
     assert (tmp_path / "with" / "metrics.jsonl").exists() and not any((tmp_path / "without").iterdir())

@@ -10,7 +10,10 @@ from models import decoder
 from smolmake.recipe.training import Optimizer
 from smolmake.train.metrics import Metrics, read_metrics
 from smolmake.train.optimizer import load_optimizer, make_optimizer, optimizer_tensors, set_learning_rate
+from smolmake.train.parallel import Group
 from smolmake.train.recovery import load_recovery, save_recovery
+
+ALONE = Group(torch.device("cpu"))
 
 
 def state(value: float) -> dict[str, torch.Tensor]:
@@ -18,11 +21,11 @@ def state(value: float) -> dict[str, torch.Tensor]:
 
 
 def test_the_newest_whole_state_is_loaded_and_two_are_kept(tmp_path: Path) -> None:
-    assert load_recovery(tmp_path / "recovery") is None
+    assert load_recovery(tmp_path / "recovery", {}, ALONE) is None
     for step in (8, 9, 10, 100):
-        save_recovery(tmp_path / "recovery", step, state(step))
+        save_recovery(tmp_path / "recovery", step, state(step), ALONE)
     assert [path.name for path in sorted((tmp_path / "recovery").iterdir())] == ["step-000000010", "step-000000100"]
-    found = load_recovery(tmp_path / "recovery")
+    found = load_recovery(tmp_path / "recovery", {}, ALONE)
     assert found is not None and found[0] == 100
     assert torch.equal(found[1]["a"], state(100)["a"])
 
@@ -32,7 +35,7 @@ def test_a_damaged_state_is_passed_over_and_named(
     tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for step in (1, 2):
-        save_recovery(tmp_path, step, state(step))
+        save_recovery(tmp_path, step, state(step), ALONE)
     newest = tmp_path / "step-000000002"
     tensors = (newest / "state.safetensors").read_bytes()
     if damage == "cut":
@@ -47,22 +50,22 @@ def test_a_damaged_state_is_passed_over_and_named(
         (newest / "state.json").write_text((newest / "state.json").read_text()[:10])
     else:
         (newest / "state.json").write_text("{}")
-    found = load_recovery(tmp_path)
+    found = load_recovery(tmp_path, {}, ALONE)
     assert found is not None and found[0] == 1
     assert "step-000000002" in capsys.readouterr().err
 
 
 def test_leftovers_of_a_crash_while_saving_do_no_harm(tmp_path: Path) -> None:
-    save_recovery(tmp_path, 1, state(1))
+    save_recovery(tmp_path, 1, state(1), ALONE)
     (tmp_path / ".step-000000002.tmp").mkdir()
     (tmp_path / ".step-000000002.tmp" / "state.safetensors").write_bytes(b"half")
-    found = load_recovery(tmp_path)
+    found = load_recovery(tmp_path, {}, ALONE)
     assert found is not None and found[0] == 1
-    save_recovery(tmp_path, 2, state(2))
-    found = load_recovery(tmp_path)
+    save_recovery(tmp_path, 2, state(2), ALONE)
+    found = load_recovery(tmp_path, {}, ALONE)
     assert found is not None and found[0] == 2
-    save_recovery(tmp_path, 2, state(2.5))
-    found = load_recovery(tmp_path)
+    save_recovery(tmp_path, 2, state(2.5), ALONE)
+    found = load_recovery(tmp_path, {}, ALONE)
     assert found is not None and float(found[1]["b"]) == 2.5
 
 

@@ -69,3 +69,30 @@ def test_a_step_outside_is_an_error() -> None:
             learning_rate(pieces, step)
     with pytest.raises(ValueError, match="outside"):
         learning_rate(within(schedule_pieces(Schedule(peak=1.0, decay_steps=2), 10), 0, 4), 5)
+
+
+def test_multi_step_drops_are_tails() -> None:
+    # DeepSeek LLM (2024): the rate falls to 31.6 % after 80 % of the tokens and to 10 % after 90 %.
+    found = rates(
+        100, peak=1.0, warmup_steps=4, decay_steps=0, tail=[{"steps": 10, "rate": 0.316}, {"steps": 10, "rate": 0.1}]
+    )
+    assert found[4:] == [1.0] * 76 + [0.316] * 10 + [0.1] * 10
+
+
+def test_deepseek_v3() -> None:
+    # DeepSeek-V3 (2024), section 4.2, in units of 0.1T tokens: 2.2e-4 until 10T, cosine to 2.2e-5 over 4.3T, then
+    # 2.2e-5 for 333B and 7.3e-6 for 167B.
+    tail = [{"steps": 33, "rate": 2.2e-5}, {"steps": 17, "rate": 7.3e-6}]
+    found = rates(1480, peak=2.2e-4, warmup_steps=2, decay_steps=430, decay_shape="cosine", floor=2.2e-5, tail=tail)
+    assert found[:2] == pytest.approx([1.1e-4, 2.2e-4]) and found[2:1000] == [2.2e-4] * 998
+    assert found[1000 + 215] == pytest.approx((2.2e-4 + 2.2e-5) / 2)
+    assert found[1430:] == [2.2e-5] * 33 + [7.3e-6] * 17
+    assert found[2:] == sorted(found[2:], reverse=True)
+
+
+def test_tails_are_no_part_of_the_segments_before() -> None:
+    tail = [{"steps": 20, "rate": 0.1}]
+    without = schedule_pieces(Schedule(peak=1.0, decay_steps=20), 80)
+    with_tail = schedule_pieces(Schedule(peak=1.0, decay_steps=20, tail=tail), 100)
+    assert within(with_tail, 0, 80) == within(without, 0, 80)
+    assert within(with_tail, 85, 90) != within(schedule_pieces(Schedule(peak=1.0, tail=[]), 100), 85, 90)

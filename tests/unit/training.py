@@ -25,7 +25,7 @@ from smolmake.train.schedule import schedule_pieces, within
 ROOT = Path(__file__).parents[2]
 LENGTH, BATCH = 32, 4
 MODEL = {key: SHAPE[key] for key in SHAPE if key not in ("vocab_size", "rope_theta", "max_position_embeddings")}
-MODEL |= {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+MODEL |= {"scale_output_projections": True, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
 
 
 def make_artefacts(place: Path) -> None:
@@ -69,7 +69,8 @@ def segment(
     pieces = schedule_pieces(Schedule(peak=3e-3, warmup_steps=4, decay_steps=4), steps or end)
     spec: dict[str, Any] = {
         "start": start, "end": end, "stage_start": 0, "schedule": within(pieces, start, end),
-        "optimizer": Optimizer().model_dump(), "fresh_optimizer": start == 0,
+        "optimizer": Optimizer().used(), "fresh_optimizer": start == 0,
+        "precision": "fp32", "z_loss": 0.0, "guard": None,
         "sequence_length": LENGTH, "global_batch": BATCH, "rope_theta": 1e4,
     }  # fmt: skip
     inputs = {"mixture": "results/mixture/stage1/manifest.json", "tokenizer": "results/tokenizer/bpe/manifest.json"}
@@ -77,7 +78,9 @@ def segment(
         spec |= {"model": MODEL, "seed": 0}
     else:
         inputs["parent"] = f"results/segment/{parent}/manifest.json"
-    settings = Run(**{"micro_batch": BATCH, "device": "cpu", **run}).model_dump() | {"sequences_per_forward": LENGTH}
+    extra = {key: run.pop(key) for key in ("layout", "milestones") if key in run}
+    settings = Run(**{"micro_batch": BATCH, "device": "cpu", **run}).model_dump(exclude={"layouts"})
+    settings |= {"sequences_per_forward": LENGTH, "layout": {}, "milestones": []} | extra
     return {
         "kind": "segment", "name": name, "id": "0", "folder": f"results/segment/{name}",
         "spec": spec, "inputs": inputs, "run": settings,

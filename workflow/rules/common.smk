@@ -49,6 +49,15 @@ def job_of(kind):
     return job
 
 
+def launcher_of(kind):
+    """A params function: what starts the step's script on the devices of its layout."""
+
+    def launcher(wildcards):
+        return PLAN.launcher(kind, wildcards.step)
+
+    return launcher
+
+
 def manifests_of(*kinds):
     """The manifests of all of the recipe's steps of these kinds."""
     return PLAN.manifests(*kinds)

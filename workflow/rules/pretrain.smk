@@ -18,7 +18,8 @@ rule train_segment:
         runtime=1440,
     params:
         job=job_of("segment"),
+        launcher=launcher_of("segment"),
     message:
         "training segment {wildcards.step}"
     shell:
-        "python workflow/scripts/train_segment.py {params.job:q} > {log:q} 2>&1"
+        "{params.launcher} workflow/scripts/train_segment.py {params.job:q} > {log:q} 2>&1"

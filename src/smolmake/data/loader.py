@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from smolmake.data.batches import BatchPiece, batch_at
 from smolmake.data.mixture import Mixture, Place, make_mixture
 from smolmake.data.shards import Shards, open_shards
 from smolmake.data.staging import stage
@@ -29,6 +30,7 @@ class BatchReader:
     shards: dict[str, Shards]
     global_batch: int
     stage_start: int
+    batches: list[BatchPiece] | None = None  # batch sizes over a warm-up, see data/batches.py
     available: dict[str, int] = field(init=False)
     drawn: dict[int, list[tuple[int, int]]] = field(init=False, default_factory=dict)
 
@@ -37,17 +39,24 @@ class BatchReader:
         available = {name: self.shards[name].sequences(length) for name in self.mixture.names}
         object.__setattr__(self, "available", available)
 
-    def batch(self, step: int) -> tuple[Array, Array, Array]:
-        """Inputs, labels and document numbers [B, T] of optimizer step `step` (counted over the run).
+    def span(self, step: int) -> tuple[int, int]:
+        """The number of sequences of a step's global batch, and the position of the first in the stage's stream."""
+        if self.batches is not None:
+            return batch_at(self.batches, step)
+        return self.global_batch, (step - self.stage_start) * self.global_batch
+
+    def batch(self, step: int, rows: range | None = None) -> tuple[Array, Array, Array]:
+        """Inputs, labels and document numbers [B, T] of optimizer step `step` (counted over the run), or `rows` of them.
 
         A document's first token is no target: its label is -100, as in SmolLM3.
         """
-        return self.rows(step, 0, self.global_batch)
+        wanted = range(self.span(step)[0]) if rows is None else rows
+        return self.rows(step, wanted.start, len(wanted))
 
     def rows(self, step: int, first: int, count: int) -> tuple[Array, Array, Array]:
         """Rows `first` to `first + count - 1` of a step's global batch, such as those of one device."""
         length = self.mixture.sequence_length
-        start = (step - self.stage_start) * self.global_batch + first
+        start = self.span(step)[1] + first
         block = np.empty((3, count, length + 1), dtype=np.int64)  # one block: the system gives it in large pages
         tokens, labels, documents = block
         firsts = []  # where in the flat labels a document's first token stands
@@ -56,7 +65,8 @@ class BatchReader:
             documents[row] = numbers.repeat(borders[1:] - borders[:-1])
             firsts.append(borders[1:-1] + (row * (length + 1) - 1))
         labels[:, :-1] = tokens[:, 1:]
-        labels.reshape(-1)[np.concatenate(firsts)] = IGNORED_LABEL
+        if firsts:
+            labels.reshape(-1)[np.concatenate(firsts)] = IGNORED_LABEL
         return tokens[:, :-1], labels[:, :-1], documents[:, :-1]
 
     def _drawn(self, start: int, count: int) -> list[tuple[int, int]]:
@@ -74,7 +84,7 @@ class BatchReader:
     def place(self, step: int, row: int) -> tuple[Place, list[int]]:
         """Where row `row` of a step comes from, and the numbers of the documents that it holds a part of."""
         length = self.mixture.sequence_length
-        place = self.mixture.place((step - self.stage_start) * self.global_batch + row, self.available)
+        place = self.mixture.place(self.span(step)[1] + row, self.available)
         numbers, _ = self.shards[place.source].read(place.sequence * length, np.empty(length + 1, dtype=np.int64))
         return place, numbers[numbers < self.shards[place.source].documents].tolist()
 
@@ -86,12 +96,16 @@ class BatchReader:
         positions = [
             position
             for sequence in range(max(0, begin - 1) // length, last + 1)
-            for position in self.mixture.positions(
-                source, sequence, self.available[source], (end - self.stage_start) * self.global_batch
-            )
+            for position in self.mixture.positions(source, sequence, self.available[source], self.span(end)[1])
         ]
-        pairs = [divmod(position, self.global_batch) for position in sorted(positions)]
-        return [(self.stage_start + step, row) for step, row in pairs]
+        return [self._step_at(position) for position in sorted(positions)]
+
+    def _step_at(self, position: int) -> tuple[int, int]:
+        """The step and row of a position in the stage's stream."""
+        pieces = self.batches or [[self.stage_start, self.global_batch, 0]]
+        first, size, before = next(piece for piece in reversed(pieces) if piece[2] <= position)
+        step, row = divmod(position - before, size)
+        return first + step, row
 
 
 def open_mixture(folder: Path) -> tuple[Mixture, dict[str, Any]]:

@@ -31,6 +31,8 @@ NEUTRAL = frozenset(
         "smolmake.data.staging",
         "smolmake.train.metrics",
         "smolmake.train.recovery",
+        "smolmake.train.stopping",
+        "smolmake.train.telemetry",
         "smolmake.identity.manifest",
         "smolmake.program",
     }

@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from smolmake.data.batches import batch_at, batch_pieces, batches_within
 from smolmake.identity.data_steps import add_documents, add_shards, add_tokenizers, adopt_base
 from smolmake.identity.later_steps import add_evaluations, add_post_training
 from smolmake.identity.pins import read_pins
@@ -18,6 +19,10 @@ from smolmake.identity.step import Step, Steps
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.training import LongContext, Pretraining, Stage
 from smolmake.train.schedule import Piece, schedule_pieces, within
+
+SEGMENT_KEYS = tuple(
+    f"pretraining.{key}" for key in ("optimizer", "segment_steps", "precision", "z_loss", "guard", "batch_warmup")
+)
 
 
 def build_steps(recipe: Recipe, root: Path) -> Steps:
@@ -98,17 +103,21 @@ def _mixtures(steps: Steps, recipe: Recipe, pretraining: Pretraining, shards: di
         keys: tuple[str, ...] = (f"{section}.{stage.name}.mixture", "pretraining.sequence_length", "seed")
         if before is not None:
             inputs["before"], spec["before_sequences"] = before
-            keys += (f"{section}.{before[0].name}.steps", "pretraining.global_batch")
+            keys += (f"{section}.{before[0].name}.steps", "pretraining.global_batch", "pretraining.batch_warmup")
         mixtures[stage.name] = steps.add("mixture", stage.name, spec, inputs, "data", keys)
-        before = (mixtures[stage.name], stage.steps * shaped.global_batch)
+        sequences = stage.steps * shaped.global_batch
+        if stage is pretraining.stages[0] and pretraining.batch_warmup:
+            sequences = batch_at(batch_pieces(pretraining), stage.steps)[1]
+        before = (mixtures[stage.name], sequences)
         capped = not isinstance(stage, LongContext)
-        ledger_stages.append({"stage": stage.name, "sequences": stage.steps * shaped.global_batch, "capped": capped})
+        ledger_stages.append({"stage": stage.name, "sequences": sequences, "capped": capped})
     about_sources = {
         name: {"max_epochs": source.max_epochs, "domain": source.domain, "language": source.language}
         for name, source in recipe.sources.items()
     }
     told = tuple(f"sources.{name}.{key}" for name in about_sources for key in ("max_epochs", "domain", "language"))
-    told += tuple(f"{section}.{stage.name}.steps" for section, stage in stages) + ("pretraining.global_batch",)
+    told += tuple(f"{section}.{stage.name}.steps" for section, stage in stages)
+    told += ("pretraining.global_batch", "pretraining.batch_warmup")
     ledger_inputs = {f"mixture:{name}": step for name, step in mixtures.items()}
     steps.add("ledger", recipe.name, {"stages": ledger_stages, "sources": about_sources}, ledger_inputs, "data", told)
     return mixtures
@@ -139,13 +148,18 @@ def _segments(
             "end": end,
             "stage_start": stage_start,
             "schedule": within(pieces, start, end),
-            "optimizer": pretraining.optimizer.model_dump(),
+            "optimizer": pretraining.optimizer.used(),
             "fresh_optimizer": fresh and start == 0,
+            "precision": pretraining.precision,
+            "z_loss": pretraining.z_loss,
+            "guard": None if pretraining.guard is None else pretraining.guard.model_dump(),
             **shape,
         }
         section = "long_context" if isinstance(stage, LongContext) else "pretraining.stages"
         inputs = {"mixture": mixtures[stage.name], "tokenizer": tokenizer}
-        told = (*keys, "pretraining.optimizer", f"{section}.{stage.name}.steps", "pretraining.segment_steps")
+        told = (*keys, *SEGMENT_KEYS, f"{section}.{stage.name}.steps")
+        if pretraining.batch_warmup and stage is pretraining.stages[0]:
+            spec["batches"] = batches_within(batch_pieces(pretraining), start, end)
         if parent is None:
             assert recipe.model is not None
             # The count that it must come to is checked before the start: it is no part of any result.
@@ -154,11 +168,11 @@ def _segments(
             told += ("model", "seed")
         else:
             inputs["parent"] = parent
-        layouts = recipe.run.layouts
-        layout = layouts.get(stage.name) or layouts.get("pretraining")
+        layout = recipe.run.layout(stage.name)
         run = recipe.run.model_dump(exclude={"layouts"}) | {
             "sequences_per_forward": pretraining.sequence_length,
-            "layout": layout.model_dump() if layout is not None else None,
+            "layout": layout.model_dump(),
+            "launcher": layout.launcher,
             "milestones": milestones(pretraining.milestone_steps, start, end),
         }
         parent = steps.add("segment", f"{stage.name}-{start}-{end}", spec, inputs, stage.name, told, **run)

@@ -1,4 +1,4 @@
-"""A model on disk: the transformers SmolLM3 format (config.json, model.safetensors, tokenizer files)."""
+"""A model on disk: the format of transformers (config.json, model.safetensors, tokenizer files)."""
 
 from __future__ import annotations
 
@@ -12,30 +12,44 @@ from safetensors.torch import load_file, save_file
 
 from smolmake.model.config import ModelConfig
 from smolmake.model.decoder import Decoder
+from smolmake.model.linear import Precision
 
+CLASSES = {"smollm3": "SmolLM3ForCausalLM", "llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 def save_model(model: Decoder, folder: Path, tokenizer: Path, end_of_text: int) -> None:
     """Write the model and a copy of its tokenizer's files into `folder`, loadable by `AutoModelForCausalLM`."""
+    save_tensors(model.config, model.state_dict(), folder, tokenizer, end_of_text)
+
+
+def save_tensors(
+    shape: ModelConfig, state: dict[str, torch.Tensor], folder: Path, tokenizer: Path, end_of_text: int
+) -> None:
+    """`save_model` from a state dict that was put together elsewhere."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = to_transformers(model.config, end_of_text)
+    config = to_transformers(shape, end_of_text)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    if model.config.tie_word_embeddings:
+    tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+    if shape.tie_word_embeddings:
         del tensors["lm_head.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     copy_tokenizer(tokenizer, folder)
 
 
-def load_model(folder: Path, rope_theta: float | None = None, max_positions: int | None = None) -> Decoder:
+def load_model(
+    folder: Path,
+    rope_theta: float | None = None,
+    max_positions: int | None = None,
+    precision: Precision = "fp32",
+) -> Decoder:
     """Read a model written by `save_model` or by transformers; theta and length may be raised on the way."""
     shape = from_transformers(json.loads((folder / "config.json").read_text()))
     if rope_theta is not None:
         shape["rope_theta"] = rope_theta
     if max_positions is not None:
         shape["max_position_embeddings"] = max_positions
-    model = Decoder(ModelConfig(**shape))
+    model = Decoder(ModelConfig(**shape), precision)
     tensors: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
     if model.config.tie_word_embeddings:
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
@@ -51,17 +65,21 @@ def copy_tokenizer(source: Path, target: Path) -> None:
 
 
 def to_transformers(config: ModelConfig, end_of_text: int) -> dict[str, Any]:
-    """The config.json of `SmolLM3ForCausalLM`."""
+    """The config.json of `SmolLM3ForCausalLM`, `LlamaForCausalLM` or `Qwen3ForCausalLM`."""
     shape = config.as_dict()
-    theta = shape.pop("rope_theta")
+    theta, scaling, family = shape.pop("rope_theta"), shape.pop("rope_scaling"), shape.pop("family")
+    if family == "smollm3":
+        shape["no_rope_layers"] = [int(config.uses_rope(layer)) for layer in range(config.num_hidden_layers)]
+    else:
+        del shape["no_rope_layer_interval"]
+        shape["head_dim"] = config.head_dim
     return {
         **shape,
-        "architectures": ["SmolLM3ForCausalLM"],
-        "model_type": "smollm3",
+        "architectures": [CLASSES[family]],
+        "model_type": family,
         "dtype": "float32",
         "hidden_act": "silu",
-        "no_rope_layers": [int(config.uses_rope(layer)) for layer in range(config.num_hidden_layers)],
-        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+        "rope_parameters": (scaling or {"rope_type": "default"}) | {"rope_theta": theta},
         "bos_token_id": None,
         "eos_token_id": end_of_text,
         "pad_token_id": end_of_text,
@@ -69,15 +87,30 @@ def to_transformers(config: ModelConfig, end_of_text: int) -> dict[str, Any]:
 
 
 def from_transformers(config: dict[str, Any]) -> dict[str, Any]:
-    """The fields of `ModelConfig` from a SmolLM3 config.json.
+    """The fields of `ModelConfig` from a config.json.
 
     Raises:
         ValueError: if the config asks for something this decoder does not do.
     """
-    if config.get("model_type") != "smollm3" or config.get("attention_bias") or config.get("mlp_bias"):
-        raise ValueError("config.json: only bias-free smollm3 models can be read")
-    shape = {name: config[name] for name in ModelConfig.__dataclass_fields__ if name != "rope_theta"}
-    shape["rope_theta"] = config["rope_parameters"]["rope_theta"]
+    family = config.get("model_type")
+    if family not in CLASSES or config.get("attention_bias") or config.get("mlp_bias"):
+        raise ValueError(f"config.json: only bias-free models of {', '.join(CLASSES)} can be read")
+    if config.get("use_sliding_window") or config.get("hidden_act", "silu") != "silu":
+        raise ValueError("config.json: sliding windows and activations other than silu are not supported")
+    rope = dict(config.get("rope_parameters") or config.get("rope_scaling") or {"rope_type": "default"})
+    theta = rope.pop("rope_theta", None) or config["rope_theta"]
+    kind = rope.get("rope_type", rope.pop("type", "default"))
+    if kind not in ("default", "yarn", "llama3"):
+        raise ValueError(f"config.json: rope_type {kind} is not supported")
+    if (
+        config.get("head_dim", config["hidden_size"] // config["num_attention_heads"]) * config["num_attention_heads"]
+        != (config["hidden_size"])
+    ):
+        raise ValueError("config.json: head_dim times num_attention_heads must be hidden_size")
+    own = {"rope_theta", "rope_scaling", "family", "no_rope_layer_interval"}
+    shape = {name: config[name] for name in ModelConfig.__dataclass_fields__ if name not in own}
+    shape |= {"family": family, "rope_theta": theta, "no_rope_layer_interval": config.get("no_rope_layer_interval", 0)}
+    shape["rope_scaling"] = None if kind == "default" else rope | {"rope_type": kind}
     expected = [int(ModelConfig(**shape).uses_rope(layer)) for layer in range(config["num_hidden_layers"])]
     if config.get("no_rope_layers", expected) != expected:
         raise ValueError("config.json: no_rope_layers does not follow no_rope_layer_interval")

@@ -1,4 +1,4 @@
-"""The SmolLM3 decoder in plain PyTorch: grouped-query attention, RoPE with NoPE layers, RMSNorm, SwiGLU.
+"""The SmolLM3 and Llama decoders in plain PyTorch: grouped-query attention, RoPE with NoPE layers, RMSNorm, SwiGLU.
 
 Parameter names are those of transformers' `SmolLM3ForCausalLM`, so a state dict needs no conversion.
 Shapes: B sequences, T tokens, D hidden size, H query heads, K key/value heads, E head dimension, V vocabulary.
@@ -9,126 +9,145 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from smolmake.model.attention import Documents, Mask, attend, make_mask
 from smolmake.model.config import ModelConfig
+from smolmake.model.head import head_loss
+from smolmake.model.linear import Precision, compute_dtype, project, project_each, project_joined
+from smolmake.model.rope import rope_table, rotate
 
-IGNORED_LABEL = -100
+Rotation = tuple[Tensor, Tensor]
+
+
+class RMSNorm(nn.RMSNorm):
+    """Root-mean-square norm (Zhang and Sennrich 2019), computed in fp32 whatever the input's type."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), self.normalized_shape, self.weight.float(), self.eps).to(x.dtype)
 
 
 class Attention(nn.Module):
-    """Causal grouped-query attention, within documents only where `mask` says so."""
+    """Causal grouped-query attention, within documents only where the mask says so."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig, layer: int, precision: Precision) -> None:
         super().__init__()
         width, kv_width = config.hidden_size, config.num_key_value_heads * config.head_dim
         self.head_dim = config.head_dim
-        self.grouped = config.num_key_value_heads != config.num_attention_heads
         self.uses_rope = config.uses_rope(layer)
+        self.float8 = precision == "float8"
         self.q_proj = nn.Linear(width, width, bias=False)
         self.k_proj = nn.Linear(width, kv_width, bias=False)
         self.v_proj = nn.Linear(width, kv_width, bias=False)
         self.o_proj = nn.Linear(width, width, bias=False)
+        self.q_norm = RMSNorm(config.head_dim, eps=config.rms_norm_eps) if config.qk_norm else None
+        self.k_norm = RMSNorm(config.head_dim, eps=config.rms_norm_eps) if config.qk_norm else None
 
-    def forward(self, x_BTD: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        B, T, D = x_BTD.shape
-        q_BHTE, k_BKTE, v_BKTE = (
-            projection(x_BTD).view(B, T, -1, self.head_dim).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
+    def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
+        weights = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
+        q_BTHE, k_BTKE, v_BTKE = (
+            part.unflatten(-1, (-1, self.head_dim)) for part in project_joined(x_BTD, weights, self.float8)
         )
+        if self.q_norm is not None and self.k_norm is not None:
+            q_BTHE, k_BTKE = self.q_norm(q_BTHE), self.k_norm(k_BTKE)
         if self.uses_rope:
-            q_BHTE, k_BKTE = rotate(q_BHTE, rotation), rotate(k_BKTE, rotation)
-        out_BHTE = F.scaled_dot_product_attention(
-            q_BHTE, k_BKTE, v_BKTE, attn_mask=mask, is_causal=mask is None, enable_gqa=self.grouped
-        )
-        out: Tensor = self.o_proj(out_BHTE.transpose(1, 2).reshape(B, T, D))
-        return out
+            q_BTHE, k_BTKE = rotate(q_BTHE, rotation), rotate(k_BTKE, rotation)
+        return project(attend(q_BTHE, k_BTKE, v_BTKE, mask), self.o_proj.weight, self.float8)
 
 
 class FeedForward(nn.Module):
     """SwiGLU: down(silu(gate(x)) * up(x))."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, precision: Precision) -> None:
         super().__init__()
+        self.float8 = precision == "float8"
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
-        return out
+        gate, up = project_each(x_BTD, (self.gate_proj.weight, self.up_proj.weight), self.float8)
+        return project(F.silu(gate) * up, self.down_proj.weight, self.float8)
 
 
 class Block(nn.Module):
     """One layer: attention and feed-forward, each after a norm and added to the residual stream."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig, layer: int, precision: Precision) -> None:
         super().__init__()
-        self.input_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.self_attn = Attention(config, layer)
-        self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.mlp = FeedForward(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.self_attn = Attention(config, layer, precision)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.mlp = FeedForward(config, precision)
+        self.recompute = "none"
 
-    def forward(self, x_BTD: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
+        if self.recompute == "full" and torch.is_grad_enabled():
+            return checkpoint(self.whole, x_BTD, rotation, mask, use_reentrant=False)  # type: ignore[no-any-return]
+        return self.whole(x_BTD, rotation, mask)
+
+    def whole(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotation, mask)
-        x_BTD = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
-        return x_BTD
+        if self.recompute == "selective" and torch.is_grad_enabled():
+            # The gate's and up's outputs are most of a layer's memory and a sixth of its arithmetic.
+            return x_BTD + checkpoint(self.feed_forward, x_BTD, use_reentrant=False)
+        return x_BTD + self.feed_forward(x_BTD)
+
+    def feed_forward(self, x_BTD: Tensor) -> Tensor:
+        out: Tensor = self.mlp(self.post_attention_layernorm(x_BTD))
+        return out
 
 
 class Trunk(nn.Module):
     """Embedding, layers and final norm: `model.` in the transformers state dict."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, precision: Precision) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
-        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.layers = nn.ModuleList(Block(config, layer, precision) for layer in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
 
 class Decoder(nn.Module):
-    """A causal language model; `forward` gives logits, `loss` the mean cross-entropy over unmasked labels."""
+    """A causal language model; `forward` gives logits, `loss` the summed cross-entropy over unmasked labels."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, precision: Precision = "fp32") -> None:
         super().__init__()
         self.config = config
-        self.model = Trunk(config)
+        self.dtype = compute_dtype(precision)
+        self.compiled = False
+        self.model = Trunk(config, precision)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def forward(self, tokens_BT: Tensor, document_BT: Tensor | None = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, document_BT: Documents = None) -> Tensor:
         """Logits [B, T, V]. With `document_BT` (a number per token) attention stays within equal numbers."""
+        x_BTD = self.hidden(tokens_BT, document_BT)
+        return F.linear(x_BTD, self.lm_head.weight.to(x_BTD.dtype))
+
+    def loss(self, tokens_BT: Tensor, labels_BT: Tensor, document_BT: Documents = None, z_loss: float = 0.0) -> Tensor:
+        """Sum of the cross-entropy over labels other than -100, in fp32; the caller divides by their number."""
+        x_BTD = self.hidden(tokens_BT, document_BT)
+        return head_loss(x_BTD.flatten(0, 1), self.lm_head.weight, labels_BT.flatten(), z_loss)
+
+    def hidden(self, tokens_BT: Tensor, document_BT: Documents) -> Tensor:
+        """What the output head reads [B, T, D]. A token's position is its index in the sequence, as in SmolLM3."""
         rotation = rope_table(self.config, tokens_BT.shape[1], tokens_BT.device)
-        mask = None if document_BT is None else document_mask(document_BT)
-        x_BTD = self.model.embed_tokens(tokens_BT)
+        mask = make_mask(document_BT, self.compiled)
+        x_BTD = self.model.embed_tokens(tokens_BT).to(self.dtype)
         for block in self.model.layers:
             x_BTD = block(x_BTD, rotation, mask)
-        logits_BTV: Tensor = self.lm_head(self.model.norm(x_BTD))
-        return logits_BTV
+        out: Tensor = self.model.norm(x_BTD)
+        return out
 
-    def loss(self, tokens_BT: Tensor, labels_BT: Tensor, document_BT: Tensor | None = None) -> Tensor:
-        """Sum of the cross-entropy over labels other than -100, in fp32; the caller divides by their number."""
-        logits_BTV = self(tokens_BT, document_BT).float()
-        return F.cross_entropy(
-            logits_BTV.flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORED_LABEL, reduction="sum"
-        )
+    def compile_blocks(self) -> None:
+        """Compile each layer (all alike share the code) and mask documents by FlexAttention; for a GPU."""
+        self.compiled = True
+        for block in self.model.layers:
+            block.compile(dynamic=False, fullgraph=True)
 
-
-def rope_table(config: ModelConfig, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [T, E] of rotary position embeddings (Su et al. 2021, half-split layout as in Llama)."""
-    exponent = torch.arange(0, config.head_dim, 2, dtype=torch.int64, device=device).float() / config.head_dim
-    frequency = 1.0 / config.rope_theta**exponent
-    angle_TE = torch.outer(torch.arange(length, device=device).float(), frequency).repeat(1, 2)
-    return angle_TE.cos(), angle_TE.sin()
-
-
-def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate the pairs (i, i + E/2) of the last dimension of x [B, heads, T, E]."""
-    cos_TE, sin_TE = rotation
-    first, second = x.chunk(2, dim=-1)
-    return (x * cos_TE + torch.cat((-second, first), dim=-1) * sin_TE).to(x.dtype)
-
-
-def document_mask(document_BT: Tensor) -> Tensor:
-    """Boolean mask [B, 1, T, T], True where a query may see a key: not later, and in the same document."""
-    same_BTT = document_BT[:, :, None] == document_BT[:, None, :]
-    return same_BTT.tril()[:, None]
+    def recompute(self, what: str) -> None:
+        """What the backward pass computes again instead of keeping: none, selective (feed-forward) or full."""
+        for block in self.model.layers:
+            block.recompute = what  # type: ignore[assignment]

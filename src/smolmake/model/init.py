@@ -13,8 +13,11 @@ SCALED = ("o_proj.weight", "down_proj.weight")
 
 
 @torch.no_grad()
-def initialise(model: Decoder, seed: int) -> None:
-    """Fill the model: matrices N(0, std), output projections N(0, std / sqrt(2 L)) (GPT-2, as in SmolLM3), norms 1."""
+def initialise(model: Decoder, seed: int, scaled: bool = True) -> None:
+    """Fill the model: matrices N(0, std), norms 1; if `scaled`, output projections N(0, std / sqrt(2 L)).
+
+    The scaling is GPT-2's, as in SmolLM3: it keeps the residual stream's variance from growing with depth.
+    """
     std = model.config.initializer_range
     scaled_std = std / math.sqrt(2 * model.config.num_hidden_layers)
     for name, parameter in model.named_parameters():
@@ -23,7 +26,7 @@ def initialise(model: Decoder, seed: int) -> None:
             continue
         generator = torch.Generator().manual_seed(name_seed(seed, name))
         values = torch.randn(parameter.shape, generator=generator, dtype=torch.float32)
-        parameter.copy_(values * (scaled_std if name.endswith(SCALED) else std))
+        parameter.copy_(values * (scaled_std if scaled and name.endswith(SCALED) else std))
 
 
 def name_seed(seed: int, name: str) -> int:

@@ -77,6 +77,10 @@ class Plan:
             }
         )
 
+    def launcher(self, kind: str, name_and_id: str) -> str:
+        """What starts the step's script on its devices."""
+        return str(self.step(kind, name_and_id).run["launcher"])
+
     def manifests(self, *kinds: str) -> list[str]:
         """The manifests of the steps of these kinds; of all steps if none is named."""
         return [step.manifest for step in self.steps.all.values() if not kinds or step.kind in kinds]

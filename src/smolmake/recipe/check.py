@@ -163,12 +163,13 @@ def _check_schedules(recipe: Recipe, path: Path) -> None:
         runs.append(("pretraining", recipe.pretraining.schedule, total))
     runs += [(f"long_context.{i}", stage.schedule, stage.steps) for i, stage in enumerate(recipe.long_context)]
     for key, schedule, steps in runs:
-        if schedule.warmup_steps + (schedule.decay_steps or 0) > steps:
+        tail = sum(part.steps for part in schedule.tail)
+        if schedule.warmup_steps + (schedule.decay_steps or 0) + tail > steps:
             raise UserError(
-                f"the decay would start before the warm-up ends: together they exceed the run of {steps} steps",
+                f"the decay would start before the warm-up ends: with the tail they exceed the run of {steps} steps",
                 file=path,
                 key=f"{key}.schedule",
-                value=f"warmup_steps {schedule.warmup_steps}, decay_steps {schedule.decay_steps}",
+                value=f"warmup_steps {schedule.warmup_steps}, decay_steps {schedule.decay_steps}, tail of {tail}",
                 remedy="shorten one of them, or train longer",
             )
 

@@ -25,6 +25,20 @@ class Layout(Section):
     def gpus(self) -> int:
         return self.nodes * self.gpus_per_node
 
+    @property
+    def launcher(self) -> str:
+        """What starts a training script on these devices, as the beginning of a shell command."""
+        if self.gpus <= 1:
+            return "python"
+        if self.nodes == 1:
+            return f"torchrun --standalone --nproc-per-node {self.gpus_per_node}"
+        # One torchrun a node of the job; they meet at the job's first node.
+        return (
+            f"srun --nodes {self.nodes} --ntasks-per-node 1 torchrun --nnodes {self.nodes} "
+            f"--nproc-per-node {self.gpus_per_node} --rdzv-backend c10d --rdzv-id $SLURM_JOB_ID "
+            '--rdzv-endpoint "$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1):29500"'
+        )
+
 
 class Run(Section):
     """How it runs: nothing here is part of any result's identity."""
@@ -40,6 +54,14 @@ class Run(Section):
     layouts: dict[Name, Layout] = Field(
         {}, description="Devices by stage or step (stage1, lc1, mid, sft, apo, evaluation, ...) or `pretraining`."
     )
+    compile: Literal["auto", "on", "off"] = Field("auto", description="Compile the model; auto does so on a GPU.")
+    trackers: list[Literal["trackio", "tensorboard", "wandb"]] = Field(
+        [], description="Send metrics there too; each must be installed."
+    )
+
+    def layout(self, stage: str) -> Layout:
+        """The devices of a stage of pretraining or long context."""
+        return self.layouts.get(stage) or self.layouts.get("pretraining") or Layout()
 
 
 class BudgetLine(Section):

@@ -40,6 +40,12 @@ class Model(Section):
     tie_word_embeddings: bool = Field(True, description="Share the embedding table with the output head.")
     rms_norm_eps: float = Field(1e-6, gt=0, description="Epsilon of the RMS norms.")
     initializer_range: float = Field(0.02, gt=0, description="Standard deviation of initial weights.")
+    scale_output_projections: bool = Field(
+        True, description="Divide it by the root of 2 * num_hidden_layers for projections into the residual stream."
+    )
+    family: Literal["smollm3", "llama", "qwen3"] = Field(
+        "smollm3", description="Class of transformers that reads it; llama has no NoPE layers, qwen3 adds QK-norm."
+    )
     parameters: Count | None = Field(None, ge=1, description="What the count must come to; a larger miss is an error.")
     parameters_tolerance: float = Field(0.01, ge=0, lt=1, description="How far the count may be from `parameters`.")
 
@@ -49,12 +55,21 @@ class Model(Section):
             raise ValueError("hidden_size must be num_attention_heads times an even head size")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
+        if self.family != "smollm3" and self.no_rope_layer_interval != 0:
+            raise ValueError(f"a {self.family} has RoPE in every layer: set no_rope_layer_interval to 0")
         return self
 
 
 class Optimizer(Section):
-    """AdamW (Loshchilov and Hutter 2019)."""
+    """AdamW (Loshchilov and Hutter 2019), Muon (Jordan 2024) or AdEMAMix (Pagliardini et al. 2024)."""
 
+    name: Literal["adamw", "muon", "ademamix"] = Field(
+        "adamw", description="muon updates matrices; embeddings, head and norms stay with AdamW."
+    )
+    momentum: float = Field(0.95, ge=0, lt=1, description="muon: decay of its only moment.")
+    beta3: float = Field(0.9999, ge=0, lt=1, description="ademamix: decay of the slow mean.")
+    alpha: float = Field(5.0, ge=0, description="ademamix: weight of the slow mean.")
+    alpha_warmup_steps: Count = Field(0, ge=0, description="ademamix: steps over which alpha and beta3 rise.")
     beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the first moment.")
     beta2: float = Field(0.95, ge=0, lt=1, description="Decay of the second moment.")
     eps: float = Field(1e-8, gt=0, description="Added to the denominator.")
@@ -62,9 +77,25 @@ class Optimizer(Section):
     no_weight_decay: list[str] = Field(["embed_tokens"], description="Parameters whose name has one of these: none.")
     clip_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this global norm.")
 
+    def used(self) -> dict[str, object]:
+        """The settings that this optimizer reads: the others are no part of a result's identity."""
+        own = {"muon": {"momentum"}, "ademamix": {"beta3", "alpha", "alpha_warmup_steps"}, "adamw": set[str]()}
+        unused = set.union(*own.values()) - own[self.name]
+        return self.model_dump(exclude=unused)
+
+
+class Tail(Section):
+    """A constant part after the decay."""
+
+    steps: Count = Field(..., ge=1, description="Optimizer steps.")
+    rate: float = Field(..., gt=0, description="Learning rate.")
+
 
 class Schedule(Section):
-    """Learning rate over a run: linear warm-up from 0, then a constant part, then a decay (WSD, cosine, linear)."""
+    """Learning rate over a run: linear warm-up from 0, a constant part, a decay (WSD, cosine, linear), constant tails.
+
+    Multi-step schedules have no decay and only tails; DeepSeek-V3's is a constant part, a cosine decay and two tails.
+    """
 
     peak: float = Field(..., gt=0, description="Learning rate after warm-up.")
     warmup_steps: Count = Field(0, ge=0, description="Steps of linear warm-up.")
@@ -72,7 +103,8 @@ class Schedule(Section):
         None, ge=0, description="Steps of decay at the run's end; null: all after warm-up."
     )
     decay_shape: Literal["linear", "cosine", "1-sqrt"] = Field("linear", description="Form of the decay.")
-    floor: float = Field(0.0, ge=0, description="Learning rate at the end.")
+    floor: float = Field(0.0, ge=0, description="Learning rate at the decay's end.")
+    tail: list[Tail] = Field([], description="Constant parts at the run's end, after the decay.")
 
 
 class Stage(Section):
@@ -82,6 +114,21 @@ class Stage(Section):
     steps: Count = Field(..., ge=1, description="Optimizer steps.")
     starts_at: Count | None = Field(None, ge=0, description="The step at which it must start: a check, nothing else.")
     mixture: Weights = Field(..., description="Weight of each source; normalised to sum 1.")
+
+
+class BatchPart(Section):
+    """Steps with a smaller batch."""
+
+    steps: Count = Field(..., ge=1, description="Optimizer steps.")
+    global_batch: Count = Field(..., ge=1, description="Sequences per optimizer step.")
+
+
+class Guard(Section):
+    """Optimizer steps that are skipped: the batch counts as seen, the weights stay. metrics.jsonl names each."""
+
+    skip_above: float = Field(10.0, gt=1, description="Skip a gradient this many times the usual norm (the median).")
+    window: Count = Field(100, ge=2, description="Steps whose norms are the usual ones; before that none is too large.")
+    skips_in_a_row: int = Field(3, ge=1, description="More than this many skips in a row end the training.")
 
 
 class Pretraining(Section):
@@ -95,6 +142,12 @@ class Pretraining(Section):
     milestone_steps: Count | None = Field(
         None, ge=1, description="Weights are kept, and evaluated, at every multiple of this many steps too."
     )
+    precision: Literal["fp32", "bf16", "float8"] = Field(
+        "fp32", description="Of matrix products and activations; weights, gradients' sums and moments are fp32."
+    )
+    z_loss: float = Field(0.0, ge=0, description="Weight of the squared log of the softmax's sum, such as 1e-4 (PaLM).")
+    batch_warmup: list[BatchPart] = Field([], description="Smaller batches at the start of the first stage.")
+    guard: Guard | None = Field(None, description="Steps to skip; without it a gradient that is not finite is an end.")
     optimizer: Optimizer = Field(Optimizer(), description="The optimizer, for long context too.")
     schedule: Schedule = Field(..., description="Learning rate over all stages.")
     stages: list[Stage] = Field(..., min_length=1, description="In order.")

@@ -13,14 +13,18 @@ Shape = Literal["linear", "cosine", "1-sqrt"]
 
 
 def schedule_pieces(schedule: Schedule, total_steps: int) -> list[Piece]:
-    """Warm-up, constant part and decay as pieces {shape, from: [step, rate], to: [step, rate]}."""
+    """Warm-up, constant part, decay and constant tail as pieces {shape, from: [step, rate], to: [step, rate]}."""
     warmup = schedule.warmup_steps
-    decay = total_steps - warmup if schedule.decay_steps is None else schedule.decay_steps
+    end = total_steps - sum(part.steps for part in schedule.tail)
+    decay = end - warmup if schedule.decay_steps is None else schedule.decay_steps
     pieces = [
         _piece("linear", (0, 0.0), (warmup, schedule.peak)),
-        _piece("linear", (warmup, schedule.peak), (total_steps - decay, schedule.peak)),
-        _piece(schedule.decay_shape, (total_steps - decay, schedule.peak), (total_steps, schedule.floor)),
+        _piece("linear", (warmup, schedule.peak), (end - decay, schedule.peak)),
+        _piece(schedule.decay_shape, (end - decay, schedule.peak), (end, schedule.floor)),
     ]
+    for part in schedule.tail:
+        pieces.append(_piece("linear", (end, part.rate), (end + part.steps, part.rate)))
+        end += part.steps
     return [piece for piece in pieces if piece["from"][0] < piece["to"][0]]
 
 

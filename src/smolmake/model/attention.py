@@ -1,0 +1,98 @@
+"""Causal attention within documents: the masks of a batch, and the kernel for the device.
+
+On a GPU it is FlashAttention 4 over packed documents where that package is installed, else FlexAttention (Dong et al.
+2024), which skips the blocks of the score matrix that are masked: with either, short documents in a long sequence cost
+little. Elsewhere it is PyTorch's own attention.
+Shapes: B sequences, T tokens, H query heads, K key/value heads, E head dimension.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+from smolmake.model.kernels import Packed
+
+BLOCK = 128
+KERNELS = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+Documents = Tensor | Packed | None
+Mask = Tensor | BlockMask | Packed | None
+
+
+def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, mask: Mask) -> Tensor:
+    """Attention of every token to the earlier ones that `mask` allows (None: all): [B, T, H * E]."""
+    B, T, H, E = q_BTHE.shape
+    if isinstance(mask, Packed):
+        out = torch.ops.smolmake.flash(*(part.flatten(0, 1) for part in (q_BTHE, k_BTKE, v_BTKE)), *mask)[0]
+        return out.view(B, T, H * E)
+    if isinstance(mask, BlockMask):
+        packed = [part.reshape(1, B * T, -1, E).transpose(1, 2) for part in (q_BTHE, k_BTKE, v_BTKE)]
+        out = flex_attention(*packed, block_mask=mask, enable_gqa=True)
+        return out.transpose(1, 2).reshape(B, T, H * E)
+    q_BHTE, k_BKTE, v_BKTE = (part.transpose(1, 2) for part in (q_BTHE, k_BTKE, v_BTKE))
+    if not q_BHTE.is_cuda:
+        # With enable_gqa the CPU has only its slow kernel, so the heads are repeated.
+        repeats = H // k_BKTE.shape[1]
+        k_BHTE, v_BHTE = (part.repeat_interleave(repeats, 1) if repeats > 1 else part for part in (k_BKTE, v_BKTE))
+        out = F.scaled_dot_product_attention(q_BHTE, k_BHTE, v_BHTE, attn_mask=mask, is_causal=mask is None)
+    else:
+        with sdpa_kernel(KERNELS, set_priority=True):
+            out = F.scaled_dot_product_attention(
+                q_BHTE, k_BKTE, v_BKTE, attn_mask=mask, is_causal=mask is None, enable_gqa=True
+            )
+    return out.transpose(1, 2).reshape(B, T, H * E)
+
+
+def make_mask(document_BT: Documents, blocks: bool) -> Mask:
+    """The mask of a batch from a document number per token, for FlexAttention if `blocks`."""
+    if document_BT is None or isinstance(document_BT, Packed):
+        return document_BT
+    return block_mask(document_BT) if blocks else document_mask(document_BT)
+
+
+def document_mask(document_BT: Tensor) -> Tensor:
+    """Boolean mask [B, 1, T, T], True where a query may see a key: not later, and in the same document."""
+    same_BTT = document_BT[:, :, None] == document_BT[:, None, :]
+    return same_BTT.tril()[:, None]
+
+
+def block_mask(document_BT: Tensor) -> BlockMask:
+    """The same mask over the batch laid end to end, as the blocks that attention must compute.
+
+    Documents are contiguous, so a query sees exactly the span from its document's first token to itself, and the
+    blocks follow from those first tokens without looking at T x T pairs.
+    """
+    B, T = document_BT.shape
+    first_N = document_starts(document_BT)
+    last = B * T - 1
+    begins = torch.arange(0, B * T, BLOCK, device=document_BT.device)
+    number = torch.arange(len(begins), device=document_BT.device)
+    lowest = first_N[begins] // BLOCK  # of the block's first token: no later token's document starts before
+    whole = -(-first_N[(begins + BLOCK - 1).clamp(max=last)] // BLOCK)  # from here on every token sees every key
+    row, column = number[:, None], number[None, :]
+    full = (column >= whole[:, None]) & (column < row)
+    partial = (column >= lowest[:, None]) & (column <= row) & ~full
+
+    def visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key <= query) & (key >= first_N[query])
+
+    return BlockMask.from_kv_blocks(*_listed(partial), *_listed(full), BLOCK, visible, (B * T, B * T))
+
+
+def document_starts(document_BT: Tensor) -> Tensor:
+    """For each token of the batch laid end to end, the index of its document's first token: [B * T]."""
+    B, T = document_BT.shape
+    index = torch.arange(B * T, device=document_BT.device).view(B, T)
+    starts = torch.ones_like(document_BT, dtype=torch.bool)
+    starts[:, 1:] = document_BT[:, 1:] != document_BT[:, :-1]
+    return torch.where(starts, index, 0).flatten().cummax(0).values
+
+
+def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """A table of blocks [Q, K] as the number of each row's blocks and their columns, first ones first."""
+    count = blocks.sum(-1, dtype=torch.int32)
+    columns = blocks.to(torch.int8).argsort(dim=-1, descending=True, stable=True).to(torch.int32)
+    return count[None, None], columns[None, None]

@@ -1,0 +1,233 @@
+"""Several devices: how processes find each other, how parameters are shared, and how tensors come together again.
+
+Every process computes its own rows of the global batch and its gradients are averaged, so any number of processes sees
+the same batches. DDP keeps a copy of everything on each device; FSDP2 (Zhao et al. 2023) shards weights, gradients and
+the optimizer's state. The stages of ZeRO (Rajbhandari et al. 2020) are settings of the same machinery: zero3 is fsdp;
+zero2 keeps whole weights from the forward to the backward pass; zero1 also adds up whole gradients over micro-batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from smolmake.errors import UserError
+from smolmake.model.config import ModelConfig
+from smolmake.model.decoder import Decoder
+
+Forward = Callable[..., Tensor]
+HANG_MINUTES = 10
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that train together; without torchrun, this one alone."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+    layout: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and messages."""
+        return self.rank == 0
+
+    def rows(self, global_batch: int) -> range:
+        """This process's rows of the global batch.
+
+        Raises:
+            UserError: if the batch does not divide by the processes.
+        """
+        share, rest = divmod(global_batch, self.world)
+        if rest:
+            raise UserError(
+                f"a global batch of {global_batch} sequences does not divide over {self.world} processes",
+                key="pretraining.global_batch",
+                value=global_batch,
+                remedy="choose nodes times gpus_per_node so that it divides the batch",
+            )
+        return range(self.rank * share, (self.rank + 1) * share)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over all processes."""
+        if self.world > 1:
+            dist.all_reduce(value)
+        return value
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether it is set on any process."""
+        if self.world == 1:
+            return list(flags)
+        return [bool(total) for total in self.sum(torch.tensor(flags, dtype=torch.int64))]
+
+    def from_first(self, value: int | None) -> int | None:
+        """The first process's value."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, device=torch.device("cpu"))
+        return box[0]
+
+    def wait(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+
+def join_group(device: str, layout: dict[str, Any]) -> Group:
+    """The group that torchrun's variables describe, and this process's device."""
+    kind = choose_device(device)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Group(torch.device(kind), layout=layout)
+    local = int(os.environ["LOCAL_RANK"])
+    place = torch.device("cuda", local) if kind == "cuda" else torch.device("cpu")
+    if kind == "cuda":
+        torch.cuda.set_device(place)
+    # A rank that dies or hangs ends the others after this time, and the job starts again from its last recovery.
+    limit = datetime.timedelta(minutes=HANG_MINUTES)
+    backend = "cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=limit)
+    return Group(place, dist.get_rank(), world, layout)
+
+
+def leave_group(group: Group) -> None:
+    if group.world > 1:
+        dist.destroy_process_group()
+
+
+def check_layout(group: Group, spec: dict[str, Any], config: ModelConfig) -> None:
+    """Refuse a layout that this model, batch or optimizer cannot be spread over.
+
+    Raises:
+        UserError: with the key to change.
+    """
+    batches = {size for _, size, _ in spec.get("batches") or []} | {spec["global_batch"]}
+    for batch in sorted(batches):
+        group.rows(batch)
+    strategy, nodes = group.layout.get("strategy", "ddp"), group.layout.get("nodes", 1)
+    asked = nodes * group.layout.get("gpus_per_node", 0)
+    if group.world > 1 and asked > 1 and asked != group.world:
+        raise UserError(
+            f"the layout has {asked} devices and {group.world} processes were started",
+            key="run.layouts",
+            value=f"nodes {nodes}, gpus_per_node {group.layout.get('gpus_per_node')}",
+            remedy="start one process a device, as the rule does with torchrun",
+        )
+    if strategy == "hsdp" and group.world % nodes:
+        raise UserError(
+            "hsdp shards within a node, and the processes do not divide by the nodes",
+            key="run.layouts", value=f"{group.world} processes, {nodes} nodes", remedy="use nodes of equal size",
+        )  # fmt: skip
+    if spec["optimizer"].get("name") == "muon" and group.world > 1 and strategy != "ddp":
+        raise UserError(
+            "muon orthogonalises whole matrices, which no device has when they are sharded",
+            key="run.layouts", value=strategy, remedy="use strategy ddp, or the optimizer adamw",
+        )  # fmt: skip
+    if group.layout.get("context_parallel", 1) != 1:
+        raise UserError(
+            "sequences are not shared between devices yet",
+            key="run.layouts", value=f"context_parallel {group.layout['context_parallel']}",
+            remedy="use 1, with activation_checkpointing selective or full and a smaller micro_batch",
+        )  # fmt: skip
+    if spec.get("precision") == "float8":
+        _check_float8(group.device, config)
+
+
+def _check_float8(device: torch.device, config: ModelConfig) -> None:
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9):
+        raise UserError(
+            "this device cannot multiply float8",
+            key="pretraining.precision", value="float8", remedy="use bf16, or a GPU of the Hopper generation or newer",
+        )  # fmt: skip
+    sizes = {"hidden_size": config.hidden_size, "intermediate_size": config.intermediate_size}
+    for name, size in (sizes | {"key and value width": config.num_key_value_heads * config.head_dim}).items():
+        if size % 16:
+            raise UserError(
+                "float8 needs sizes that are multiples of 16",
+                key="pretraining.precision", value=f"{name} {size}", remedy="use bf16, or change the model's shape",
+            )  # fmt: skip
+
+
+def choose_device(asked: str) -> str:
+    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+
+
+def share_model(model: Decoder, group: Group) -> Forward:
+    """Spread the model over the group as the layout says; gives `forward(last, ...)`, the loss of one micro-batch.
+
+    Gradients are complete on every process after a call with `last`.
+    """
+    strategy = group.layout.get("strategy", "ddp")
+    if group.world == 1:
+        return lambda last, *batch: model.loss(*batch)
+    if strategy == "ddp":
+        replica = DistributedDataParallel(_Loss(model), gradient_as_bucket_view=True, bucket_cap_mb=50)
+
+        def forward(last: bool, *batch: Tensor) -> Tensor:
+            with contextlib.nullcontext() if last else replica.no_sync():
+                return replica(*batch)  # type: ignore[no-any-return]
+
+        return forward
+    return _share_sharded(model, group, strategy)
+
+
+def _share_sharded(model: Decoder, group: Group, strategy: str) -> Forward:
+    if strategy == "hsdp":
+        nodes = group.layout.get("nodes", 1)
+        mesh = init_device_mesh(group.device.type, (nodes, group.world // nodes), mesh_dim_names=("copies", "shards"))
+    else:
+        mesh = init_device_mesh(group.device.type, (group.world,), mesh_dim_names=("shards",))
+    options: dict[str, Any] = {
+        "mesh": mesh,
+        "reshard_after_forward": strategy in ("fsdp", "hsdp", "zero3"),
+        "mp_policy": MixedPrecisionPolicy(model.dtype, torch.float32, cast_forward_inputs=False),
+    }
+    for block in model.model.layers:
+        fully_shard(block, **options)
+    fully_shard(model, **options)
+    register_fsdp_forward_method(model, "loss")
+    assert isinstance(model, FSDPModule)
+
+    def forward(last: bool, *batch: Tensor) -> Tensor:
+        model.set_is_last_backward(last)
+        model.set_requires_gradient_sync(last or strategy != "zero1")
+        return model.loss(*batch)
+
+    return forward
+
+
+class _Loss(nn.Module):
+    """The model's loss as a module's forward, which is what DDP hooks into."""
+
+    def __init__(self, model: Decoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *batch: Tensor) -> Tensor:
+        return self.model.loss(*batch)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that may be sharded, put together on every process."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def shard_like(tensor: Tensor, sharded: Tensor) -> Tensor:
+    """A whole tensor cut as `sharded` is; every process gives the same tensor."""
+    tensor = tensor.to(sharded.device)
+    if isinstance(tensor, DTensor) or not isinstance(sharded, DTensor):
+        return tensor
+    return distribute_tensor(tensor, sharded.device_mesh, sharded.placements, src_data_rank=None)
