@@ -99,9 +99,9 @@ CHANGES: dict[str, tuple[Callable[[Values, Path], None], tuple[str, ...]]] = {
     "a rival tokenizer": (put("tokenizer", "compare", value=[1500]),
                           ("tokenizer/bpe-1500", "tokenizer_analysis/*", "report/*")),
     "cleaning": (put("cleaning", "min_characters", value=100),
-                 ("documents/*", "tokenizer/*", "evaluation/*", *FROM_TOKENIZER)),
+                 ("documents/*", "heldout/*", "tokenizer/*", "evaluation/*", *FROM_TOKENIZER)),
     "a text column": (put("sources", "code", "text", value="path"),
-                      ("documents/code", "shards/*", "tokenizer/*", "evaluation/*", *FROM_TOKENIZER)),
+                      ("documents/code", "heldout/*", "shards/*", "tokenizer/*", "evaluation/*", *FROM_TOKENIZER)),
 }  # fmt: skip
 
 
@@ -189,7 +189,7 @@ def test_the_recipe_name_reaches_only_what_bears_it(values: Values, tree: Path) 
     before = set(steps_of(values, tree).all)
     values["name"] = "other"
     new = set(steps_of(values, tree).all) - before
-    assert {key.split("/")[0] for key in new} == {"ledger", "report"}
+    assert {key.split("/")[0] for key in new} == {"heldout", "ledger", "report"}
 
 
 def test_inputs_come_first_and_every_id_is_in_its_path(values: Values, tree: Path) -> None:
