@@ -57,8 +57,9 @@ class Float8Product(torch.autograd.Function):
         x8, x8_turned = cast_both(x, x_scale, torch.float8_e4m3fn)
         kept, outputs = [x8_turned, x_scale], []
         for weight in weights:
-            scale = scale_of(weight, torch.float8_e4m3fn)
-            w8, w8_turned = cast_both(weight, scale, torch.float8_e4m3fn)
+            rounded = weight.to(x.dtype)
+            scale = scale_of(rounded, torch.float8_e4m3fn)
+            w8, w8_turned = cast_both(rounded, scale, torch.float8_e4m3fn)
             outputs.append(_product(x8, x_scale, w8, scale, x.dtype, fast=True))
             kept += [w8_turned, scale]
         ctx.save_for_backward(*kept)
