@@ -8,7 +8,11 @@ from smolmake.recipe.training import Pretraining
 WARMUP = [{"steps": 4, "global_batch": 2}, {"steps": 3, "global_batch": 4}]
 PIECES = batch_pieces(
     Pretraining(
-        sequence_length=8, global_batch=8, segment_steps=5, batch_warmup=WARMUP, schedule={"peak": 1.0},
+        sequence_length=8,
+        global_batch=8,
+        segment_steps=5,
+        batch_warmup=WARMUP,
+        schedule={"peak": 1.0},
         stages=[{"name": "a", "steps": 20, "mixture": {"x": 1}}],
     )  # fmt: skip
 )

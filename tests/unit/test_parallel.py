@@ -1,4 +1,4 @@
-"""Several processes train as one does: same batches, same first weights, curves within bounds; any resumes any's state."""
+"""Several processes train as one does: same batches and first weights, curves within bounds; any resumes any."""
 
 import json
 import os
@@ -85,7 +85,14 @@ def undisturbed(place: Path) -> Path:
     return finished(place, segment(0, 16, name="undisturbed", micro_batch=2))
 
 
-@pytest.mark.parametrize(("before", "after"), [("fsdp", "alone"), pytest.param("alone", "fsdp", marks=pytest.mark.slow), pytest.param("fsdp", "ddp", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("fsdp", "alone"),
+        pytest.param("alone", "fsdp", marks=pytest.mark.slow),
+        pytest.param("fsdp", "ddp", marks=pytest.mark.slow),
+    ],
+)
 def test_another_number_of_processes_goes_on(place: Path, undisturbed: Path, before: str, after: str) -> None:
     name = f"{before}-{after}"
     for strategy in (before, after):

@@ -73,7 +73,9 @@ def test_a_step_outside_is_an_error() -> None:
 
 def test_multi_step_drops_are_tails() -> None:
     # DeepSeek LLM (2024): the rate falls to 31.6 % after 80 % of the tokens and to 10 % after 90 %.
-    found = rates(100, peak=1.0, warmup_steps=4, decay_steps=0, tail=[{"steps": 10, "rate": 0.316}, {"steps": 10, "rate": 0.1}])
+    found = rates(
+        100, peak=1.0, warmup_steps=4, decay_steps=0, tail=[{"steps": 10, "rate": 0.316}, {"steps": 10, "rate": 0.1}]
+    )
     assert found[4:] == [1.0] * 76 + [0.316] * 10 + [0.1] * 10
 
 

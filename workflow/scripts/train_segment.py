@@ -63,7 +63,9 @@ def first_model(job: Job) -> Decoder:
     """The parent's model with this segment's theta and length, or a new one."""
     theta, length, precision = job.spec["rope_theta"], job.spec["sequence_length"], job.spec["precision"]
     if "parent" in job.inputs:
-        return load_model(job.input("parent") / "checkpoint", rope_theta=theta, max_positions=length, precision=precision)
+        return load_model(
+            job.input("parent") / "checkpoint", rope_theta=theta, max_positions=length, precision=precision
+        )
     vocabulary, shape = job.facts("tokenizer")["vocab_size"], dict(job.spec["model"])
     scaled = shape.pop("scale_output_projections")
     model = Decoder(

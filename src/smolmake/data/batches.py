@@ -23,9 +23,7 @@ def batches_within(pieces: list[BatchPiece], start: int, end: int) -> list[Batch
     """The pieces that steps [start, end) use; a piece that began before is cut to the span."""
     ends = [piece[0] for piece in pieces[1:]] + [end]
     used = [piece for piece, last in zip(pieces, ends, strict=True) if piece[0] < end and last > start]
-    return [
-        [max(first, start), size, before + max(start - first, 0) * size] for first, size, before in used
-    ]
+    return [[max(first, start), size, before + max(start - first, 0) * size] for first, size, before in used]
 
 
 def batch_at(pieces: list[BatchPiece], step: int) -> tuple[int, int]:

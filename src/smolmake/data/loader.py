@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from smolmake.data.batches import batch_at
 from smolmake.data.mixture import Mixture, make_mixture, sample
 from smolmake.data.shards import Shards, open_shards
-from smolmake.data.batches import batch_at
 from smolmake.identity.manifest import read_manifest, verify_payload
 
 IGNORED_LABEL = -100
@@ -30,7 +30,7 @@ class BatchReader:
     batches: list[list[int]] | None = None  # sizes over a warm-up: first step, sequences a step, sequences before
 
     def batch(self, step: int, rows: range | None = None) -> tuple[Array, Array, Array]:
-        """Inputs, labels and document numbers [B, T] of optimizer step `step` (counted over the run), or `rows` of them.
+        """Inputs, labels and document numbers [B, T] of `rows`, or all, of optimizer step `step` of the run.
 
         A document's first token is no target: its label is -100, as in SmolLM3.
         """

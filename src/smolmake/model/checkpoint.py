@@ -102,9 +102,10 @@ def from_transformers(config: dict[str, Any]) -> dict[str, Any]:
     kind = rope.get("rope_type", rope.pop("type", "default"))
     if kind not in ("default", "yarn", "llama3"):
         raise ValueError(f"config.json: rope_type {kind} is not supported")
-    if config.get("head_dim", config["hidden_size"] // config["num_attention_heads"]) * config[
-        "num_attention_heads"
-    ] != (config["hidden_size"]):
+    if (
+        config.get("head_dim", config["hidden_size"] // config["num_attention_heads"]) * config["num_attention_heads"]
+        != (config["hidden_size"])
+    ):
         raise ValueError("config.json: head_dim times num_attention_heads must be hidden_size")
     own = {"rope_theta", "rope_scaling", "family", "no_rope_layer_interval"}
     shape = {name: config[name] for name in ModelConfig.__dataclass_fields__ if name not in own}

@@ -46,7 +46,7 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
         weights = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
         q_BTHE, k_BTKE, v_BTKE = (
-            part.unflatten(-1, (-1, self.head_dim)) for part in project_joined(x_BTD, weights, self.float8)
+            part.reshape(*part.shape[:-1], -1, self.head_dim) for part in project_joined(x_BTD, weights, self.float8)
         )
         if self.q_norm is not None and self.k_norm is not None:
             q_BTHE, k_BTKE = self.q_norm(q_BTHE), self.k_norm(k_BTKE)
@@ -90,7 +90,8 @@ class Block(nn.Module):
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotation, mask)
         if self.recompute == "selective" and torch.is_grad_enabled():
             # The gate's and up's outputs are most of a layer's memory and a sixth of its arithmetic.
-            return x_BTD + checkpoint(self.feed_forward, x_BTD, use_reentrant=False)
+            kept: Tensor = checkpoint(self.feed_forward, x_BTD, use_reentrant=False)
+            return x_BTD + kept
         return x_BTD + self.feed_forward(x_BTD)
 
     def feed_forward(self, x_BTD: Tensor) -> Tensor:
@@ -126,9 +127,7 @@ class Decoder(nn.Module):
         x_BTD = self.hidden(tokens_BT, document_BT)
         return F.linear(x_BTD, self.lm_head.weight.to(x_BTD.dtype))
 
-    def loss(
-        self, tokens_BT: Tensor, labels_BT: Tensor, document_BT: Documents = None, z_loss: float = 0.0
-    ) -> Tensor:
+    def loss(self, tokens_BT: Tensor, labels_BT: Tensor, document_BT: Documents = None, z_loss: float = 0.0) -> Tensor:
         """Sum of the cross-entropy over labels other than -100, in fp32; the caller divides by their number."""
         x_BTD = self.hidden(tokens_BT, document_BT)
         return head_loss(x_BTD.flatten(0, 1), self.lm_head.weight, labels_BT.flatten(), z_loss)
