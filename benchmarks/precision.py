@@ -72,7 +72,12 @@ def curve(precision: str, seed: int, arguments: argparse.Namespace) -> dict[str,
             losses.append(trainer.step(step, 1e-3 * min(1.0, (step + 1) / 30))[0])
         trainer.loader.shutdown(cancel_futures=True)
     quarters = [round(float(np.mean(part)), 4) for part in np.array_split(np.array(losses), 4)]
-    result = {"precision": precision, "seed": seed, "quarters": quarters, "seconds": round(time.perf_counter() - began, 1)}
+    result = {
+        "precision": precision,
+        "seed": seed,
+        "quarters": quarters,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
     return result | {"last_tenth": round(float(np.mean(losses[-arguments.steps // 10 :])), 4)}
 
 

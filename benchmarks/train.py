@@ -10,8 +10,8 @@ A case is SHAPE:WHAT:LENGTH:DOCUMENTS:ROWS, such as 3b:bf16:4096:900:4
     DOCUMENTS  mean length of documents (exponential, at least 16), 0 for one document a sequence
     ROWS       sequences a forward pass
 
-A step is --accumulate forward and backward passes over random tokens, clipping and AdamW, all by the trainer's own loop
-with its loader thread. The figure is the median step. MFU is (6N + 12 L d T) tokens/s over 989e12 (dense bf16 peak of an
+A step is --accumulate forward and backward passes over random tokens, clipping and AdamW by the trainer's own loop with
+its loader thread. The figure is the median step. MFU is (6N + 12 L d T) tokens/s over 989e12 (dense bf16 peak of an
 H100 or H200); `masked` counts attention as causal within documents instead: 6N + 6 L d sum(l^2) / sum(l).
 """
 
@@ -156,7 +156,8 @@ def measure(case: Case, arguments: argparse.Namespace, group: Group) -> dict[str
             times.append(time.perf_counter() - began)
         shares = profile(trainer, arguments.warm + arguments.steps) if arguments.profile else {}
         trainer.loader.shutdown(cancel_futures=True)
-    seconds = statistics.median(times[arguments.warm :])
+    kept = times[arguments.warm :]
+    seconds = statistics.median(kept)
     rate = batch * case.length / seconds / group.world
     lengths = [length for row in range(64) for length in reader.documents(row)]
     return {
@@ -166,7 +167,7 @@ def measure(case: Case, arguments: argparse.Namespace, group: Group) -> dict[str
         "mfu": round(rate * flops_per_token(model.config, case.length) / PEAK, 4),
         "mfu_masked": round(rate * masked_flops_per_token(model.config, lengths) / PEAK, 4),
         "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1) if gpu else None,
-        "first_step_s": round(times[0], 1), "spread": round((max(times[arguments.warm:]) - min(times[arguments.warm:])) / seconds, 3),
+        "first_step_s": round(times[0], 1), "spread": round((max(kept) - min(kept)) / seconds, 3),
         "first_loss": round(losses[0], 3), "last_loss": round(losses[-1], 3),
         "parameters": parameter_count(model.config), "shares": shares,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Families, rotary scalings, precisions, recomputation and the head's loss give what transformers and plain PyTorch give."""
+"""Families, rotary scalings, precisions, recomputation and the head give what transformers and plain PyTorch give."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Several processes train as one does: same batches, same first weights, curves within bounds; any resumes any's state."""
+"""Several processes train as one does: same batches and first weights, curves within bounds; any resumes any."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Check that a layout trains as one device does. Usage: [torchrun ...] preflight.py JOB, with JSON of out, model, spec, run"""
+"""Check that a layout trains as one device does. Usage: [torchrun ...] preflight.py JOB (out, model, spec, run)"""
 
 import argparse
 import json

@@ -46,7 +46,7 @@ class BatchReader:
         return self.global_batch, (step - self.stage_start) * self.global_batch
 
     def batch(self, step: int, rows: range | None = None) -> tuple[Array, Array, Array]:
-        """Inputs, labels and document numbers [B, T] of optimizer step `step` (counted over the run), or `rows` of them.
+        """Inputs, labels and document numbers [B, T] of `rows`, or all, of optimizer step `step` of the run.
 
         A document's first token is no target: its label is -100, as in SmolLM3.
         """

@@ -26,11 +26,12 @@ def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, mask: Mask) -> Tensor
     """Attention of every token to the earlier ones that `mask` allows (None: all): [B, T, H * E]."""
     B, T, H, E = q_BTHE.shape
     if isinstance(mask, Packed):
-        out = torch.ops.smolmake.flash(*(part.flatten(0, 1) for part in (q_BTHE, k_BTKE, v_BTKE)), *mask)[0]
-        return out.view(B, T, H * E)
+        q_NHE, k_NKE, v_NKE = (part.flatten(0, 1) for part in (q_BTHE, k_BTKE, v_BTKE))
+        found: Tensor = torch.ops.smolmake.flash(q_NHE, k_NKE, v_NKE, *mask)[0]
+        return found.view(B, T, H * E)
     if isinstance(mask, BlockMask):
-        packed = [part.reshape(1, B * T, -1, E).transpose(1, 2) for part in (q_BTHE, k_BTKE, v_BTKE)]
-        out = flex_attention(*packed, block_mask=mask, enable_gqa=True)
+        q, k, v = (part.reshape(1, B * T, -1, E).transpose(1, 2) for part in (q_BTHE, k_BTKE, v_BTKE))
+        out: Tensor = flex_attention(q, k, v, block_mask=mask, enable_gqa=True)
         return out.transpose(1, 2).reshape(B, T, H * E)
     q_BHTE, k_BKTE, v_BKTE = (part.transpose(1, 2) for part in (q_BTHE, k_BTKE, v_BTKE))
     if not q_BHTE.is_cuda:

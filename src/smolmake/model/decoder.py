@@ -46,7 +46,7 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
         weights = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
         q_BTHE, k_BTKE, v_BTKE = (
-            part.unflatten(-1, (-1, self.head_dim)) for part in project_joined(x_BTD, weights, self.float8)
+            part.reshape(*part.shape[:-1], -1, self.head_dim) for part in project_joined(x_BTD, weights, self.float8)
         )
         if self.q_norm is not None and self.k_norm is not None:
             q_BTHE, k_BTKE = self.q_norm(q_BTHE), self.k_norm(k_BTKE)
@@ -90,7 +90,8 @@ class Block(nn.Module):
         x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotation, mask)
         if self.recompute == "selective" and torch.is_grad_enabled():
             # The gate's and up's outputs are most of a layer's memory and a sixth of its arithmetic.
-            return x_BTD + checkpoint(self.feed_forward, x_BTD, use_reentrant=False)
+            kept: Tensor = checkpoint(self.feed_forward, x_BTD, use_reentrant=False)
+            return x_BTD + kept
         return x_BTD + self.feed_forward(x_BTD)
 
     def feed_forward(self, x_BTD: Tensor) -> Tensor:

@@ -33,15 +33,15 @@ def project_each(x: Tensor, weights: Sequence[Tensor], float8: bool = False) -> 
     if not float8:
         return tuple(F.linear(x, weight.to(x.dtype)) for weight in weights)
     outputs: tuple[Tensor, ...] = Float8Product.apply(x.flatten(0, -2), *weights)  # type: ignore[no-untyped-call]
-    return tuple(output.unflatten(0, x.shape[:-1]) for output in outputs)
+    return tuple(output.view(*x.shape[:-1], -1) for output in outputs)
 
 
 def project_joined(x: Tensor, weights: Sequence[Tensor], float8: bool = False) -> tuple[Tensor, ...]:
     """x times each weight; on a GPU as one product, for weights too narrow to fill it alone."""
     if not x.is_cuda:
         return project_each(x, weights, float8)
-    joined = torch.cat([weight.to(x.dtype) for weight in weights])
-    return project(x, joined, float8).split([len(weight) for weight in weights], dim=-1)
+    joined = project(x, torch.cat([weight.to(x.dtype) for weight in weights]), float8)
+    return torch.split(joined, [len(weight) for weight in weights], dim=-1)
 
 
 class Float8Product(torch.autograd.Function):
@@ -57,8 +57,9 @@ class Float8Product(torch.autograd.Function):
         x8, x8_turned = cast_both(x, x_scale, torch.float8_e4m3fn)
         kept, outputs = [x8_turned, x_scale], []
         for weight in weights:
-            scale = scale_of(weight, torch.float8_e4m3fn)
-            w8, w8_turned = cast_both(weight, scale, torch.float8_e4m3fn)
+            rounded = weight.to(x.dtype)
+            scale = scale_of(rounded, torch.float8_e4m3fn)
+            w8, w8_turned = cast_both(rounded, scale, torch.float8_e4m3fn)
             outputs.append(_product(x8, x_scale, w8, scale, x.dtype, fast=True))
             kept += [w8_turned, scale]
         ctx.save_for_backward(*kept)

@@ -59,4 +59,5 @@ def _llama3(frequency: Tensor, scaling: dict[str, Any]) -> Tensor:
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     turns = length * frequency / (2 * math.pi)  # full turns within the trained length
     smooth = ((turns - low) / (high - low)).clamp(0, 1)
-    return (1 - smooth) * frequency / factor + smooth * frequency
+    out: Tensor = (1 - smooth) * frequency / factor + smooth * frequency
+    return out

@@ -75,7 +75,7 @@ class Trainer:
             began = time.monotonic()
             rate = learning_rate(self.spec["schedule"], step)
             loss, grad_norm, skipped = self.step(step, rate)
-            values = {"step": step, "tokens": self._tokens(step + 1, whole_run=True), "loss": loss}
+            values: dict[str, Any] = {"step": step, "tokens": self._tokens(step + 1, whole_run=True), "loss": loss}
             values |= {"learning_rate": rate, "grad_norm": grad_norm} | ({"skipped": skipped} if skipped else {})
             tokens, seconds = self._batch_size(step) * length, time.monotonic() - began
             metrics.write(**values, **telemetry.readings(step, tokens, seconds, self.waited))

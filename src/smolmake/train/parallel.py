@@ -176,7 +176,7 @@ def share_model(model: Decoder, group: Group) -> Forward:
     if strategy == "ddp":
         replica = DistributedDataParallel(_Loss(model), gradient_as_bucket_view=True, bucket_cap_mb=50)
 
-        def forward(last: bool, *batch: Tensor) -> Tensor:
+        def forward(last: bool, *batch: Any) -> Tensor:
             with contextlib.nullcontext() if last else replica.no_sync():
                 return replica(*batch)  # type: ignore[no-any-return]
 
@@ -201,7 +201,7 @@ def _share_sharded(model: Decoder, group: Group, strategy: str) -> Forward:
     register_fsdp_forward_method(model, "loss")
     assert isinstance(model, FSDPModule)
 
-    def forward(last: bool, *batch: Tensor) -> Tensor:
+    def forward(last: bool, *batch: Any) -> Tensor:
         model.set_is_last_backward(last)
         model.set_requires_gradient_sync(last or strategy != "zero1")
         return model.loss(*batch)
@@ -216,7 +216,7 @@ class _Loss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, *batch: Tensor) -> Tensor:
+    def forward(self, *batch: Any) -> Tensor:
         return self.model.loss(*batch)
 
 

@@ -73,7 +73,7 @@ def drill(model: dict[str, Any], spec: dict[str, Any], run: dict[str, Any], grou
         raise UserError(
             "this layout does not train as one device does",
             key="run.layouts",
-            value=f"losses {together[0]} instead of {alone[0]}, {result['loss']:.1e} apart where {bound:.0e} is expected",
+            value=f"losses {together[0]} instead of {alone[0]}, further apart than {bound:.0e}",
             remedy="do not start the training: try another strategy, and report this with the versions in use",
         )
     return result

@@ -13,9 +13,12 @@ import sys
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
 from smolmake.files import file_digest, sync_folder
@@ -34,7 +37,7 @@ def save_recovery(folder: Path, step: int, tensors: dict[str, Tensor], group: Gr
         beside.mkdir(parents=True)
     group.wait()
     if any(isinstance(tensor, DTensor) for tensor in tensors.values()):
-        dcp.save(dict(tensors), checkpoint_id=beside / SHARDS)
+        save(dict(tensors), checkpoint_id=beside / SHARDS)
     elif group.first:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside / FILE)
     group.wait()
@@ -60,15 +63,16 @@ def load_recovery(folder: Path, parameters: dict[str, Tensor], group: Group) -> 
     place = folder / f"step-{found:09d}"
     if (place / FILE).exists():
         return found, load_file(place / FILE)
-    metadata = dcp.FileSystemReader(place / SHARDS).read_metadata().state_dict_metadata
+    metadata = FileSystemReader(place / SHARDS).read_metadata().state_dict_metadata
     tensors: dict[str, Tensor] = {}
     for name, about in metadata.items():
+        assert isinstance(about, TensorStorageMetadata)
         parameter = parameters.get(name.split("/", 1)[1])
         if parameter is not None and about.size == parameter.shape:
             tensors[name] = torch.empty_like(parameter)
         else:
             tensors[name] = torch.empty(about.size, dtype=about.properties.dtype)
-    dcp.load(tensors, checkpoint_id=place / SHARDS, no_dist=group.world == 1)
+    load(tensors, checkpoint_id=place / SHARDS, no_dist=group.world == 1)
     return found, tensors
 
 
