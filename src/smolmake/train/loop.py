@@ -136,10 +136,8 @@ class Trainer:
     def _batch(self, step: int) -> Batch:
         """This process's micro-batches of a step on its device; the next step's are read meanwhile."""
         began = time.monotonic()
-        if self.ahead is not None and self.ahead[0] == step:
-            batch = self.ahead[1].result()
-        else:
-            batch = self._read(step)
+        known = self.ahead is not None and self.ahead[0] == step
+        batch = self.ahead[1].result() if known and self.ahead is not None else self._read(step)
         if step + 1 < self.spec["end"]:
             self.ahead = step + 1, self.loader.submit(self._read, step + 1)
         self.waited = time.monotonic() - began
