@@ -60,6 +60,13 @@ def softmax_gradient(logits_NV: Tensor, labels_N: Tensor, z_loss: float) -> tupl
     logits = logits_NV.float()
     valid = labels_N != IGNORED_LABEL
     target = labels_N.clamp(min=0)[:, None]
+    if not logits.is_cuda and z_loss == 0:
+        # The same in fewer passes over memory, which is what a CPU waits for.
+        log_probabilities = torch.log_softmax(logits, -1)
+        loss = -log_probabilities.gather(1, target)[:, 0]
+        gradient = log_probabilities.exp_().scatter_add_(1, target, -torch.ones_like(loss)[:, None])
+        gradient *= valid[:, None]
+        return torch.where(valid, loss, 0.0).sum(), gradient.to(logits_NV.dtype)
     lse = torch.logsumexp(logits, -1)
     loss = lse - logits.gather(1, target)[:, 0] + z_loss * lse.square()
     scale = torch.where(valid, 1 + 2 * z_loss * lse, 0.0)
