@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -57,6 +58,8 @@ def storage_trouble(error: BaseException) -> str | None:
     """What is wrong with the storage, if that is what the error says; safetensors and torch tell it in words only."""
     if isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
         return error.strerror
+    if isinstance(error, OSError) and re.search(r"\d+ requested and \d+ written", str(error)):  # numpy's words for it
+        return os.strerror(errno.ENOSPC)
     found = [os.strerror(number) for number in STORAGE_ERRORS if os.strerror(number) in str(error)]
     return found[0] if found else None
 

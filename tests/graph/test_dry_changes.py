@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -24,6 +25,17 @@ def replace(file: str, old: str, new: str) -> Change:
         text = (tree / file).read_text()
         assert old in text, f"{file} has no {old!r}"
         (tree / file).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def rename(file: str, name: str) -> Change:
+    """Another name for a local variable, everywhere in a file."""
+
+    def change(tree: Path) -> None:
+        text = (tree / file).read_text()
+        (tree / file).write_text(re.sub(rf"\b{name}\b", f"other_{name}", text))
+        assert (tree / file).read_text() != text
 
     return change
 
@@ -88,7 +100,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "reformatted": (reformat, NOTHING, ""),
     "a comment": (append("src/smolmake/data/shards.py", "\n# A comment.\n"), NOTHING, ""),
     "a docstring": (replace("src/smolmake/posttrain/merge.py", '"""', '"""Another. '), NOTHING, ""),
-    "a local name in unrelated code": (replace("src/smolmake/plan/show.py", "groups", "all_groups"), NOTHING, ""),
+    "a local name in unrelated code": (rename("src/smolmake/plan/show.py", "groups"), NOTHING, ""),
     "a neutral module": (append("src/smolmake/train/metrics.py", "\nX = 1\n"), NOTHING, ""),
     "a rule's resources": (replace("workflow/rules/pretrain.smk", "runtime=1440", "runtime=2880"), NOTHING, ""),
     "a function that one step uses": (

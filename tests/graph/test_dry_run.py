@@ -43,7 +43,7 @@ def test_both_snakefiles_give_the_same_jobs_which_are_the_plans(copy: Path) -> N
     assert outputs(copy, "--snakefile", "workflow/Snakefile", recipe="toy") == jobs
     plan = plan_of(copy, "config/recipes/toy.yaml")
     assert set(jobs) == {step.manifest for step in plan.steps.all.values()} | {plan.links}
-    assert {job.split("/")[1] for job in jobs} == {*SCRIPTS, "latest"} - {"adopted", "suite"}
+    assert {job.split("/")[1] for job in jobs} == {*SCRIPTS, "latest"} - {"adopted", "suite", "overlap"}
 
 
 def test_a_target_asks_for_no_more_than_it_needs(copy: Path) -> None:

@@ -16,7 +16,8 @@ from smolmake.plan.graph import Plan
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 NOTHING, NOTHING_DRY = "Nothing to be done", "Nothing would run"
-NOT_IN_MINI = {"adopted", "suite"}  # test_adopt.py and tests/unit/test_suites.py
+# test_adopt.py, tests/unit/test_suites.py and tests/unit/test_data_steps.py have these.
+NOT_IN_MINI = {"adopted", "suite", "overlap"}
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,11 @@
-"""Memory by part: what an H200 measured, what live tensors of a small step add up to, and what a misfit is told."""
+"""Memory by part: what an H200 measured, and what a misfit is told."""
 
 import dataclasses
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from live_memory import LiveBytes, with_fused_norms
-from models import decoder
-from torch.utils.checkpoint import checkpoint
 
 from smolmake.errors import UserError
 from smolmake.plan.gpus import gpu_kind
@@ -57,27 +53,6 @@ def test_a_layer_keeps_what_autograd_was_seen_to_keep_on_an_h200() -> None:
     # Distinct saved storages of one block at T 2,048, bytes a token, less weights and the table of rotations.
     assert layer_activations(SMOLLM3, layout(sequence_length=2048)) == 2048 * (115_784 - 1024)
     assert layer_activations(LLAMA, layout(sequence_length=2048)) == 2048 * (92_808 - 512)
-
-
-@pytest.mark.parametrize("checkpointing", ["none", "full"])
-def test_live_tensors_of_a_small_step_reach_the_predicted_peak(checkpointing: str) -> None:
-    names = ("vocab_size", "hidden_size", "intermediate_size", "num_key_value_heads")
-    model = decoder(**{name: getattr(SMALL, name) for name in names}).bfloat16()
-    with_fused_norms(model)
-    if checkpointing == "full":
-        for block in model.model.layers:
-            block.forward = recomputed(block.forward)
-    tokens = torch.randint(0, 300, (4, 257), generator=torch.Generator().manual_seed(0))
-    with LiveBytes() as live:
-        model.loss(tokens[:, :-1], tokens[:, 1:]).backward()
-    use = memory_use(SMALL, layout(micro_batch=4, sequence_length=256, checkpointing=checkpointing, accumulates=False))
-    step_only = ("activations", "logits", "working")
-    expected = max(sum(parts.get(name, 0) for name in step_only) for parts in use.moments.values())
-    assert live.peak == pytest.approx(expected, rel=0.06)
-
-
-def recomputed(forward: Any) -> Any:
-    return lambda *arguments: checkpoint(forward, *arguments, use_reentrant=False)
 
 
 def test_states_are_eighteen_bytes_a_parameter_and_zero_divides_them() -> None:
@@ -177,3 +152,12 @@ def test_an_impossible_layout_is_told(changes: dict[str, Any], words: list[str])
 def test_headroom_is_a_share() -> None:
     with pytest.raises(UserError, match="headroom"):
         memory_use(LLAMA, layout()).fits(gpu_kind("h100").memory, headroom=10)
+
+
+@pytest.mark.parametrize(("shape", "rows", "measured"), [(SMOLLM3, 4, 111.8), (LLAMA, 8, 67.7)])
+def test_the_trainers_compiled_step_stays_a_little_below_the_prediction(
+    shape: Shape, rows: int, measured: float
+) -> None:
+    # docs/performance.md: bf16 at 4096 on an H200, in GiB. A compiled layer keeps less than the formulas count.
+    predicted = memory_use(shape, layout(micro_batch=rows, sequence_length=4096, loss_chunks=8)).total / 2**30
+    assert 1.0 <= predicted / measured <= 1.08

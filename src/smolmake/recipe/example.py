@@ -32,7 +32,15 @@ EXAMPLE: dict[str, Any] = {
         "sequence_length": 512,
         "global_batch": 32,
         "segment_steps": 500,
-        "schedule": {"peak": 1e-3, "warmup_steps": 100, "decay_steps": 400},
+        "schedule": {
+            "peak": 1e-3,
+            "warmup_steps": 100,
+            "decay_steps": 300,
+            "floor": 1e-4,
+            "tail": [{"steps": 100, "rate": 1e-4}],
+        },
+        "batch_warmup": [{"steps": 50, "global_batch": 16}],
+        "guard": {},
         "stages": [{"name": "stage1", "steps": 2000, "mixture": {"notes": 1.0}}],
     },
     "long_context": [

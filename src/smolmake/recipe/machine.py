@@ -55,9 +55,6 @@ class Run(Section):
         {}, description="Devices by stage or step (stage1, lc1, mid, sft, apo, evaluation, ...) or `pretraining`."
     )
     compile: Literal["auto", "on", "off"] = Field("auto", description="Compile the model; auto does so on a GPU.")
-    trackers: list[Literal["trackio", "tensorboard", "wandb"]] = Field(
-        [], description="Send metrics there too; each must be installed."
-    )
 
     def layout(self, stage: str) -> Layout:
         """The devices of a stage of pretraining or long context."""
