@@ -35,7 +35,8 @@ class Outlook:
     history: History
     running: list[Step]  # inputs come first
     costs: dict[str, Cost]
-    reasons: dict[str, tuple[str, ...]]
+    reasons: dict[str, tuple[str, ...]]  # what makes each step run, in itself or in what it waits for
+    own: dict[str, tuple[str, ...]]  # what changed in the step itself; empty where it only follows
 
     @cached_property
     def keys(self) -> set[str]:
@@ -199,6 +200,7 @@ def look_ahead(plan: Plan, manifests: Iterable[str] | None = None) -> Outlook:
         running,
         {step.key: costs.of(step) for step in running},
         {step.key: reasons.causes(step, keys) for step in running},
+        {step.key: reasons.own(step) for step in running},
     )
 
 

@@ -17,7 +17,9 @@ CAUSES, STEPS = 12, 24  # lines at most
 def plan_text(outlook: Outlook) -> str:
     """The whole plan."""
     plan = outlook.plan
-    parts = [f"Plan of {plan.recipe.name} ({plan.file})"]
+    root = plan.steps.root
+    file = plan.file.relative_to(root) if plan.file.is_relative_to(root) else plan.file
+    parts = [f"Plan of {plan.recipe.name} ({file})"]
     parts.append("\n".join(_stages(outlook)))
     if outlook.running:
         parts += ["\n".join(_why(outlook)), "\n".join(_what(outlook)), "\n".join(_cost(outlook))]
@@ -56,16 +58,15 @@ def _why(outlook: Outlook) -> Iterator[str]:
 
 
 def _what(outlook: Outlook) -> Iterator[str]:
-    """The steps by kind and stage, with what is the matter with each of them itself."""
+    """The steps by kind and stage, with what changed in each of them itself; the others only follow."""
     yield "To run"
-    lines = Counter[tuple[str, str, str]]()
+    alike: dict[tuple[str, str, str], list[str]] = {}
     for step in outlook.running:
-        lines[step.kind, step.group, ", ".join(outlook.reasons[step.key])] += 1
-    for (kind, group, reasons), count in list(lines.items())[:STEPS]:
-        names = [step.name for step in outlook.running if (step.kind, step.group) == (kind, group)]
-        first = names[0] if count == 1 else f"{names[0]} ... {names[-1]} ({count:,})"
-        yield f"  {kind} {first}" + ("" if reasons == NEW else f": {_cut(reasons)}")
-    yield from _more(len(lines) - STEPS, "line")
+        alike.setdefault((step.kind, step.group, ", ".join(outlook.own[step.key])), []).append(step.name)
+    for (kind, _, own), names in list(alike.items())[:STEPS]:
+        first = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} ({len(names):,})"
+        yield f"  {kind} {first}" + ("" if own in ("", NEW) else f": {_cut(own)}")
+    yield from _more(len(alike) - STEPS, "line")
 
 
 def _cost(outlook: Outlook) -> Iterator[str]:
