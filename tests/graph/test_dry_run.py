@@ -129,6 +129,14 @@ def test_over_budget_it_does_not_start(copy: Path) -> None:
     shutil.rmtree(copy / "logs")
 
 
+@pytest.mark.parametrize(
+    ("given", "told"), [("recpe=toy", "did you mean `recipe`?"), ("consent=much", "number of GPU-hours")]
+)
+def test_a_wrong_key_of_config_is_told(copy: Path, given: str, told: str) -> None:
+    said = fail(copy, *DRY, recipe=f"toy {given}")
+    assert told in said and "remedy" in said
+
+
 def test_every_rule_is_complete(copy: Path) -> None:
     for file in sorted((copy / "workflow" / "rules").glob("*.smk")):
         for rule in re.split(r"^rule ", file.read_text(), flags=re.MULTILINE)[1:]:

@@ -12,12 +12,13 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from snakemake.exceptions import WorkflowError
 from smolmake.errors import UserError
-from smolmake.plan.graph import begin_run, use_environment_of
+from smolmake.plan.graph import begin_run, check_config, use_environment_of
 from smolmake.plan.outlook import check_budget, look_ahead
 
 use_environment_of(sys.executable, ROOT)
 config.setdefault("recipe", "toy")
 try:
+    check_config(config)
     PLAN = begin_run(str(config["recipe"]), ROOT, lambda: outputs_to_make())
 except UserError as error:
     raise WorkflowError(str(error)) from None

@@ -39,7 +39,8 @@ def main() -> None:
         )
         payload = [folder / "report.html", folder / "sources.json"]
         identity = {"kind": step.kind, "name": step.name, "id": step.id}
-        write_manifest(folder, identity, inputs, payload, {"figures": len(sources)}, started)
+        about = {"recipe": recipe.name, "gpus": 0}
+        write_manifest(folder, identity, inputs, payload, {"figures": len(sources)}, started, about=about)
 
 
 def artefacts(plan: Plan) -> list[ReportArtefact]:

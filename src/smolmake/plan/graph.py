@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from smolmake.errors import UserError
+from smolmake.errors import UserError, did_you_mean
 from smolmake.files import canonical_json, digest
 from smolmake.identity.fingerprint import remembered_trees
 from smolmake.identity.step import Step, Steps
@@ -116,6 +117,7 @@ def plan_recipe(name: str, root: Path) -> Plan:
         return Plan(recipe, file, build_steps(recipe, root))
 
 
+CONFIG_KEYS = ("recipe", "consent")
 _runs: list[Run] = []
 
 
@@ -147,6 +149,23 @@ def _check_writable(results: Path) -> None:
     if not os.access(place, os.W_OK | os.X_OK):
         raise UserError(
             "the results cannot be written", file=place, remedy="give write permission there, or run from another place"
+        )
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Raise UserError for a key of --config that means nothing, or a consent that is no number of GPU-hours."""
+    for key in config:
+        if key not in CONFIG_KEYS:
+            raise UserError(
+                "unknown key of --config", key=key, value=config[key], remedy=did_you_mean(key, CONFIG_KEYS)
+            )
+    consent = config.get("consent")
+    if consent is not None and (isinstance(consent, bool) or not isinstance(consent, int | float)):
+        raise UserError(
+            "consent is a number of GPU-hours",
+            key="consent",
+            value=consent,
+            remedy="write the number that the plan gives, such as consent=1200",
         )
 
 

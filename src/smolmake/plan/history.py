@@ -40,11 +40,13 @@ class History:
         """The keys (kind/name-id) of all finished steps."""
         return {f"{folder.parent.name}/{folder.name}" for folders in self.folders.values() for folder in folders}
 
-    def earlier(self, step: Step) -> dict[str, Any] | None:
-        """What the newest other result of a step was made from, or None."""
+    def earlier(self, step: Step, recipe: str) -> dict[str, Any] | None:
+        """What the newest other result of a step was made from, among those made for this recipe, or None."""
         for folder in self.folders.get(step.label, []):
-            record = self.record(folder)
-            if record is not None and folder.name != f"{step.name}-{step.id}":
+            if folder.name == f"{step.name}-{step.id}":
+                continue
+            record, provenance = self.record(folder), _json(folder / "provenance.json") or {}
+            if record is not None and provenance.get("recipe") == recipe:
                 return record
         return None
 

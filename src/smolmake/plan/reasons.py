@@ -49,7 +49,7 @@ class Reasons:
     def _compare(self, step: Step) -> list[str]:
         if self.history.begun(step):
             return [UNFINISHED]
-        earlier = self.history.earlier(step)
+        earlier = self.history.earlier(step, self.recipe)
         if earlier is None:
             return self._asked_for(step) or [NEW]
         changes = []

@@ -12,6 +12,7 @@ from smolmake.plan.reasons import NEW
 from smolmake.recipe.machine import Budget
 
 CAUSES, STEPS = 12, 24  # lines at most
+TRAINING = ("segment", "posttraining", "alignment")
 
 
 def plan_text(outlook: Outlook) -> str:
@@ -72,7 +73,8 @@ def _what(outlook: Outlook) -> Iterator[str]:
 def _cost(outlook: Outlook) -> Iterator[str]:
     compute = outlook.plan.recipe.compute
     yield "Cost"
-    yield f"  tokens      {_amount(outlook.total('tokens'))}, {outlook.total('flops'):.2e} FLOPs"
+    trained = sum(outlook.costs[step.key].tokens for step in outlook.running if step.kind in TRAINING)
+    yield f"  tokens      {_amount(trained)} trained, {outlook.total('flops'):.2e} FLOPs in all"
     if outlook.gpu_hours:
         goodput = f", goodput {compute.goodput:.0%}" if compute.goodput < 1 else ""
         price = outlook.money(outlook.gpu_hours)
