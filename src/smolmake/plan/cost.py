@@ -22,7 +22,7 @@ from smolmake.recipe.schema import Recipe
 
 BYTES_PER_TOKEN = 4.5  # of English text in a large vocabulary: for data whose tokens nobody has counted
 TEXT_COMPRESSION = 0.4  # of cleaned documents in zstd Parquet
-DATA_TOKENS_PER_SECOND = {"documents": 1e6, "shards": 1e7}  # a core; benchmarks/data.py measures them
+DATA_TOKENS_PER_SECOND = {"documents": 1e6, "shards": 1e7}  # a process, assumed: docs/plan.md has what was measured
 WEIGHT_BYTES, OPTIMIZER_BYTES = 4, 8  # float32 weights; two float32 moments
 RECOVERY_COPIES = 2  # the last recovery checkpoint and the one being written
 
