@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
+from smolmake.data import words as words_module
 from smolmake.data.cleaning import Counts
 from smolmake.data.contamination import Contamination
 from smolmake.data.documents import iterate_texts, join_parts, write_part
 from smolmake.data.rows import Document
-from smolmake.data.words import words_of
+from smolmake.data.words import units_of, words_of
 from smolmake.parts import do_parts
 
 SETTINGS: dict[str, Any] = {
@@ -248,6 +249,19 @@ def test_a_repeated_span_is_not_seen_across_documents() -> None:
         "exact_duplicates": False,
     }
     assert clean(["again " * 3] * 20, settings, {}).dropped == {}
+
+
+@settings_of_hypothesis(deadline=None)
+@given(st.lists(st.text(max_size=60), min_size=1, max_size=5), st.sampled_from([1, 2, 16]))
+def test_hashes_of_words_do_not_depend_on_the_blocks_they_are_made_in(texts: list[str], block: int) -> None:
+    whole = units_of(texts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words_module, "BLOCK", block)
+        words_module._powers.cache_clear()
+        cut = units_of(texts)
+    words_module._powers.cache_clear()
+    for one, other in ((whole.words, cut.words), (whole.with_signs, cut.with_signs)):
+        assert np.array_equal(one.hashes, other.hashes) and np.array_equal(one.offsets, other.offsets)
 
 
 def test_chinese_items_are_found_without_spaces_between_words() -> None:

@@ -10,106 +10,40 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import zstandard
-from models import write_tokenizer
+from data_jobs import (
+    PARTS,
+    SMALL_PARTS,
+    clean_job,
+    fail,
+    job,
+    make_place,
+    run,
+    same_artefact,
+    start,
+    text_of,
+    tokenize_job,
+    write_rows,
+)
 from training import ROOT, finish
 
 from smolmake.data import documents as documents_module
+from smolmake.data.cleaning import Kept
 from smolmake.data.documents import group_files, iterate_texts
 from smolmake.data.shards import open_shards
 from smolmake.data.tokenizer import load_tokenizer
-from smolmake.files import canonical_json
-from smolmake.identity.content import content_digest
-from smolmake.identity.manifest import read_manifest, verify_payload
+from smolmake.evaluate.items import ITEMS, write_items
+from smolmake.identity.manifest import read_manifest
 from smolmake.parts import do_parts, part_record
-from smolmake.recipe.data import Cleaning, Source
-
-PARTS = 6
-WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in ("n", "r", "st", "")]
-
-
-def text_of(rng: random.Random, words: int = 80) -> str:
-    return " ".join(rng.choices(WORDS, k=words))
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tree with six input files, each a part of its own, and a tokenizer."""
     monkeypatch.chdir(tmp_path)
-    rng = random.Random(0)
-    texts = [text_of(rng) for _ in range(PARTS * 40)]
-    texts[50] = texts[3]
-    for number in range(PARTS):
-        part = texts[number * 40 : (number + 1) * 40]
-        write_rows(tmp_path / "data" / f"{number}.parquet", part)
-    write_tokenizer(tmp_path / "results/tokenizer/bpe", texts[:40])
-    finish(tmp_path / "results/tokenizer/bpe", ["tokenizer.json", "tokenizer_config.json"], {})
+    make_place(tmp_path)
     return tmp_path
-
-
-def write_rows(path: Path, texts: list[str]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    pq.write_table(pa.table({"text": texts}), path)
-
-
-def clean_job(place: Path, name: str = "web", path: str = "data", **keys: Any) -> dict[str, Any]:
-    source = Source(path=path, **{k: v for k, v in keys.items() if k in Source.model_fields})
-    cleaning = Cleaning(min_characters=20, heldout_share=0.1, near_duplicates={"similarity": 0.8})  # type: ignore[arg-type]
-    spec = {
-        "files": {"path": path, "format": "auto", "content": content_digest(path, place)},
-        "text": "text",
-        "cleaning": cleaning.model_dump(exclude={"decontamination"}),
-        **source.model_dump(include={"template", "turn", "where", "at_least", "at_most", "on_error"}),
-    }
-    return job("documents", name, spec, {})
-
-
-def tokenize_job(documents: str = "web", **spec: Any) -> dict[str, Any]:
-    inputs = {
-        "documents": f"results/documents/{documents}/manifest.json",
-        "tokenizer": "results/tokenizer/bpe/manifest.json",
-    }
-    return job("shards", "web", spec, inputs)
-
-
-def job(kind: str, name: str, spec: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:
-    folder = f"results/{kind}/{name}"
-    return {"kind": kind, "name": name, "id": "0", "folder": folder, "spec": spec, "inputs": inputs, "run": {}}
-
-
-def start(place: Path, job: dict[str, Any], *arguments: str, code: str = "") -> subprocess.Popen[str]:
-    """Start the script of a job, after some `code` of the test's in the same process."""
-    script = ROOT / "workflow/scripts" / {"documents": "clean_source.py", "shards": "tokenize_source.py"}[job["kind"]]
-    program = [str(script)]
-    if code:
-        lines = ["import runpy, sys", f"sys.argv = [{str(script)!r}, *sys.argv[1:]]", code]
-        program = ["-c", "\n".join([*lines, f"runpy.run_path({str(script)!r}, run_name='__main__')"])]
-    return subprocess.Popen(
-        [sys.executable, *program, canonical_json(job), *arguments],
-        cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-SMALL_PARTS = "import smolmake.data.documents as d; d.PART_BYTES = 1"
-
-
-def run(place: Path, job: dict[str, Any], *arguments: str, code: str = SMALL_PARTS) -> str:
-    process = start(place, job, *arguments, code=code)
-    errors = process.communicate(timeout=120)[1]
-    assert process.returncode == 0, errors
-    verify_payload(place / job["folder"] / "manifest.json")
-    return errors
-
-
-def fail(place: Path, job: dict[str, Any], code: str = SMALL_PARTS) -> str:
-    process = start(place, job, code=code)
-    errors = process.communicate(timeout=120)[1]
-    assert process.returncode == 1 and "Traceback" not in errors and "remedy" in errors, errors
-    assert not (place / job["folder"] / "manifest.json").exists()
-    return errors
 
 
 def slow(seconds: float = 0.15) -> str:
@@ -148,11 +82,6 @@ def test_killed_and_started_again_it_does_what_is_missing(place: Path) -> None:
         after = stamps(place / killed["folder"])
         assert len(after) == PARTS and {part: after[part] for part in done} == done
         same_artefact(place / undisturbed["folder"], place / killed["folder"])
-
-
-def same_artefact(one: Path, other: Path) -> None:
-    first, second = read_manifest(one / "manifest.json"), read_manifest(other / "manifest.json")
-    assert first["payload"] == second["payload"] and first["facts"] == second["facts"]
 
 
 def test_shards_killed_and_made_by_several_processes_are_the_same(place: Path) -> None:
@@ -229,6 +158,13 @@ def test_damaged_input(place: Path, skip: bool) -> None:
     assert any("3.parquet" in text for text in told) and any("7.jsonl.zst" in text for text in told)
 
 
+def test_a_source_that_another_has_whole_names_it(place: Path) -> None:
+    run(place, clean_job(place, "first"))
+    again = clean_job(place, "again") | {"inputs": {"duplicates_of:first": "results/documents/first/manifest.json"}}
+    told = fail(place, again)
+    assert "`first`" in told and "shorten `sources.again.duplicates_of`" in told and "min_characters" not in told
+
+
 def test_a_source_that_changes_under_the_run(place: Path) -> None:
     asked = clean_job(place)
     write_rows(place / "data" / "4.parquet", [text_of(random.Random(9)) for _ in range(40)])
@@ -237,6 +173,23 @@ def test_a_source_that_changes_under_the_run(place: Path) -> None:
     change = "import pathlib\np = pathlib.Path('data/5.parquet'); b = p.read_bytes()"
     during = f"{slow()}\n{change}\nimport threading\nthreading.Timer(0.5, lambda: p.write_bytes(b + b'x')).start()"
     assert "data" in fail(place, asked, code=during)
+
+
+def test_a_hub_that_cannot_be_reached(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(place)}.items():
+        monkeypatch.setenv(name, value)
+    asked = clean_job(place)
+    asked["spec"]["files"] = {"hub": "some/set", "config": None, "split": "train", "files": [], "revision": None}
+    said = fail(place, asked, code="import time; time.sleep = lambda seconds: None")  # between the library's tries
+    assert "cannot read the dataset some/set of the hub" in said and "check the name" in said
+
+
+def test_long_documents_are_written_and_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents_module, "WRITE_CHARACTERS", 1000)
+    texts = ["x" * size + str(size) for size in (990, 5, 5, 3000, 3000, 1, 2)]
+    kept = (Kept(bytes(16), text, False, None) for text in texts)
+    groups = [[document.text for document in group] for group in documents_module._row_groups(kept)]
+    assert sum(groups, []) == texts and [len(group) for group in groups] == [3, 1, 1, 2]
 
 
 def test_a_tokenizer_that_does_not_bring_the_text_back(place: Path) -> None:
@@ -249,6 +202,34 @@ def test_a_tokenizer_that_does_not_bring_the_text_back(place: Path) -> None:
     write_rows(place / "data/0.parquet", [f"Capital Letters {text_of(random.Random(n))}" for n in range(40)])
     run(place, clean_job(place, "capitals"))
     assert "does not give back" in fail(place, tokenize_job("capitals"))
+
+
+def test_the_overlap_of_documents_and_of_adopted_shards(place: Path) -> None:
+    run(place, clean_job(place))
+    run(place, tokenize_job())
+    texts = list(iterate_texts(place / "results/documents/web"))
+    items = {"held": [" ".join(texts[i].split()[3:20]) for i in (0, 50, 60)], "other": ["not a word of it " * 5]}
+    folder = place / "results/suite_items/measured"
+    folder.mkdir(parents=True)
+    write_items(folder / ITEMS, items)
+    finish(folder, [ITEMS], {})
+    searched = {"suite_items:measured": "results/suite_items/measured/manifest.json"}
+    shards = {"shards": "results/shards/web/manifest.json", "tokenizer": "results/tokenizer/bpe/manifest.json"}
+    for name, inputs in (("documents", {"documents": "results/documents/web/manifest.json"}), ("adopted", shards)):
+        run(place, job("overlap", name, {"ngram": 13}, inputs | searched))
+        about = json.loads((place / "results/overlap" / name / "overlap.json").read_text())
+        assert about["read"] == len(texts) and about["contaminated"] == 3
+        assert about["overlap"]["held"] == {
+            "items": 3, "items_long_enough": 3, "items_found": 3, "documents_found": 3
+        }  # fmt: skip
+        assert about["overlap"]["other"]["items_found"] == 0
+    before = read_manifest(place / "results/documents/web/manifest.json")["facts"]
+    filtering = clean_job(place, "filtered")
+    filtering["inputs"] = searched
+    run(place, filtering)
+    summary = json.loads((place / "results/documents/filtered/cleaning.json").read_text())
+    assert summary["dropped"]["contaminated"] == 3 == before["kept"] - summary["kept"]
+    assert summary["overlap"]["held"]["items_found"] == 3
 
 
 def test_files_are_grouped_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

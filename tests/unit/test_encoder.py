@@ -181,12 +181,21 @@ def test_a_difference_on_the_way_stops_it(tokenizer: Tokenizer, monkeypatch: pyt
 
 
 def test_the_cache_is_given_up_when_it_grows(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "GROWTH_LIMIT", 0)
-    monkeypatch.setattr(module, "_resident", iter(range(10**6)).__next__)
+    size = [100]
+    monkeypatch.setattr(module, "HUGE", 1000)
+    monkeypatch.setattr(module, "_resident", lambda: size[0])
     fast = module.FastEncoder(tokenizer.to_str())
-    before = fast.backend
-    ids, _ = fast.encode([SCRIPTS[0]])
-    assert fast.backend is not before and ids.tolist() == tokenizer.encode(SCRIPTS[0]).ids
+    huge = SCRIPTS[0] * 20
+    for grown, text, anew in (
+        (module.GROWTH_LIMIT, SCRIPTS[0], False),
+        (module.GROWTH_LIMIT + 1, SCRIPTS[0], True),
+        (module.GROWTH_BEFORE_HUGE, huge, False),
+        (module.GROWTH_BEFORE_HUGE + 1, huge, True),
+    ):
+        before, size[0] = fast.backend, fast.size_at_start + grown
+        ids, _ = fast.encode([text])
+        assert (fast.backend is not before) is anew
+        assert np.array_equal(ids, tokenizer.encode(text).ids)
 
 
 def test_the_reference_works_in_batches_of_bounded_size(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,12 +23,14 @@ def normalised(weights: list[float]) -> Weights:
     return {f"s{i}": weight / sum(weights) for i, weight in enumerate(weights)}
 
 
-def mixture_of(weights: Weights, seed: int = 0, label: str = "pretraining", first: int = 0) -> Mixture:
+def mixture_of(
+    weights: Weights, seed: int = 0, label: str = "pretraining", first: int = 0, length: int = LENGTH
+) -> Mixture:
     counts = slot_counts(weights, period_for(weights))
     names = sorted(weights)
     description = {
         "sources": {name: {"first": first} for name in names},
-        "sequence_length": LENGTH,
+        "sequence_length": length,
         "seed": seed,
         "label": label,
     }

@@ -162,10 +162,34 @@ def test_what_cannot_be_read_is_passed_over_and_told(tmp_path: Path) -> None:
                 list(read_documents([file], spec, "s", None))
 
 
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_bytes_that_are_no_text_cost_their_row_alone(tmp_path: Path, ending: str) -> None:
+    column = pa.array([b"good", b"b\xffd", b"also good", b"\xed\xa0\x80"]).view(pa.string())
+    file = tmp_path / f"a.{ending}"
+    table = pa.table({"text": column})
+    if ending == "parquet":
+        pq.write_table(table, file)
+    else:
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    told: list[UserError] = []
+    kept = [document.text for document in read_documents([file], spec_of(on_error="skip"), "s", told.append)]
+    assert kept == ["good", "also good"] and [error.file for error in told] == [file, file]
+    with pytest.raises(UserError, match="not UTF-8"):
+        list(read_documents([file], spec_of(), "s", None))
+
+
 def test_a_lacking_column_is_never_passed_over(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", [{"body": "x"}])
     with pytest.raises(UserError, match="`text` is not in this file"):
         list(read_documents([tmp_path / "a.parquet"], spec_of(on_error="skip"), "s", [].append))
+
+
+def test_damage_names_the_source_and_what_helps(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 and no footer")
+    with pytest.raises(UserError) as caught:
+        list(read_documents([tmp_path / "a.parquet"], spec_of(), "s", None))
+    assert caught.value.key == "sources.s" and "on_error: skip" in caught.value.remedy
 
 
 def test_a_tree_of_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,9 +249,9 @@ def test_a_dataset_of_the_hub_is_read_in_parts(repository: Path, monkeypatch: py
 
 
 def test_a_column_that_the_dataset_lacks(repository: Path) -> None:
-    with pytest.raises(UserError, match="no column `body`") as caught:
+    with pytest.raises(UserError, match="`body` is not in this dataset") as caught:
         list(hub.read_hub(hub_spec(repository, text="body"), "s", 0, 3))
-    assert "use one of: text, score" in caught.value.remedy
+    assert "use one of: text, score. Name" in caught.value.remedy and caught.value.key == "sources.s.text"
 
 
 @pytest.mark.parametrize("keys", [{"config": "fr"}, {"split": "test"}])
@@ -245,3 +269,13 @@ def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="cannot read the dataset") as caught:
         hub.hub_parts(place, "s")
     assert "HF_TOKEN" in caught.value.remedy and len(str(caught.value).splitlines()) <= 12
+
+
+def test_a_dataset_of_the_hub_that_breaks_off(repository: Path) -> None:
+    """What cannot be read to its end stops the step, also where damaged rows may be skipped: the network may be it."""
+    file = repository / "data/en/train-00001-of-00003.parquet"
+    file.write_bytes(file.read_bytes()[:-30])
+    spec = hub_spec(repository, on_error="skip")
+    with pytest.raises(UserError, match="cannot read the dataset") as caught:
+        list(hub.read_hub(spec, "s", 1, 3))
+    assert "Parts that were read are kept" in caught.value.remedy and len(str(caught.value).splitlines()) <= 12

@@ -43,6 +43,27 @@ rule clean_source:
         "python workflow/scripts/clean_source.py {params.job:q} --workers {threads} > {log:q} 2>&1"
 
 
+rule gather_suite_items:
+    input:
+        manifests=ancient(inputs_of("suite_items")),
+    output:
+        manifest=ensure("results/suite_items/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/suite_items/{step}.log",
+    conda:
+        "../../envs/evaluate.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+    params:
+        job=job_of("suite_items"),
+    message:
+        "gathering the items of the suites' tasks"
+    shell:
+        "python workflow/scripts/gather_suite_items.py {params.job:q} > {log:q} 2>&1"
+
+
 rule measure_overlap:
     input:
         manifests=ancient(inputs_of("overlap")),
@@ -85,6 +106,27 @@ rule tokenize_source:
         "python workflow/scripts/tokenize_source.py {params.job:q} --workers {threads} > {log:q} 2>&1"
 
 
+rule pack_source:
+    input:
+        manifests=ancient(inputs_of("packing")),
+    output:
+        manifest=ensure("results/packing/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/packing/{step}.log",
+    conda:
+        "../../envs/data.yaml"
+    threads: PLAN.recipe.run.data_workers
+    resources:
+        mem_mb=lambda wildcards, threads: 2000 * threads,
+        runtime=240,
+    params:
+        job=job_of("packing"),
+    message:
+        "packing {wildcards.step}"
+    shell:
+        "python workflow/scripts/pack_source.py {params.job:q} --workers {threads} > {log:q} 2>&1"
+
+
 rule build_mixture:
     input:
         manifests=ancient(inputs_of("mixture")),
@@ -113,6 +155,7 @@ rule count_epochs:
         manifest=ensure("results/ledger/{step}/manifest.json", non_empty=True),
     log:
         "logs/ledger/{step}.log",
+    localrule: True
     conda:
         "../../envs/data.yaml"
     threads: 1

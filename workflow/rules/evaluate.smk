@@ -1,4 +1,25 @@
-# Every checkpoint on every task, on held-out text, and in its own words.
+# A drill of all tasks before training; then every checkpoint on every task, on held-out text, and in its own words.
+
+
+rule drill_evaluation:
+    input:
+        manifests=ancient(inputs_of("drill")),
+    output:
+        manifest=ensure("results/drill/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/drill/{step}.log",
+    conda:
+        "../../envs/evaluate.yaml"
+    threads: PLAN.recipe.run.threads
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        job=job_of("drill"),
+    message:
+        "trying every task of {wildcards.step}"
+    shell:
+        "python workflow/scripts/drill_evaluation.py {params.job:q} > {log:q} 2>&1"
 
 
 rule evaluate_checkpoint:
@@ -12,8 +33,7 @@ rule evaluate_checkpoint:
         "../../envs/evaluate.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=240,
+        **devices_of("evaluation", mem_mb=2000, runtime=240),
     params:
         job=job_of("evaluation"),
     message:
@@ -33,8 +53,7 @@ rule evaluate_suite:
         "../../envs/evaluate.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=480,
+        **devices_of("suite", mem_mb=2000, runtime=480),
     params:
         job=job_of("suite"),
     message:

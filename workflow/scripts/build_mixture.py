@@ -1,5 +1,7 @@
 """Build the order of sources of one stage; no token is copied. Usage: build_mixture.py JOB"""
 
+from pathlib import Path
+
 import numpy as np
 
 from smolmake.data.loader import open_mixture
@@ -15,10 +17,13 @@ def compute(job: Job) -> None:
     counts = slot_counts(weights, period_for(weights))
     seen = drawn_before(job)
     first = {name: seen.get(name, 0) for name in weights}
+    packed = {
+        name: about_packing(folder, job.facts(f"packing:{name}")) for name, folder in job.group("packing").items()
+    }
     sources = {}
     for name, folder in job.group("shards").items():
-        available = open_shards(folder, job.facts(f"shards:{name}")).sequences(length)
-        if available == 0:
+        found = packed.get(name) or {"available": open_shards(folder, job.facts(f"shards:{name}")).sequences(length)}
+        if found["available"] == 0:
             raise UserError(
                 f"the source `{name}` has not one sequence of {length} tokens for stage {job.name}",
                 key=f"mixture.{name}", value=f"{job.facts(f'shards:{name}')['tokens']} tokens",
@@ -29,8 +34,8 @@ def compute(job: Job) -> None:
             "asked": weights[name],
             "share": counts[name] / sum(counts.values()),
             "first": first[name],
-            "available": available,
             "shards": f"{shards.parent.name}/{shards.name}",
+            **found,
         }
     sources = dict(sorted(sources.items()))
     np.save(job.folder / "pattern.npy", build_pattern([counts[name] for name in sources]))
@@ -44,6 +49,12 @@ def compute(job: Job) -> None:
     }
     write_json(job.folder / "mixture.json", description)
     job.finish(["mixture.json", "pattern.npy"], {"period": sum(counts.values()), "sources": len(sources)})
+
+
+def about_packing(folder: Path, facts: dict) -> dict:
+    """What the mixture says of a source that is packed: where, its sequences, and the tokens and padding in them."""
+    about = {"packing": f"{folder.parent.name}/{folder.name}", "available": facts["sequences"]}
+    return about | {"epoch_tokens": facts["tokens"], "padding": facts["padding"]}
 
 
 def drawn_before(job: Job) -> dict[str, int]:

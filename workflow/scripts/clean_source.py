@@ -9,18 +9,14 @@ from smolmake.data.hub import hub_parts, read_hub
 from smolmake.data.rows import read_documents
 from smolmake.data.sources import data_files
 from smolmake.errors import UserError
-from smolmake.evaluate.items import task_items
+from smolmake.evaluate.items import items_of
 from smolmake.identity.content import content_digest
 from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:
     place, cleaning = job.spec["files"], job.spec["cleaning"]
-    tasks = {}
-    if "tasks" in job.spec:
-        tasks = task_items(
-            data_files(job.spec["tasks"], job.input("tasks") / "files" if "tasks" in job.inputs else None)
-        )
+    contamination = Contamination(items_of(job), cleaning["decontaminate_ngram"])
     check_unchanged(job)
     groups, count = [], 0
     if "hub" in place:
@@ -40,24 +36,34 @@ def compute(job: Job) -> None:
             documents = read_documents(groups[number], job.spec, job.name, trouble)
         else:
             documents = read_hub(job.spec, job.name, number, count)
-        contamination = Contamination(tasks, cleaning["decontaminate_ngram"])
-        return write_part(folder, documents, cleaning, contamination, counts)
+        return write_part(folder, documents, cleaning, contamination.afresh(), counts)
 
     if not job.parts(count, work):
         return
     check_unchanged(job)
     others = list(job.group("duplicates_of").values())
-    contamination = Contamination(tasks, cleaning["decontaminate_ngram"])
-    summary = join_parts(job.folder, count, cleaning, contamination, others)
+    summary = join_parts(job.folder, count, cleaning, contamination.afresh(), others)
     if not summary["kept"]:
         raise UserError(
             f"no document of the source `{job.name}` is left after cleaning",
             file=", ".join(map(str, [file for group in groups for file in group][:3])) or place.get("hub"),
             key=f"sources.{job.name}", value=summary["dropped"],
-            remedy="check the source, or loosen `cleaning` (min_characters, for short documents)",
+            remedy=emptied(job, summary["dropped"]),
         )  # fmt: skip
     facts = {key: summary[key] for key in ("read", "kept", "heldout", "bytes")}
     job.finish_parts(count, ["duplicates.npz", "heldout.parquet", "cleaning.json"], facts)
+
+
+def emptied(job: Job, dropped: dict[str, int]) -> str:
+    """What helps a source of which nothing is left, by the reason that took most of its documents."""
+    most = max(dropped, key=lambda reason: dropped[reason], default="")
+    others = list(job.group("duplicates_of"))
+    if most in ("exact_duplicate", "near_duplicate") and others:
+        return (
+            f"most of its documents are also in {' or '.join(f'`{name}`' for name in others)}, or several times in it:"
+            f" shorten `sources.{job.name}.duplicates_of`, or take the source out"
+        )
+    return "check the source, or loosen `cleaning` (min_characters, for short documents)"
 
 
 def check_unchanged(job: Job) -> None:

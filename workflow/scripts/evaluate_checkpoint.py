@@ -2,8 +2,6 @@
 
 import json
 import os
-import tempfile
-from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -13,21 +11,26 @@ import pyarrow.parquet as pq
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from smolmake.data.sources import data_files
 from smolmake.evaluate.heldout import heldout_loss
 from smolmake.evaluate.samples import write_samples
+from smolmake.evaluate.tasks import score_tasks
 from smolmake.files import write_json
+from smolmake.identity.manifest import payload_under, verify_payload
 from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:
     torch.set_num_threads(1 if job.run["device"] == "cpu" or not torch.cuda.is_available() else 4)
     milestone = job.spec.get("milestone")
-    checkpoint = job.input("checkpoint") / ("checkpoint" if milestone is None else f"milestones/step-{milestone}")
+    place = "checkpoint" if milestone is None else f"milestones/step-{milestone}"
+    checkpoint = job.input("checkpoint") / place
+    if milestone is not None:  # it may be in remote storage alone
+        verify_payload(job.inputs["checkpoint"], only=payload_under(job.inputs["checkpoint"], place))
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
     model.to("cuda" if torch.cuda.is_available() and job.run["device"] != "cpu" else "cpu")
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    scores = score_tasks(job, model, tokenizer) if job.spec["tasks"] else []
+    toy = job.input("data") / "files" if "data" in job.inputs else None
+    scores = score_tasks(model, tokenizer, job.spec, toy) if job.spec["tasks"] else []
     heldout = score_heldout(job, model, tokenizer) if "heldout" in job.inputs else []
     samples = write_samples(model, tokenizer, job.spec["prompts"], job.spec["chat_prompts"], job.spec["template"])
     tokens = job.facts("checkpoint").get("tokens_total")
@@ -50,20 +53,6 @@ def score_heldout(job: Job, model: PreTrainedModel, tokenizer: PreTrainedTokeniz
         loss = heldout_loss(model, tokenizer, texts, job.spec["heldout_tokens"])
         found.append({"source": source, **about[source], **loss})
     return found
-
-
-def score_tasks(job: Job, model: torch.nn.Module, tokenizer: object) -> list:
-    """Scores of the recipe's tasks, run from a scratch folder of rendered task files."""
-    from smolmake.evaluate.tasks import prepare_tasks, run_tasks
-
-    toy = job.input("data") / "files" if "data" in job.inputs else None
-    data = [path for path in data_files(job.spec["data"], toy) if path.suffix in (".jsonl", ".parquet", ".json")]
-    task_files = sorted(path for path in Path(job.spec["tasks"]["folder"]).iterdir() if path.suffix in (".yaml", ".py"))
-    with tempfile.TemporaryDirectory(prefix="smolmake-tasks-") as scratch:
-        os.environ["HF_DATASETS_CACHE"] = f"{scratch}/cache"
-        folder = Path(scratch) / "tasks"
-        metadata = prepare_tasks(task_files, data, folder, tokenizer, job.spec["template"])
-        return run_tasks(model, tokenizer, folder, metadata, job.spec["limit"])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Count the evaluation items in a source's documents without dropping any. Usage: measure_overlap.py JOB"""
 
+from collections.abc import Iterator
 from itertools import islice
 
 from smolmake.data.contamination import Contamination
 from smolmake.data.documents import iterate_texts
-from smolmake.data.sources import data_files
+from smolmake.data.shards import open_shards
+from smolmake.data.tokenizer import load_tokenizer
 from smolmake.data.words import words_of
-from smolmake.evaluate.items import task_items
+from smolmake.evaluate.items import items_of
 from smolmake.files import write_json
 from smolmake.program import Job, run_step
 
@@ -14,9 +16,8 @@ BATCH = 256
 
 
 def compute(job: Job) -> None:
-    files = data_files(job.spec["tasks"], job.input("tasks") / "files" if "tasks" in job.inputs else None)
-    contamination = Contamination(task_items(files), job.spec["ngram"])
-    texts = iterate_texts(job.input("documents"))
+    contamination = Contamination(items_of(job), job.spec["ngram"])
+    texts = iterate_texts(job.input("documents")) if "documents" in job.inputs else decoded(job)
     read = found = 0
     while batch := list(islice(texts, BATCH)):
         read += len(batch)
@@ -27,6 +28,16 @@ def compute(job: Job) -> None:
     }
     write_json(job.folder / "overlap.json", {"read": read, "contaminated": found, "overlap": overlap})
     job.finish(["overlap.json"], {"read": read, "contaminated": found})
+
+
+def decoded(job: Job) -> Iterator[str]:
+    """The texts of token shards that were adopted, from their tokens."""
+    tokenizer = load_tokenizer(job.input("tokenizer"))
+    shards = open_shards(job.input("shards"), job.facts("shards"))
+    for number in range(len(shards.sizes)):
+        part = shards.part(number)
+        for begin, end in zip(part.offsets[:-1].tolist(), part.offsets[1:].tolist(), strict=True):
+            yield tokenizer.decode(part.tokens[begin:end].tolist())
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 
-from smolmake.data.words import Numbers, Words, ngrams, words_of
+from smolmake.data.words import Hashes, Numbers, Words, ngrams, words_of
 
-FILTER_BITS = 22
+FILTER_BITS = 22, 27  # of the table that most n-grams are passed over by: at least, at most
+BATCH_ITEMS = 1024
 
 
 class Contamination:
@@ -22,15 +25,35 @@ class Contamination:
         self.ngram = ngram
         self.tasks = sorted(tasks)
         self.items = [(task, number) for task in self.tasks for number in range(len(tasks[task]))]
-        words = words_of([tasks[task][number] for task, number in self.items] or [""])
-        hashes, owners = ngrams(words, ngram)
+        hashes, owners, self.long_enough = self._ngrams(tasks)
         order = np.argsort(hashes, kind="stable")
         self.hashes, self.owners = hashes[order], owners[order]
-        self.maybe = np.zeros(2**FILTER_BITS, dtype=bool)
-        self.maybe[self.hashes >> np.uint64(64 - FILTER_BITS)] = True
-        self.long_enough = np.diff(words.offsets) >= ngram
+        bits = min(max(FILTER_BITS[0], len(hashes).bit_length() + 3), FILTER_BITS[1])
+        self.shift = np.uint64(64 - bits)
+        self.maybe = np.zeros(2**bits, dtype=bool)
+        self.maybe[self.hashes >> self.shift] = True
         self.found = np.zeros(len(self.items) + 1, dtype=bool)
         self.documents: Counter[str] = Counter()
+
+    def _ngrams(self, tasks: dict[str, list[str]]) -> tuple[Hashes, Numbers, Numbers]:
+        """The hashes of all items' n-grams [G], the item of each [G], and whether an item has as many words [I]."""
+        texts = (tasks[task][number] for task, number in self.items)
+        hashes, owners, long_enough = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], [np.zeros(0, bool)]
+        first = 0
+        while batch := list(islice(texts, BATCH_ITEMS)):  # the items of hundreds of tasks at once would take gigabytes
+            words = words_of(batch)
+            some, of_batch = ngrams(words, self.ngram)
+            hashes.append(some)
+            owners.append(of_batch + first)
+            long_enough.append(np.diff(words.offsets) >= self.ngram)
+            first += len(batch)
+        return np.concatenate(hashes), np.concatenate(owners), np.concatenate(long_enough)
+
+    def afresh(self) -> Contamination:
+        """The same items with nothing found yet."""
+        other = copy.copy(self)
+        other.found, other.documents = np.zeros_like(self.found), Counter()
+        return other
 
     @property
     def empty(self) -> bool:
@@ -40,7 +63,7 @@ class Contamination:
     def found_in(self, texts: Words) -> list[int]:
         """The numbers of the texts that share an n-gram with an item, which are counted."""
         hashes, numbers = ngrams(texts, self.ngram)
-        likely = np.flatnonzero(self.maybe[hashes >> np.uint64(64 - FILTER_BITS)])
+        likely = np.flatnonzero(self.maybe[hashes >> self.shift])
         hashes, numbers = hashes[likely], numbers[likely]
         low, high = (np.searchsorted(self.hashes, hashes, side) for side in ("left", "right"))
         hit = np.flatnonzero(high > low)

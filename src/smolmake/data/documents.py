@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from smolmake.parts import part_folder, part_record
 
 PART_BYTES = 2**28
 PART_FILES = 5000
-WRITE_ROWS = 512
+WRITE_ROWS, WRITE_CHARACTERS = 512, 2**24  # of a row group, the unit in which documents are written and read
 SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string())])
 KEPT, HELDOUT = "documents.parquet", "heldout.parquet"
 
@@ -57,7 +56,7 @@ def write_part(
     kept = clean(documents, cleaning, contamination, counts)
     size = 0
     try:
-        while batch := list(islice(kept, WRITE_ROWS)):
+        for batch in _row_groups(kept):
             for name in rows:
                 part = [document for document in batch if document.heldout == (name == HELDOUT)]
                 if part:
@@ -82,6 +81,23 @@ def write_part(
     found = {"items": contamination.found_items(), "documents": dict(sorted(contamination.documents.items()))}
     write_json(folder / "cleaning.json", counts.summary() | {"bytes": size, "found": found})
     return {"kept": rows[KEPT], "heldout": rows[HELDOUT]}
+
+
+def _row_groups(documents: Iterator[Kept]) -> Iterator[list[Kept]]:
+    """Documents in groups that fit into memory, be they long or short."""
+    for first in documents:
+        group, size = [first], len(first.text)
+        while size < WRITE_CHARACTERS and len(group) < WRITE_ROWS and (more := next(documents, None)) is not None:
+            group.append(more)
+            size += len(more.text)
+        yield group
+
+
+def _texts(file: Path) -> Iterator[list[str]]:
+    """The texts of a part's file, row group by row group."""
+    opened = pq.ParquetFile(file)
+    for number in range(opened.num_row_groups):
+        yield opened.read_row_group(number, columns=["text"])["text"].to_pylist()
 
 
 def _bytes(document: Kept) -> int:
@@ -147,13 +163,12 @@ def _count_dropped(part: Path, flags: Any, heldout: Any, counts: Counts) -> int:
         if not rows.any():
             continue
         first = 0
-        for batch in pq.ParquetFile(part / name).iter_batches(batch_size=WRITE_ROWS, columns=["text"]):
-            some = rows[first : first + len(batch)]
-            first += len(batch)
+        for texts in _texts(part / name):
+            some = rows[first : first + len(texts)]
+            first += len(texts)
             for i in np.flatnonzero(some).tolist():
-                text = batch["text"][i].as_py()
-                counts.drop("exact_duplicate" if some[i] == 1 else "near_duplicate", text)
-                size += len(text.encode()) if name == KEPT else 0
+                counts.drop("exact_duplicate" if some[i] == 1 else "near_duplicate", texts[i])
+                size += len(texts[i].encode()) if name == KEPT else 0
     return size
 
 
@@ -173,8 +188,7 @@ def iterate_texts(folder: Path, number: int | None = None) -> Iterator[str]:
     with np.load(folder / "duplicates.npz") as duplicates:
         for part in parts if number is None else [parts[number]]:
             dropped, first = set(duplicates[part.name].tolist()), 0
-            for batch in pq.ParquetFile(part / KEPT).iter_batches(batch_size=WRITE_ROWS, columns=["text"]):
-                texts = batch["text"].to_pylist()
+            for texts in _texts(part / KEPT):
                 yield from (text for i, text in enumerate(texts, first) if i not in dropped) if dropped else texts
                 first += len(texts)
 

@@ -7,10 +7,11 @@ it cannot read the tokenizer at all, the reference does the work.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,9 @@ Ids = npt.NDArray[np.uint32]
 Counts = npt.NDArray[np.int64]
 CHECK_EVERY = 4000  # documents between two that are compared
 CHECK_CHARACTERS = 20_000  # how much of such a document
-GROWTH_LIMIT = 2**30  # bytes that the fast encoder's cache of words may take before it is made anew
+# Bytes by which the process may have grown before the fast encoder, whose cache of words grows, is made anew: where
+# texts are ordinary, and before a batch of so many characters, which takes some 20 bytes for each on its way.
+GROWTH_LIMIT, GROWTH_BEFORE_HUGE, HUGE = 2**29, 2**26, 2**23
 REFERENCE_BATCH = 2**22  # characters: the reference keeps about 200 bytes a token until a batch is done
 ODD_TEXTS = [
     *("", "a", "é", "\0", "\0\0a\0", " ", "\n", " \n \n", "\t\t\r\n\r\n  x", "a" * 5000, " " * 3000, "\n" * 2000),
@@ -86,28 +89,32 @@ class ReferenceEncoder:
 
 
 class FastEncoder:
-    """gigatoken. Its cache of words grows with the text, so it is made anew from time to time."""
+    """gigatoken. Its cache of words grows with the text, so it is made anew when the process has grown."""
 
     name = "gigatoken"
 
     def __init__(self, description: str) -> None:
         self.description = description
+        self.backend: Any = None
         self._load()
 
     def _load(self) -> None:
         from gigatoken.gigatoken_rs import load_hf_json  # here: a machine that cannot load it has the reference
 
+        self.backend = None  # its memory is free before the next one takes some
+        _give_back()
         self.backend = load_hf_json(self.description)
         self.size_at_start = _resident()
 
     def encode(self, texts: list[str]) -> tuple[Ids, Counts]:
         if not texts:
             return np.zeros(0, np.uint32), np.zeros(0, np.int64)
+        limit = GROWTH_LIMIT if sum(map(len, texts)) < HUGE else GROWTH_BEFORE_HUGE
+        if _resident() > self.size_at_start + limit:
+            self._load()
         layout = self.backend.encode_batch(texts, parallel=False).layout
         offsets = np.asarray(layout.offsets.data, dtype=np.int64)
         ids = np.asarray(layout.content.data, dtype=np.uint32)[offsets[0] : offsets[-1]]
-        if _resident() > self.size_at_start + GROWTH_LIMIT:
-            self._load()
         return ids, np.diff(offsets)
 
 
@@ -190,6 +197,12 @@ def first_difference(one: Encoder, other: Encoder, texts: list[str]) -> str | No
         if not np.array_equal(mine, theirs):
             return text[:80]
     return None
+
+
+def _give_back() -> None:
+    """Have the C library give freed memory back to the system, where it can (glibc)."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def _resident() -> int:

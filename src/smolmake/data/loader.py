@@ -13,12 +13,13 @@ import numpy.typing as npt
 
 from smolmake.data.batches import BatchPiece, batch_at
 from smolmake.data.mixture import Mixture, Place, make_mixture
+from smolmake.data.packed_shards import pack_onto
 from smolmake.data.shards import Shards, open_shards
 from smolmake.data.staging import stage
 from smolmake.identity.manifest import MANIFEST, read_manifest, verify_payload
 
 IGNORED_LABEL = -100
-CHUNK = 256
+AHEAD = 8192  # positions worked out at a time, at most
 Array = npt.NDArray[np.int64]
 
 
@@ -61,41 +62,41 @@ class BatchReader:
         tokens, labels, documents = block
         firsts = []  # where in the flat labels a document's first token stands
         for row, (source, sequence) in enumerate(self._drawn(start, count)):
-            numbers, borders = self.shards[self.mixture.names[source]].read(sequence * length, tokens[row])
+            numbers, borders = self.shards[self.mixture.names[source]].sequence(sequence, tokens[row])
             documents[row] = numbers.repeat(borders[1:] - borders[:-1])
+            labels[row, :-1] = tokens[row, 1:]  # now, while a cache holds the row
             firsts.append(borders[1:-1] + (row * (length + 1) - 1))
-        labels[:, :-1] = tokens[:, 1:]
         if firsts:
             labels.reshape(-1)[np.concatenate(firsts)] = IGNORED_LABEL
         return tokens[:, :-1], labels[:, :-1], documents[:, :-1]
 
     def _drawn(self, start: int, count: int) -> list[tuple[int, int]]:
-        """Source and sequence at `count` positions, worked out for some hundreds at a time."""
+        """Source and sequence at `count` positions; who reads on and on has ever more worked out at a time."""
         found: list[tuple[int, int]] = []
         while len(found) < count:
-            chunk, inside = divmod(start + len(found), CHUNK)
-            if chunk not in self.drawn:
+            at, wanted = start + len(found), count - len(found)
+            ((first, drawn),) = self.drawn.items() or [(at, [])]
+            if not first <= at < first + len(drawn):
+                size = min(2 * len(drawn), AHEAD) if at == first + len(drawn) else 0
+                places = self.mixture.places(np.arange(at, at + max(size, wanted)), self.available)
+                first, drawn = at, list(zip(places.source.tolist(), places.sequence.tolist(), strict=True))
                 self.drawn.clear()
-                places = self.mixture.places(np.arange(chunk * CHUNK, (chunk + 1) * CHUNK), self.available)
-                self.drawn[chunk] = list(zip(places.source.tolist(), places.sequence.tolist(), strict=True))
-            found += self.drawn[chunk][inside : inside + count - len(found)]
+                self.drawn[first] = drawn
+            found += drawn[at - first : at - first + wanted]
         return found
 
     def place(self, step: int, row: int) -> tuple[Place, list[int]]:
         """Where row `row` of a step comes from, and the numbers of the documents that it holds a part of."""
-        length = self.mixture.sequence_length
         place = self.mixture.place(self.span(step)[1] + row, self.available)
-        numbers, _ = self.shards[place.source].read(place.sequence * length, np.empty(length + 1, dtype=np.int64))
-        return place, numbers[numbers < self.shards[place.source].documents].tolist()
+        shards = self.shards[place.source]
+        numbers, _ = shards.sequence(place.sequence, np.empty(self.mixture.sequence_length + 1, dtype=np.int64))
+        return place, numbers[numbers < shards.documents].tolist()
 
     def steps_of(self, source: str, document: int, end: int) -> list[tuple[int, int]]:
         """The (step, row) pairs before step `end` that hold a token of a document as input or label."""
-        length = self.mixture.sequence_length
-        begin, after = self.shards[source].span(document)
-        last = min((after - 1) // length, self.available[source] - 1)
         positions = [
             position
-            for sequence in range(max(0, begin - 1) // length, last + 1)
+            for sequence in self.shards[source].sequences_of(document, self.mixture.sequence_length)
             for position in self.mixture.positions(source, sequence, self.available[source], self.span(end)[1])
         ]
         return [self._step_at(position) for position in sorted(positions)]
@@ -117,15 +118,22 @@ def open_mixture(folder: Path) -> tuple[Mixture, dict[str, Any]]:
 def open_mixture_shards(
     description: dict[str, Any], results: Path, scratch: Path | None = None, neighbours: Sequence[Path] = ()
 ) -> dict[str, Shards]:
-    """The shards that mixture.json names, their sizes checked. The mixture's step checked their content.
+    """The shards that mixture.json names, with their packing if it names one; their sizes are checked. The mixture's
+    step checked their content.
 
     With `scratch`, a folder on the node's own disk, they are copied there first, as `stage` says.
     """
-    shards = {}
-    for name, about in description["sources"].items():
-        manifest = results / about["shards"] / "manifest.json"
+
+    def opened(artefact: str) -> tuple[Path, dict[str, Any]]:
+        manifest = results / artefact / MANIFEST
         if scratch is not None:
             manifest = stage(manifest, scratch, neighbours) / MANIFEST
         verify_payload(manifest, content=False)
-        shards[name] = open_shards(manifest.parent, read_manifest(manifest)["facts"])
+        return manifest.parent, read_manifest(manifest)["facts"]
+
+    shards: dict[str, Shards] = {}
+    for name, about in description["sources"].items():
+        shards[name] = open_shards(*opened(about["shards"]))
+        if "packing" in about:
+            shards[name] = pack_onto(shards[name], *opened(about["packing"]))
     return shards

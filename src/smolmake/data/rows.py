@@ -8,8 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smolmake.data.sources import Row, Trouble, read_rows
-from smolmake.errors import UserError
+from smolmake.data.sources import MissingColumn, Row, Trouble, read_rows
+from smolmake.errors import UserError, did_you_mean
+
+FILTERS = ("where", "at_least", "at_most")
+HINTS = {
+    "text": "Name the column that holds the text in the recipe: `text: COLUMN`.",
+    "template": "A template can only name columns that the data has.",
+    "where": "Rows can only be chosen by columns that the data has.",
+}
 
 
 @dataclass(frozen=True)
@@ -27,16 +34,38 @@ def template_fields(template: str) -> list[str]:
 
 def read_documents(files: list[Path], spec: dict[str, Any], source: str, trouble: Trouble | None) -> Iterator[Document]:
     """The documents of a source's files. `spec` is that of its step: `files`, `text`, and what filters the rows."""
-    columns = needed_columns(spec)
     for file in files:
-        for row in read_rows(file, spec["files"].get("format", "auto"), columns, trouble):
+        for row in _rows_of(file, spec, source, trouble):
             yield to_document(row, spec, source, file, skip=trouble is not None)
+
+
+def _rows_of(file: Path, spec: dict[str, Any], source: str, trouble: Trouble | None) -> Iterator[Row]:
+    try:
+        yield from read_rows(file, spec["files"].get("format", "auto"), needed_columns(spec), trouble)
+    except UserError as error:
+        raise told_of_source(error, spec, source) from None
+
+
+def told_of_source(error: UserError, spec: dict[str, Any], source: str) -> UserError:
+    """What is wrong with a source's file, with the recipe's key and a remedy that the recipe has."""
+    error.key = f"sources.{source}"
+    if not isinstance(error, MissingColumn):
+        error.remedy += ", or set `on_error: skip` to pass over what is damaged"
+        return error
+    named = template_fields(spec["template"]) if spec.get("template") else [spec["text"]]
+    if error.column in named:
+        role = "template" if spec.get("template") else "text"
+    else:
+        role = next(key for key in FILTERS if error.column in spec.get(key, {}))
+    error.key += f".{role}"
+    error.remedy = f"{did_you_mean(error.column, error.present)} {HINTS.get(role, HINTS['where'])}"
+    return error
 
 
 def needed_columns(spec: dict[str, Any]) -> list[str]:
     """The columns that a source's text and filters need."""
     named = template_fields(spec["template"]) if spec.get("template") else [spec["text"]]
-    filtered = [column for key in ("where", "at_least", "at_most") for column in spec.get(key, {})]
+    filtered = [column for key in FILTERS for column in spec.get(key, {})]
     return list(dict.fromkeys([*named, *filtered]))
 
 

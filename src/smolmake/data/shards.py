@@ -7,7 +7,9 @@ they are read, so that opening a source costs the same whatever its size.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +43,8 @@ class Shards:
     first_documents: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "starts", np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64).tolist())
-        documents = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
-        object.__setattr__(self, "first_documents", documents.tolist())
+        object.__setattr__(self, "starts", starts_of(self.sizes))
+        object.__setattr__(self, "first_documents", starts_of(self.counts))
 
     @property
     def size(self) -> int:
@@ -58,6 +59,16 @@ class Shards:
     def sequences(self, length: int) -> int:
         """How many sequences of `length` inputs (plus the next token as last label) cover the stream."""
         return max(0, -(-(self.size - 1) // length))
+
+    def sequence(self, number: int, out: npt.NDArray[Any]) -> tuple[Tokens, Tokens]:
+        """Write sequence `number` into `out` [length + 1]; gives its documents and their borders, as `read` does."""
+        return self.read(number * (len(out) - 1), out)
+
+    def sequences_of(self, document: int, length: int) -> Sequence[int]:
+        """The sequences that hold a token of a document as input or label, in order."""
+        begin, after = self.span(document)
+        last = min((after - 1) // length, self.sequences(length) - 1)
+        return range(max(0, begin - 1) // length, last + 1)
 
     def part(self, number: int) -> Part:
         """A part, mapped into memory."""
@@ -81,26 +92,26 @@ class Shards:
         """
         numbers, borders = [], []
         done, wanted = 0, len(out)
-        number = bisect_right(self.starts, first) - 1
-        while done < wanted and number < len(self.sizes):
+        while done < wanted and first + done < self.size:
+            number = bisect_right(self.starts, first + done) - 1
             part, inside = self.part(number), first + done - self.starts[number]
-            taken = min(wanted - done, self.sizes[number] - inside)
-            if taken > 0:
-                out[done : done + taken] = part.tokens[inside : inside + taken]
-                low = int(part.offsets.searchsorted(inside, "right")) - 1
-                high = low + int(part.offsets[low : low + taken + 1].searchsorted(inside + taken, "left"))
-                border = part.offsets[low : high + 1] - (inside - done)
-                border[0], border[-1] = done, wanted
-                borders.append(border)
-                numbers.append(np.arange(self.first_documents[number] + low, self.first_documents[number] + high))
-                done += taken
-            number += 1
+            end = min(inside + wanted - done, self.sizes[number])
+            out[done : done + end - inside] = part.tokens[inside:end]
+            low = int(part.offsets.searchsorted(inside, "right")) - 1
+            high = low + int(part.offsets[low : low + end - inside + 1].searchsorted(end))
+            border = part.offsets[low : high + 1] - (inside - done)
+            border[0], border[-1] = done, wanted
+            before = self.first_documents[number]
+            found = np.arange(before + low, before + high)
+            if end - inside == wanted:  # in one part, as nearly always
+                return found, border
+            numbers.append(found)
+            borders.append(border)
+            done += end - inside
         if done < wanted:
             out[done:] = self.end_of_text
             borders.append(np.arange(done, wanted + 1))
             numbers.append(np.arange(wanted - done) + self.documents + 1)
-        if len(borders) == 1:
-            return numbers[0], borders[0]
         return np.concatenate(numbers), np.concatenate([*(border[:-1] for border in borders), [wanted]])
 
     def cut(self, number: int, length: int) -> tuple[Tokens, Tokens]:
@@ -109,7 +120,7 @@ class Shards:
         The last sequence is filled up with end-of-text, each filler in a document of its own.
         """
         tokens = np.empty(length + 1, dtype=np.int64)
-        documents, borders = self.read(number * length, tokens)
+        documents, borders = self.sequence(number, tokens)
         return tokens, np.repeat(documents, borders[1:] - borders[:-1])
 
     def span(self, document: int) -> tuple[int, int]:
@@ -118,6 +129,11 @@ class Shards:
         inside = document - self.first_documents[number]
         begin, end = self.part(number).offsets[inside : inside + 2].tolist()
         return self.starts[number] + begin, self.starts[number] + end
+
+
+def starts_of(sizes: list[int]) -> list[int]:
+    """Where each of some parts begins, and where the last one ends."""
+    return [0, *accumulate(sizes)]
 
 
 def open_shards(folder: Path, facts: dict[str, Any]) -> Shards:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,9 +18,18 @@ from smolmake.files import matching_files
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".json.gz", ".json.zst")
 ARROW = (".arrow", ".feather", ".ipc")
-BATCH_ROWS = 1024
+BATCH_ROWS, BATCH_BYTES = 1024, 2**26
 Row = dict[str, Any]
 Trouble = Callable[[UserError], None]
+
+
+class MissingColumn(UserError):
+    """A column that a file lacks. Who knows what it was wanted for names the recipe's key, and the remedy."""
+
+    def __init__(self, column: str, present: Iterable[str], *, file: Any, place: str = "this file") -> None:
+        self.column, self.present = column, list(present)
+        remedy = did_you_mean(column, self.present)
+        super().__init__(f"the column `{column}` is not in {place}", file=file, value=column, remedy=remedy)
 
 
 def data_files(place: dict[str, Any], toy_folder: Path | None) -> list[Path]:
@@ -74,35 +83,56 @@ def _stop(error: UserError) -> None:
     raise error from None
 
 
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """A Parquet file, whose footer is read; UserError if it has none."""
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, ValueError) as error:
+        raise UserError("not a readable Parquet file", file=path, value=error, remedy="fetch it again") from None
+
+
 def _read_parquet(path: Path, columns: list[str] | None, tell: Trouble) -> Iterator[Row]:
     try:
-        file = pq.ParquetFile(path)
-    except (OSError, ValueError) as error:
-        tell(UserError("not a readable Parquet file", file=path, value=error, remedy="fetch it again"))
+        file = open_parquet(path)
+    except UserError as error:
+        tell(error)
         return
-    _check_columns(path, columns, file.schema_arrow.names)
-    batches = file.iter_batches(batch_size=BATCH_ROWS, columns=columns)
+    check_columns(path, columns, file.schema_arrow.names)
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    widest = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
+    size = min(BATCH_ROWS, max(1, BATCH_BYTES // max(widest, 1)))
+    batches = file.iter_batches(batch_size=size, columns=columns)
     yield from _rows_of(batches, UserError("this Parquet file is damaged", file=path, remedy="fetch it again"), tell)
 
 
 def _read_arrow(path: Path, columns: list[str] | None, tell: Trouble) -> Iterator[Row]:
-    """Arrow IPC, as file or as stream: `datasets` keeps its cache as streams."""
-    trouble = UserError("this Arrow file is damaged", file=path, remedy="fetch it again")
+    try:
+        names, batches = open_arrow(path)
+    except UserError as error:
+        tell(error)
+        return
+    check_columns(path, columns, names)
+    cut = (batch.select(columns) if columns else batch for batch in batches)
+    yield from _rows_of(cut, _damaged_arrow(path), tell)
+
+
+def open_arrow(path: Path) -> tuple[list[str], Iterator[pa.RecordBatch]]:
+    """The columns and batches of Arrow IPC, as file or as stream: `datasets` keeps its cache as streams."""
     try:
         source = pa.memory_map(str(path))
         try:
             file = pa.ipc.open_file(source)
-            batches = (file.get_batch(number) for number in range(file.num_record_batches))
+            return file.schema.names, (file.get_batch(number) for number in range(file.num_record_batches))
         except pa.ArrowInvalid:
             source.seek(0)
-            file = batches = pa.ipc.open_stream(source)
+            stream = pa.ipc.open_stream(source)
+            return stream.schema.names, stream
     except (OSError, ValueError) as error:
-        trouble.value = error
-        tell(trouble)
-        return
-    _check_columns(path, columns, file.schema.names)
-    cut = (batch.select(columns) if columns else batch for batch in batches)
-    yield from _rows_of(cut, trouble, tell)
+        raise _damaged_arrow(path, error) from None
+
+
+def _damaged_arrow(path: Path, error: Exception | None = None) -> UserError:
+    return UserError("this Arrow file is damaged", file=path, value=error, remedy="fetch it again")
 
 
 def _rows_of(batches: Iterator[pa.RecordBatch], trouble: UserError, tell: Trouble) -> Iterator[Row]:
@@ -110,6 +140,9 @@ def _rows_of(batches: Iterator[pa.RecordBatch], trouble: UserError, tell: Troubl
         try:
             batch = next(batches, None)
             rows = [] if batch is None else batch.to_pylist()
+        except UnicodeDecodeError:  # a text that is none, in a file that is whole otherwise
+            yield from _one_by_one(batch, trouble.file, tell)
+            continue
         except (OSError, ValueError) as error:
             trouble.value = error
             tell(trouble)
@@ -119,8 +152,20 @@ def _rows_of(batches: Iterator[pa.RecordBatch], trouble: UserError, tell: Troubl
         yield from rows
 
 
+def _one_by_one(batch: pa.RecordBatch, path: Path, tell: Trouble) -> Iterator[Row]:
+    """The rows of a batch of which some hold bytes that are no UTF-8."""
+    for number in range(batch.num_rows):
+        try:
+            rows = batch.slice(number, 1).to_pylist()
+        except UnicodeDecodeError as error:
+            remedy = "mend or remove the row"
+            tell(UserError("a row of this file is not UTF-8 text", file=path, value=error, remedy=remedy))
+            continue
+        yield from rows
+
+
 def _read_jsonl(path: Path, columns: list[str] | None, tell: Trouble) -> Iterator[Row]:
-    remedy = "each line must be one JSON object in UTF-8; mend or remove the line, or set `on_error: skip`"
+    remedy = "each line must be one JSON object in UTF-8: mend or remove the line"
     number = 0
     try:
         with _open_lines(path) as lines:
@@ -135,7 +180,7 @@ def _read_jsonl(path: Path, columns: list[str] | None, tell: Trouble) -> Iterato
                 except (ValueError, RecursionError) as error:
                     tell(UserError(f"cannot read line {number}", file=path, value=error, remedy=remedy))
                     continue
-                _check_columns(path, columns, list(row), f"line {number}")
+                check_columns(path, columns, list(row), f"this file (line {number})")
                 yield row
     except (OSError, ValueError) as error:
         tell(UserError(f"cannot be read after line {number}", file=path, value=error, remedy="fetch it again"))
@@ -143,7 +188,7 @@ def _read_jsonl(path: Path, columns: list[str] | None, tell: Trouble) -> Iterato
 
 def _read_text(path: Path, columns: list[str] | None, tell: Trouble, code: bool) -> Iterator[Row]:
     row: Row = {"text": None, "path": path.as_posix()} | ({"language": language_of(path)} if code else {})
-    _check_columns(path, columns, list(row))
+    check_columns(path, columns, list(row))
     try:
         row["text"] = path.read_text(encoding="utf-8")
         yield {column: row[column] for column in columns or row}
@@ -159,13 +204,8 @@ def _open_lines(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _check_columns(path: Path, columns: list[str] | None, present: list[str], place: str = "") -> None:
+def check_columns(path: Path, columns: list[str] | None, present: list[str], place: str = "this file") -> None:
+    """Raise MissingColumn unless all `columns` are present."""
     for column in columns or []:
         if column not in present:
-            raise UserError(
-                f"the column `{column}` is not in this file" + (f" ({place})" if place else ""),
-                file=path,
-                key="text" if column == "text" else None,
-                value=column,
-                remedy=f"{did_you_mean(column, present)} Name the column in the recipe: `text: COLUMN`.",
-            )
+            raise MissingColumn(column, present, file=path, place=place)

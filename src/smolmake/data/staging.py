@@ -23,6 +23,23 @@ from smolmake.identity.manifest import MANIFEST, read_manifest
 BLOCK = 2**22
 
 
+def scratch_folder(asked: str | None) -> Path | None:
+    """The folder that `run.scratch` means on this node: a path, in which variables such as $TMPDIR are filled in.
+
+    Raises:
+        UserError: if a variable is not set here.
+    """
+    if asked is None:
+        return None
+    found = os.path.expandvars(asked)
+    if not found or "$" in found:
+        raise UserError(
+            "a variable is not set on the node, so there is no folder to copy the token shards to",
+            key="run.scratch", value=asked, remedy="name a variable of your cluster, a folder, or leave it out",
+        )  # fmt: skip
+    return Path(found)
+
+
 def stage(manifest: Path, scratch: Path, neighbours: Iterable[Path] = ()) -> Path:
     """Copy an artefact's payload into `scratch`/kind/name-id; returns that folder, which then holds its manifest too.
 

@@ -53,8 +53,19 @@ def tokenizer_config(max_length: int) -> dict[str, Any]:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a folder with tokenizer.json."""
-    return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    """The tokenizer of a folder with tokenizer.json.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    file = folder / "tokenizer.json"
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise UserError(
+            f"this tokenizer cannot be read: {error}", file=file,
+            remedy="if it was damaged, delete its folder and run the recipe again: the same one is made",
+        ) from error  # fmt: skip
 
 
 def end_of_text_id(tokenizer: Tokenizer) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ Codes = npt.NDArray[np.unsignedinteger[Any]]
 Hashes = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.int64]
 SPACE, SIGN, WORD, ALONE = 0, 1, 2, 3  # classes of characters; ALONE is a word of its own
+BLOCK = 2**18  # codes that are hashed at a time: a power of two
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 WITHOUT_SPACES = [
     *[(0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x31F0, 0x31FF), (0x3400, 0x4DBF)],
@@ -116,29 +117,51 @@ def _may_repeat(hashes: Hashes, n: int, length: int) -> bool:
 
 
 def _hash_runs(codes: Codes, starts: Numbers, ends: Numbers) -> Hashes:
-    """A hash of codes[start:end] for every run: a polynomial in an odd number modulo 2**64, from one running sum."""
-    if not len(starts):
-        return np.zeros(0, np.uint64)
-    powers, inverses = _powers(1 << max(16, (len(codes)).bit_length()))
-    values = np.multiply(codes, powers[: len(codes)], dtype=np.uint64)
-    sums = np.cumsum(values)
-    hashes = (sums[ends - 1] - sums[starts] + values[starts]) * inverses[starts]
+    """A hash of codes[start:end] for every run: a polynomial in an odd number modulo 2**64, from one running sum.
+
+    The sum runs on from block to block, so that a text of any size takes little more memory than its codes.
+    """
+    hashes = np.zeros(len(starts), dtype=np.uint64)
+    scales, inverse_scales = _scales(len(codes), False), _scales(len(codes), True)
+    before = np.zeros(1, dtype=np.uint64)
+    for number, first in enumerate(range(0, len(codes), BLOCK)):
+        some = codes[first : first + BLOCK]
+        values = np.multiply(some, _powers(False)[: len(some)], dtype=np.uint64)
+        sums = np.cumsum(values)
+        scale = scales[number : number + 1]
+        low, high = np.searchsorted(starts, [first, first + len(some)]).tolist()
+        inside = starts[low:high] - first
+        hashes[low:high] -= (sums[inside] - values[inside]) * scale + before
+        low, high = np.searchsorted(ends, [first + 1, first + len(some) + 1]).tolist()
+        hashes[low:high] += sums[ends[low:high] - (first + 1)] * scale + before
+        before = sums[-1:] * scale + before
+    hashes *= _powers(True)[starts & (BLOCK - 1)]
+    if len(codes) > BLOCK:
+        hashes *= inverse_scales[starts // BLOCK]
     hashes ^= hashes >> np.uint64(29)
     hashes *= np.uint64(0xBF58476D1CE4E5B9)
     hashes ^= hashes >> np.uint64(32)
-    return np.asarray(hashes)
+    return hashes
 
 
-@lru_cache(maxsize=1)
-def _powers(count: int) -> tuple[Hashes, Hashes]:
-    """The powers 0 .. count - 1 of an odd number, and of its inverse modulo 2**64."""
-    made = []
-    for base in (int(MULTIPLIER), pow(int(MULTIPLIER), -1, 2**64)):
-        powers = np.ones(1, dtype=np.uint64)
-        while len(powers) < count:
-            powers = np.concatenate([powers, powers * np.uint64(pow(base, len(powers), 2**64))])
-        made.append(powers)
-    return made[0], made[1]
+def _scales(length: int, inverse: bool) -> Hashes:
+    """The power (or its inverse) at the first place of each block of `length` codes."""
+    base = _base(inverse)
+    blocks = range(0, length + 1, BLOCK)
+    return np.array([pow(base, first, 2**64) for first in blocks], dtype=np.uint64)
+
+
+def _base(inverse: bool) -> int:
+    return pow(int(MULTIPLIER), -1, 2**64) if inverse else int(MULTIPLIER)
+
+
+@cache
+def _powers(inverse: bool) -> Hashes:
+    """The powers 0 .. BLOCK - 1 of an odd number, or of its inverse modulo 2**64."""
+    powers, base = np.ones(1, dtype=np.uint64), _base(inverse)
+    while len(powers) < BLOCK:
+        powers = np.concatenate([powers, powers * np.uint64(pow(base, len(powers), 2**64))])
+    return powers
 
 
 @cache

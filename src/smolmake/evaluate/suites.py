@@ -10,8 +10,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from smolmake.errors import UserError, did_you_mean
+from smolmake.errors import UserError
 from smolmake.evaluate.statistics import mean_interval
+from smolmake.evaluate.suite_items import check_known
 
 
 def run_suite(
@@ -30,14 +31,7 @@ def run_suite(
     """
     if manager is None:
         manager = TaskManager(metadata={"tokenizer": str(place), "max_seq_lengths": spec["lengths"] or None})
-    for task in spec["tasks"]:
-        if task not in manager.all_tasks:
-            raise UserError(
-                "the lm-evaluation-harness has no such task",
-                key="evaluation.suites.*.tasks",
-                value=task,
-                remedy=did_you_mean(task, manager.all_tasks),
-            )
+    check_known(spec["tasks"], manager)
     language_model = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
     rounds = [_run(language_model, manager, spec, seed) for seed in range(spec["repeats"])]
     return [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from smolmake.data.sources import data_files
 from smolmake.evaluate.prompts import render_prompt
 from smolmake.evaluate.statistics import wilson
 
@@ -53,6 +56,21 @@ def prepare_tasks(
             metadata[task["task"]] = task["metadata"]
         (folder / path.name).write_text(text.replace("{data}", str(data)))
     return metadata
+
+
+def score_tasks(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: dict[str, Any], toy: Path | None
+) -> list[dict[str, Any]]:
+    """Scores of the recipe's tasks (`tasks`, `data`, `template` and `limit` of the spec), run from a scratch folder of
+    rendered task files; `toy` is where the toy's files are.
+    """
+    data = [path for path in data_files(spec["data"], toy) if path.suffix in (".jsonl", ".parquet", ".json")]
+    task_files = sorted(path for path in Path(spec["tasks"]["folder"]).iterdir() if path.suffix in (".yaml", ".py"))
+    with tempfile.TemporaryDirectory(prefix="smolmake-tasks-") as scratch:
+        os.environ["HF_DATASETS_CACHE"] = f"{scratch}/cache"
+        folder = Path(scratch) / "tasks"
+        metadata = prepare_tasks(task_files, data, folder, tokenizer, spec["template"])
+        return run_tasks(model, tokenizer, folder, metadata, spec["limit"])
 
 
 def run_tasks(

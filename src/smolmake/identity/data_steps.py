@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from smolmake.identity.content import content_digest
+from smolmake.identity.decontamination import add_items, add_overlap_of_shards, add_overlaps
 from smolmake.identity.places import PLACE_KEYS, place
 from smolmake.identity.step import Step, Steps
 from smolmake.recipe.data import Adopted, Tokenizer, TokenizerFiles
 from smolmake.recipe.schema import Recipe
+from smolmake.recipe.training import LongContext, Stage
 
 ROW_KEYS = ("template", "turn", "where", "at_least", "at_most", "on_error")
 
@@ -33,11 +35,12 @@ def add_documents(steps: Steps, recipe: Recipe) -> dict[str, Step]:
     for name in sources_in_order(recipe):
         if recipe.sources[name].shards is None:
             documents[name] = _documents(steps, recipe, name, documents)
+    add_overlaps(steps, recipe, documents)
     return documents
 
 
 def _documents(steps: Steps, recipe: Recipe, name: str, documents: dict[str, Step]) -> Step:
-    """The cleaned documents of a source; where contamination is measured only, a step beside them counts it."""
+    """The cleaned documents of a source."""
     source, inputs = recipe.sources[name], dict[str, Step]()
     spec: dict[str, Any] = {
         "files": place(steps, source, inputs, "files"),
@@ -47,19 +50,8 @@ def _documents(steps: Steps, recipe: Recipe, name: str, documents: dict[str, Ste
     }
     inputs |= {f"duplicates_of:{other}": documents[other] for other in source.duplicates_of}
     keys = tuple(f"sources.{name}.{key}" for key in (*PLACE_KEYS, "text", *ROW_KEYS, "duplicates_of")) + ("cleaning",)
-    workers = recipe.run.data_workers
-    if recipe.evaluation.data is None:
-        return steps.add("documents", name, spec, inputs, "data", keys, data_workers=workers)
-    keys += ("evaluation.data",)
-    if recipe.cleaning.decontamination == "filter":
-        spec["tasks"] = place(steps, recipe.evaluation.data, inputs, "tasks")
-        return steps.add("documents", name, spec, inputs, "data", keys, data_workers=workers)
-    made = steps.add("documents", name, spec, inputs, "data", keys, data_workers=workers)
-    measured = {"documents": made}
-    spec = {"ngram": recipe.cleaning.decontaminate_ngram}
-    spec["tasks"] = place(steps, recipe.evaluation.data, measured, "tasks")
-    steps.add("overlap", name, spec, measured, "data", ("cleaning.decontaminate_ngram", "evaluation.data"))
-    return made
+    keys += add_items(steps, recipe, "filter", spec, inputs)
+    return steps.add("documents", name, spec, inputs, "data", keys, data_workers=recipe.run.data_workers)
 
 
 def sources_in_order(recipe: Recipe) -> list[str]:
@@ -83,12 +75,38 @@ def add_shards(steps: Steps, recipe: Recipe, documents: dict[str, Step], tokeniz
     for name, source in recipe.sources.items():
         if source.shards is not None:
             shards[name] = adopt(steps, name, source.shards, f"sources.{name}.shards")
+            add_overlap_of_shards(steps, recipe, name, shards[name], tokenizer)
             continue
         spec = {"special_tokens": True} if source.special_tokens else {}
         inputs = {"documents": documents[name], "tokenizer": tokenizer}
         keys, workers = (f"sources.{name}.special_tokens",), recipe.run.data_workers
         shards[name] = steps.add("shards", name, spec, inputs, "data", keys, data_workers=workers)
     return shards
+
+
+def add_packings(steps: Steps, recipe: Recipe, stage: Stage, shards: dict[str, Step]) -> dict[str, Step]:
+    """The sources of a stage packed into its sequences, by role; none if it cuts them from the stream.
+
+    Stages of one length share them. `shards` has the roles shards:NAME.
+    """
+    shaped = stage if isinstance(stage, LongContext) else recipe.pretraining
+    assert shaped is not None and recipe.pretraining is not None
+    if (shaped.packing or recipe.pretraining.packing) != "best-fit":
+        return {}
+    length, section = shaped.sequence_length, packing_key(stage).removesuffix(".packing")
+    keys, workers = (f"{section}.packing", f"{section}.sequence_length"), recipe.run.data_workers
+    packings = {}
+    for role, step in shards.items():
+        name, spec = role.removeprefix("shards:"), {"sequence_length": length}
+        packings[f"packing:{name}"] = steps.add(
+            "packing", f"{name}-{length}", spec, {"shards": step}, "data", keys, data_workers=workers
+        )
+    return packings
+
+
+def packing_key(stage: Stage) -> str:
+    """Where the recipe says how a stage's sequences are made."""
+    return f"long_context.{stage.name}.packing" if isinstance(stage, LongContext) else "pretraining.packing"
 
 
 def add_tokenizers(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> Step:

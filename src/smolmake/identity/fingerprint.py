@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from smolmake.files import write_json
+from smolmake.files import file_stamp, write_json
 
 CACHE = Path(".smolmake") / "code.json"
 PACKAGE = "smolmake"
@@ -25,14 +25,28 @@ SOURCE_ROOT = Path(__file__).resolve().parents[2]
 NEUTRAL = frozenset(
     {
         "smolmake",
+        "smolmake.alerts",
         "smolmake.errors",
+        "smolmake.lease",
+        "smolmake.nodes",
         "smolmake.parts",
         "smolmake.progress",
+        "smolmake.transport",
         "smolmake.data.staging",
+        "smolmake.train.incidents",
+        "smolmake.train.journal",
+        "smolmake.train.leaving",
         "smolmake.train.metrics",
+        "smolmake.train.noise",
         "smolmake.train.recovery",
+        "smolmake.train.room",
+        "smolmake.train.shard_reader",
+        "smolmake.train.source_loss",
         "smolmake.train.stopping",
         "smolmake.train.telemetry",
+        "smolmake.train.trackers",
+        "smolmake.train.uploads",
+        "smolmake.train.watch",
         "smolmake.identity.manifest",
         "smolmake.program",
     }
@@ -102,7 +116,7 @@ def remembered_trees(root: Path) -> Iterator[None]:
 
     Parsing all modules takes most of a second, and every job of a cluster would do it.
     """
-    maker = [sys.version, *_stamp(Path(__file__).stat())]  # another Python or another way to make them: all anew
+    maker = [sys.version, *file_stamp(Path(__file__).stat())]  # another Python or another way to make them: all anew
     before: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError, AttributeError):
         kept = json.loads((root / CACHE).read_text())
@@ -119,19 +133,14 @@ def remembered_trees(root: Path) -> Iterator[None]:
 _remembered: dict[str, Any] = {}
 
 
-def _stamp(status: os.stat_result) -> list[int]:
-    """What differs after a file was written to, even if its size and the time that it shows were set back."""
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-
-
 @cache
 def _read_module(path: Path) -> tuple[str, tuple[str, ...]]:
     """A module's canonical tree as a hash, and the first-party modules that it imports anywhere."""
     place = str(path.absolute())
     entry = _remembered.get(place)
-    if entry is None or entry[0] != _stamp(path.stat()):
+    if entry is None or entry[0] != file_stamp(path.stat()):
         with path.open(encoding="utf-8") as file:
-            entry = _remembered[place] = [_stamp(os.fstat(file.fileno())), *_parse_module(file.read(), path)]
+            entry = _remembered[place] = [file_stamp(os.fstat(file.fileno())), *_parse_module(file.read(), path)]
     return entry[1], tuple(entry[2])
 
 

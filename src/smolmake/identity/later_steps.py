@@ -12,6 +12,7 @@ from smolmake.identity.content import content_digest
 from smolmake.identity.places import place
 from smolmake.identity.step import Step, Steps
 from smolmake.recipe.evaluation import Suite
+from smolmake.recipe.machine import Layout
 from smolmake.recipe.posttraining import Apo, Conversations, PostTraining, SupervisedTraining
 from smolmake.recipe.schema import Recipe
 
@@ -30,7 +31,7 @@ def add_post_training(steps: Steps, recipe: Recipe) -> None:
         spec = pairs_section.model_dump(exclude={"strong", "weak", "prompts"}) | {"seed": recipe.seed}
         spec["prompts"] = place(steps, pairs_section.prompts, inputs, "prompts")
         spec["template"] = template_text(steps, recipe)
-        run = _run(recipe, "apo")
+        run = _run(recipe, "apo", devices=1)
         pairs = steps.add("preferences", "pairs", spec, inputs, "apo", ("preferences", "seed"), **run)
     if recipe.apo is not None:
         _alignment(steps, recipe, recipe.apo, pairs)
@@ -78,9 +79,15 @@ def _training_spec(section: PostTraining, recipe: Recipe) -> dict[str, Any]:
     return spec | {"seed": recipe.seed if section.seed is None else section.seed}
 
 
-def _run(recipe: Recipe, group: str) -> dict[str, Any]:
+def _run(recipe: Recipe, group: str, devices: int | None = None) -> dict[str, Any]:
+    """How a step of that group runs: on its layout, or on that many devices of one node of it."""
     layout = recipe.run.layouts.get(group)
-    return recipe.run.model_dump(exclude={"layouts"}) | {"layout": layout.model_dump() if layout is not None else None}
+    if layout is not None and devices is not None:
+        layout = Layout(gpus_per_node=min(layout.gpus_per_node, devices), mfu=layout.mfu)
+    return recipe.run.model_dump(exclude={"layouts"}) | {
+        "layout": layout.model_dump() if layout is not None else None,
+        "launcher": (layout or Layout()).launcher(recipe.run.threads_posttraining),
+    }
 
 
 def _template(steps: Steps, section: SupervisedTraining) -> str:
@@ -139,9 +146,11 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
         shared["tasks"] = {"folder": folder.as_posix(), "content": content_digest(folder.as_posix(), steps.root)}
         shared["data"] = place(steps, section.data, shared_inputs, "data")
     asked = {
-        name: suite.model_dump(exclude={"on", "tokens"}) | {"template": template if suite.chat else None}
+        name: suite.model_dump(exclude={"on", "tokens", "decontamination"})
+        | {"template": template if suite.chat else None}
         for name, suite in section.suites.items()
     }
+    _drill(steps, recipe, shared, asked, shared_inputs, run)
     for checkpoint in checkpoints:
         inputs = {"checkpoint": checkpoint.step, **shared_inputs}
         spec, told = shared | checkpoint.spec, (*keys, *checkpoint.keys)
@@ -151,6 +160,20 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
                 spec, inputs = asked[name] | checkpoint.spec, {"checkpoint": checkpoint.step}
                 told, label = (f"evaluation.suites.{name}", *checkpoint.keys), f"{checkpoint.name}.{name}"
                 steps.add("suite", label, spec, inputs, checkpoint.step.group, told, **run, suite=name)
+
+
+def _drill(
+    steps: Steps, recipe: Recipe, shared: dict[str, Any], suites: dict[str, Any], inputs: dict[str, Step],
+    run: dict[str, Any],
+) -> None:  # fmt: skip
+    """Every task on a tiny model, where machines are checked too: a task that cannot run is found before training."""
+    tokenizer = next(iter(steps.of_kind("tokenizer")), None)
+    if tokenizer is None or not steps.of_kind("preflight") or not (shared["tasks"] or suites):
+        return
+    spec = {key: shared.get(key) for key in ("tasks", "data", "template")} | {"suites": suites}
+    inputs = {"tokenizer": tokenizer, **{role: step for role, step in inputs.items() if role == "data"}}
+    keys = ("evaluation.tasks", "evaluation.data", *(f"evaluation.suites.{name}" for name in suites))
+    steps.add("drill", recipe.name, spec, inputs, "preflight", keys, **run)
 
 
 def _heldout(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> Step:

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.data.batches import batch_at, batch_pieces, batches_within
-from smolmake.identity.data_steps import add_documents, add_shards, add_tokenizers, adopt_base
+from smolmake.identity.data_steps import (
+    add_documents,
+    add_packings,
+    add_shards,
+    add_tokenizers,
+    adopt_base,
+    packing_key,
+)
 from smolmake.identity.later_steps import add_evaluations, add_post_training
 from smolmake.identity.pins import read_pins
 from smolmake.identity.step import Step, Steps
@@ -23,6 +30,9 @@ from smolmake.train.schedule import Piece, schedule_pieces, within
 SEGMENT_KEYS = tuple(
     f"pretraining.{key}" for key in ("optimizer", "segment_steps", "precision", "z_loss", "guard", "batch_warmup")
 )
+
+
+CHECKS = ("preflight", "drill")  # of machines and tasks before training: no result depends on them
 
 
 def build_steps(recipe: Recipe, root: Path) -> Steps:
@@ -37,7 +47,7 @@ def build_steps(recipe: Recipe, root: Path) -> Steps:
         _pretraining(steps, recipe, recipe.pretraining, tokenizer, shards)
     add_post_training(steps, recipe)
     add_evaluations(steps, recipe, documents)
-    report_inputs = {step.key: step for step in steps.all.values()}
+    report_inputs = {step.key: step for step in steps.all.values() if step.kind not in CHECKS}
     about = {"title": recipe.title, "text": recipe.description}
     steps.add("report", recipe.name, about, report_inputs, "report", ("title", "description"))
     steps.check_pins()
@@ -58,6 +68,7 @@ def _pretraining(
 ) -> None:
     """Mixtures, the ledger over them, and the segments of stages 1 to 3 and of the long-context extensions."""
     mixtures = _mixtures(steps, recipe, pretraining, shards)
+    _preflights(steps, recipe, pretraining)
     parent = steps.checkpoints.get("base")
     shape: dict[str, Any] = {
         "sequence_length": pretraining.sequence_length,
@@ -100,7 +111,9 @@ def _mixtures(steps: Steps, recipe: Recipe, pretraining: Pretraining, shards: di
         spec: dict[str, Any] = {"weights": weights, "sequence_length": shaped.sequence_length, "seed": recipe.seed}
         spec |= about
         inputs = {f"shards:{name}": shards[name] for name in weights}
+        inputs |= add_packings(steps, recipe, stage, inputs)
         keys: tuple[str, ...] = (f"{section}.{stage.name}.mixture", "pretraining.sequence_length", "seed")
+        keys += (packing_key(stage),)
         if before is not None:
             inputs["before"], spec["before_sequences"] = before
             keys += (f"{section}.{before[0].name}.steps", "pretraining.global_batch", "pretraining.batch_warmup")
@@ -121,6 +134,33 @@ def _mixtures(steps: Steps, recipe: Recipe, pretraining: Pretraining, shards: di
     ledger_inputs = {f"mixture:{name}": step for name, step in mixtures.items()}
     steps.add("ledger", recipe.name, {"stages": ledger_stages, "sources": about_sources}, ledger_inputs, "data", told)
     return mixtures
+
+
+def _preflights(steps: Steps, recipe: Recipe, pretraining: Pretraining) -> None:
+    """Checks of the machines of each layout. No result depends on them, but segments wait for them."""
+    run, lengths = recipe.run, {stage.name: pretraining.sequence_length for stage in pretraining.stages}
+    lengths |= {stage.name: stage.sequence_length for stage in recipe.long_context}
+    if recipe.model is None or recipe.tokenizer is None or run.preflight.when == "never":
+        return
+    for stage, length in lengths.items():
+        layout, name = run.layout(stage), run.layout_name(stage)
+        if f"preflight/{name}" in {step.label for step in steps.all.values()}:
+            continue
+        if not layout.gpus and run.preflight.when != "always":
+            continue
+        spec = {
+            "layout": layout.model_dump(exclude={"mfu", "micro_batch"}),
+            "model": recipe.model.model_dump(exclude={"parameters", "parameters_tolerance"}),
+            "vocab_size": recipe.tokenizer.vocab_size,
+            "optimizer": pretraining.optimizer.used(),
+            "precision": pretraining.precision,
+            "sequence_length": length,
+        }
+        keys = (f"run.layouts.{name}", "model", "pretraining.optimizer", "pretraining.precision")
+        more = {"mfu": layout.mfu or recipe.compute.mfu, "cpu_flops": recipe.compute.cpu_flops}
+        how = run.model_dump(exclude={"layouts"}) | {"layout": layout.model_dump()}
+        how["launcher"] = layout.launcher(run.threads)
+        steps.add("preflight", name, spec, {}, "preflight", keys, **how, **more)
 
 
 def _segments(
@@ -152,7 +192,7 @@ def _segments(
             "fresh_optimizer": fresh and start == 0,
             "precision": pretraining.precision,
             "z_loss": pretraining.z_loss,
-            "guard": None if pretraining.guard is None else pretraining.guard.model_dump(),
+            "guard": None if pretraining.guard is None else pretraining.guard.model_dump(exclude_none=True),
             **shape,
         }
         section = "long_context" if isinstance(stage, LongContext) else "pretraining.stages"
@@ -172,7 +212,8 @@ def _segments(
         run = recipe.run.model_dump(exclude={"layouts"}) | {
             "sequences_per_forward": pretraining.sequence_length,
             "layout": layout.model_dump(),
-            "launcher": layout.launcher,
+            "launcher": layout.launcher(recipe.run.threads),
+            "preflight": recipe.run.layout_name(stage.name),
             "milestones": milestones(pretraining.milestone_steps, start, end),
         }
         parent = steps.add("segment", f"{stage.name}-{start}-{end}", spec, inputs, stage.name, told, **run)

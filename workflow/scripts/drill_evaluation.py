@@ -1,0 +1,48 @@
+"""Answer every task of a recipe with a tiny new model, before anything trains. Usage: drill_evaluation.py JOB"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from smolmake.program import Job, run_step, stay_offline
+
+stay_offline()  # before a library reads the environment
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, SmolLM3Config
+
+from smolmake.evaluate.suites import run_suite
+from smolmake.evaluate.tasks import score_tasks
+from smolmake.files import write_json
+
+ITEMS, NEW_TOKENS, LENGTHS = 2, 8, 1  # of each task; of each answer; of a suite's context lengths
+
+
+def compute(job: Job) -> None:
+    torch.set_num_threads(job.run["threads"])
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        tokenizer = AutoTokenizer.from_pretrained(job.input("tokenizer"))
+        shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+        config = SmolLM3Config(vocab_size=len(tokenizer), num_key_value_heads=1, pad_token_id=0, **shape)
+        model = AutoModelForCausalLM.from_config(config).eval()
+        model.save_pretrained(place)
+        tokenizer.save_pretrained(place)
+        found = {}
+        if job.spec["tasks"]:
+            toy = job.input("data") / "files" if "data" in job.inputs else None
+            found["tasks"] = score_tasks(model, tokenizer, job.spec | {"limit": ITEMS}, toy)
+        for name, suite in job.spec["suites"].items():
+            if suite["template"] is not None:
+                tokenizer.chat_template = suite["template"]
+            print(f"suite {name}", file=sys.stderr, flush=True)
+            small = {"limit": ITEMS, "repeats": 1, "lengths": sorted(suite["lengths"] or [])[:LENGTHS]}
+            generation = {**(suite["generation"] or {}), "max_gen_toks": NEW_TOKENS}
+            found[name] = run_suite(model, tokenizer, place, {**suite, **small, "generation": generation})
+    counts = {name: len({score["task"] for score in scores}) for name, scores in found.items()}
+    write_json(job.folder / "answered.json", counts)
+    job.finish(["answered.json"], {"tasks": sum(counts.values())})
+
+
+if __name__ == "__main__":
+    run_step(compute, __doc__ or "")

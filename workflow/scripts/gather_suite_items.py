@@ -1,0 +1,15 @@
+"""Gather the items of suites' tasks through the harness, for decontamination. Usage: gather_suite_items.py JOB"""
+
+from smolmake.evaluate.items import ITEMS, write_items
+from smolmake.evaluate.suite_items import suite_items
+from smolmake.program import Job, run_step
+
+
+def compute(job: Job) -> None:
+    items = suite_items(job.spec["tasks"])
+    count = write_items(job.folder / ITEMS, items)
+    job.finish([ITEMS], {"tasks": len(items), "items": count})
+
+
+if __name__ == "__main__":
+    run_step(compute, __doc__ or "")
