@@ -1,6 +1,8 @@
 """The training loop in this process: what only decides how it runs changes nothing, and a lost loss ends it."""
 
+import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from smolmake.identity.manifest import read_manifest
 from smolmake.model.config import ModelConfig
 from smolmake.model.decoder import Decoder
 from smolmake.model.init import initialise
+from smolmake.train.incidents import read_incidents
 from smolmake.train.loop import Trainer
 from smolmake.train.optimizer import make_optimizer
 from smolmake.train.parallel import Group
@@ -29,9 +32,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def trainer(place: Path, folder: Path, steps: int = 8, peak: float | None = None, **run: Any) -> Trainer:
@@ -45,7 +49,7 @@ def trainer(place: Path, folder: Path, steps: int = 8, peak: float | None = None
     shape = {key: value for key, value in spec["model"].items() if key != "scale_output_projections"}
     model = Decoder(ModelConfig(**shape, vocab_size=vocabulary, rope_theta=1e4, max_position_embeddings=LENGTH))
     initialise(model, 0)
-    mixture, description = open_mixture(place / "results/mixture/stage1")
+    mixture, description = open_mixture(place / Path(job["inputs"]["mixture"]).parent)
     reader = BatchReader(mixture, open_mixture_shards(description, place / "results"), BATCH, 0)
     folder.mkdir()
     optimizer = make_optimizer(model, spec["optimizer"])
@@ -82,9 +86,15 @@ def test_longer_sequences_make_smaller_micro_batches(place: Path, tmp_path: Path
         assert long.micro_batch() == rows
 
 
-def test_the_loss_is_the_mean_over_unmasked_labels_of_the_global_batch(place: Path, tmp_path: Path) -> None:
-    one = trainer(place, tmp_path / "one", micro_batch=1)
+@pytest.mark.parametrize("mixture", ["stage1", "packed"])
+def test_the_loss_is_the_mean_over_unmasked_labels_of_the_global_batch(
+    place: Path, tmp_path: Path, mixture: str
+) -> None:
+    one = trainer(place, tmp_path / "one", micro_batch=1, mixture=mixture)
     inputs, labels, documents = (torch.from_numpy(part) for part in one.reader.batch(0))
+    if mixture == "packed":
+        targets = (labels != -100).sum(1)
+        assert targets.min() < targets.max() == LENGTH  # rows count by their targets
     with torch.no_grad():
         logits = one.model(inputs, documents)
         expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
@@ -111,3 +121,47 @@ def test_a_lost_weight_ends_before_the_optimizer_spreads_it(place: Path, tmp_pat
         broken.step(1, 1e-3)
     assert torch.equal(broken.model.lm_head.weight, kept)
     assert not (tmp_path / "broken" / "recovery").exists()
+
+
+def test_a_full_disk_costs_recovery_checkpoints_and_not_the_training(place: Path, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    run = trainer(place, tmp_path / "full", recovery_every=1e-9)
+    folder = tmp_path / "full" / "recovery"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], check=False).returncode != 0:
+        pytest.skip("root without the right to mount")
+    try:
+        run.train()
+        assert list(folder.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    told = [incident for incident in read_incidents(tmp_path / "full") if incident["kind"] == "saving"]
+    assert len(curve(tmp_path / "full")) == 8 and len(told) > 1
+    assert all("No space left on device" in incident["what"] for incident in told)
+
+
+def test_a_segment_without_room_for_its_checkpoints_is_refused_before_its_first_step(
+    place: Path, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    run = trainer(place, tmp_path / "small")
+    state = 12 * sum(parameter.numel() for parameter in run.model.parameters())
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={3 * state + 65_536}", "tmpfs", str(tmp_path / "small")]
+    if subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("root without the right to mount")
+    try:
+        filling = tmp_path / "small" / "state.safetensors"
+        filling.write_bytes(b"1" * 131_072)
+        with pytest.raises(UserError, match="not enough free space") as caught:
+            run.train()
+        assert "make gc" in caught.value.remedy and not (tmp_path / "small" / "metrics.jsonl").exists()
+        place = tmp_path / "small" / "recovery" / "step-000000004"
+        place.mkdir(parents=True)
+        filling.rename(place / filling.name)  # a recovery checkpoint is replaced: it takes no room
+        (place / "state.json").write_text("{}")
+        run.train()
+        assert len(curve(tmp_path / "small")) == 8
+    finally:
+        subprocess.run(["umount", str(tmp_path / "small")], check=True)

@@ -12,13 +12,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from smolmake.model import head
 from smolmake.model.attention import attend, block_mask, document_mask, make_mask
 from smolmake.model.checkpoint import load_model, save_model, to_transformers
-from smolmake.model.config import parameter_count
 from smolmake.model.decoder import Decoder
 from smolmake.model.head import head_loss
 from smolmake.model.init import initialise
 from smolmake.model.kernels import cast_both, pack
 from smolmake.model.linear import Float8Product, scale_of
 from smolmake.model.rope import rope_table, yarn
+from smolmake.model.size import count_parameters
 
 LLAMA = {"family": "llama", "no_rope_layer_interval": 0}
 QWEN = {"family": "qwen3", "no_rope_layer_interval": 0}
@@ -43,7 +43,7 @@ def test_other_families_equal_transformers_and_go_both_ways(shape: dict[str, Any
     save_model(ours, tmp_path / "ours", tmp_path / "tokenizer", 0)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype=torch.float32)
     assert type(theirs).__name__ == to_transformers(ours.config, 0)["architectures"][0]
-    assert sum(p.numel() for p in theirs.parameters()) == parameter_count(ours.config)
+    assert sum(p.numel() for p in theirs.parameters()) == count_parameters(ours.config.shape).total
     inputs = tokens()
     torch.testing.assert_close(ours(inputs), theirs(inputs).logits, rtol=1e-5, atol=1e-5)
     loss = theirs(inputs, labels=inputs).loss
@@ -60,7 +60,7 @@ def test_other_families_equal_transformers_and_go_both_ways(shape: dict[str, Any
 
 
 def test_yarn_reaches_further_and_leaves_fast_frequencies() -> None:
-    plain, further = (rope_table(shape, 64, torch.device("cpu"))[0] for shape in (config(), config(**YARN)))
+    plain, further = (rope_table(shape, torch.arange(64))[0] for shape in (config(), config(**YARN)))
     theirs = AutoConfig.for_model(**to_transformers(config(**YARN), 0))
     assert theirs.rope_parameters["rope_type"] == "yarn"
     factor = 0.1 * torch.log(torch.tensor(4.0)) + 1

@@ -1,7 +1,7 @@
 """The modules left out of every fingerprint cannot change a result: without them, training gives the same bits."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +22,30 @@ def handlers() -> Iterator[None]:
 
 
 class Silent:
-    """Stands in for the metrics file and the progress bar, and does nothing."""
+    """Stands in for the journal, the recovery checkpoints and the measures inside a step, and does nothing."""
 
     def __init__(self, *args: Any) -> None:
-        pass
+        self.found: dict[str, Any] = {}
 
-    asked = False
+    asked = busy = False
 
-    def readings(self, *args: Any) -> dict[str, Any]:
-        return {}
+    def load(self, *args: Any) -> None:
+        return None
 
-    def write(self, **values: Any) -> None:
-        pass
-
-    def add(self, *args: Any) -> None:
-        pass
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args: None
 
 
-def test_training_without_metrics_progress_and_recovery_gives_the_same_bits(
+def test_training_without_journal_measures_and_recovery_gives_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_artefacts(tmp_path)
-    with_all = trainer(tmp_path, tmp_path / "with", recovery_every=1e-9)
+    measures = {"noise_scale_every": 2, "source_loss_every": 3, "micro_batch": 2}
+    with_all = trainer(tmp_path, tmp_path / "with", recovery_every=1e-9, trackers=["tensorboard"], **measures)
     with_all.train()
-    monkeypatch.setattr(loop, "Metrics", Silent)
-    monkeypatch.setattr(loop, "Progress", Silent)
-    monkeypatch.setattr(loop, "Telemetry", Silent)
-    monkeypatch.setattr(loop, "StopSignal", Silent)
-    monkeypatch.setattr(loop, "save_recovery", Silent)
-    monkeypatch.setattr(loop, "load_recovery", lambda *args: None)
-    without = trainer(tmp_path, tmp_path / "without", recovery_every=1e-9)
+    for name in ("Journal", "Recovery", "StopSignal", "Watch"):
+        monkeypatch.setattr(loop, name, Silent)
+    without = trainer(tmp_path, tmp_path / "without", micro_batch=2)
     without.train()
     assert (tmp_path / "with" / "metrics.jsonl").exists() and not any((tmp_path / "without").iterdir())
     for name, parameter in with_all.model.named_parameters():

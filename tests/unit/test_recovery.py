@@ -1,19 +1,37 @@
 """Recovery checkpoints, metrics and the optimizer's state survive what a crash leaves behind."""
 
+import errno
 import json
+import os
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
 from models import decoder
+from torch.distributed.checkpoint.state_dict_saver import save
 
+from smolmake.errors import UserError
+from smolmake.files import file_digest
 from smolmake.recipe.training import Optimizer
 from smolmake.train.metrics import Metrics, read_metrics
 from smolmake.train.optimizer import load_optimizer, make_optimizer, optimizer_tensors, set_learning_rate
 from smolmake.train.parallel import Group
-from smolmake.train.recovery import load_recovery, save_recovery
+from smolmake.train.recovery import Recovery
 
 ALONE = Group(torch.device("cpu"))
+
+
+def save_recovery(folder: Path, step: int, tensors: dict[str, torch.Tensor], group: Group) -> None:
+    recovery = Recovery(folder, group)
+    recovery.save(step, tensors)
+    recovery.wait()
+
+
+def load_recovery(
+    folder: Path, parameters: dict[str, torch.Tensor], group: Group
+) -> tuple[int, dict[str, torch.Tensor]] | None:
+    return Recovery(folder, group).load(parameters)
 
 
 def state(value: float) -> dict[str, torch.Tensor]:
@@ -67,6 +85,54 @@ def test_leftovers_of_a_crash_while_saving_do_no_harm(tmp_path: Path) -> None:
     save_recovery(tmp_path, 2, state(2.5), ALONE)
     found = load_recovery(tmp_path, {}, ALONE)
     assert found is not None and float(found[1]["b"]) == 2.5
+
+
+def test_what_is_written_is_the_state_of_its_step_though_training_goes_on(tmp_path: Path) -> None:
+    recovery, tensors = Recovery(tmp_path, ALONE), {"a": torch.ones(3_000_000), "b": torch.ones(1)}
+    for step in (1, 2):  # the second time the copies are used again
+        recovery.save(step, tensors)
+        tensors["a"] += 1
+        tensors["b"] += 1
+        recovery.wait()
+        found = recovery.load({})
+        assert found is not None and found[0] == step
+        assert float(found[1]["a"].min()) == float(found[1]["a"].max()) == float(found[1]["b"]) == step
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_and_the_next_one_is_tried(tmp_path: Path) -> None:
+    told: list[tuple[str, int, str]] = []
+    recovery = Recovery(tmp_path / "recovery", ALONE, lambda *incident: told.append(incident))
+    recovery.save(1, state(1))
+    recovery.wait()
+    (tmp_path / "recovery" / ".step-000000002.tmp").write_text("in the way of its folder")
+    recovery.save(2, state(2))
+    recovery.wait()
+    assert [incident[:2] for incident in told] == [("saving", 2)] and "could not be written" in told[0][2]
+    found = recovery.load({})
+    assert found is not None and found[0] == 1
+    (tmp_path / "recovery" / ".step-000000002.tmp").unlink()
+    recovery.save(3, state(3))
+    recovery.wait()
+    found = recovery.load({})
+    assert found is not None and found[0] == 3 and len(told) == 1
+
+
+def test_metrics_that_a_full_disk_does_not_take_are_written_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = Metrics(tmp_path / "metrics.jsonl", 0)
+    write = os.write
+
+    def full(descriptor: int, content: bytes) -> int:
+        if len(content) < 20:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, content[:5])  # a part of it, as a disk does that fills up
+
+    monkeypatch.setattr(os, "write", full)
+    metrics.write(step=0, loss=1.0)
+    monkeypatch.setattr(os, "write", write)
+    metrics.write(step=1, loss=2.0)
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 0, "loss": 1.0}, {"step": 1, "loss": 2.0}]
 
 
 def test_metrics_are_cut_back_to_the_step_that_is_done_again(tmp_path: Path) -> None:
@@ -127,3 +193,32 @@ def test_the_optimizer_comes_back_bit_for_bit() -> None:
     step(copy, other)
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, copy.get_parameter(name)), name
+
+
+class Attack:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch attacked",)
+
+
+def test_a_plan_of_shards_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shards = tmp_path / "recovery/step-000000001/shards"
+    save(
+        {"model/a": torch.arange(4.0), "step/a": torch.ones(1, dtype=torch.bfloat16)},
+        checkpoint_id=shards,
+        no_dist=True,
+    )
+    plan = (shards / ".metadata").read_bytes()
+    digests = {path.name: file_digest(path) for path in shards.iterdir()}
+    for content in (plan, pickle.dumps(Attack())):
+        (shards / ".metadata").write_bytes(content)
+        digests[".metadata"] = file_digest(shards / ".metadata")
+        state = {"step": 1, "sha256": {f"shards/{name}": digest for name, digest in digests.items()}}
+        (shards.parent / "state.json").write_text(json.dumps(state))
+        if content == plan:
+            found = load_recovery(tmp_path / "recovery", {}, ALONE)
+            assert found is not None and torch.equal(found[1]["model/a"], torch.arange(4.0))
+        else:
+            with pytest.raises(UserError, match="it names posix.system"):
+                load_recovery(tmp_path / "recovery", {}, ALONE)
+    assert not (tmp_path / "attacked").exists()

@@ -11,7 +11,7 @@ import pytest
 from training import ROOT
 
 from smolmake.data import staging
-from smolmake.data.staging import stage
+from smolmake.data.staging import scratch_folder, stage
 from smolmake.errors import UserError
 from smolmake.identity.manifest import verify_payload, write_manifest
 
@@ -39,7 +39,7 @@ def test_a_copy_is_whole_and_is_not_made_twice(manifest: Path, tmp_path: Path) -
     verify_payload(copy / "manifest.json")
     before = times(copy)
     assert stage(manifest, tmp_path / "scratch") == copy and times(copy) == before
-    assert sorted(path.name for path in copy.iterdir()) == [".lock", "manifest.json", "parts"]
+    assert sorted(path.name for path in copy.iterdir()) == [".hashed.json", ".lock", "manifest.json", "parts"]
 
 
 def test_a_file_that_was_lost_or_cut_is_copied_again(manifest: Path, tmp_path: Path) -> None:
@@ -112,3 +112,14 @@ def test_killed_it_goes_on(manifest: Path, tmp_path: Path) -> None:
 def test_large_files_are_copied_in_blocks(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staging, "BLOCK", 1000)
     verify_payload(stage(manifest, tmp_path / "scratch") / "manifest.json")
+
+
+def test_where_scratch_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODE_DISK", "/local")
+    monkeypatch.setenv("USER_OF_DISK", "me")
+    assert scratch_folder(None) is None and scratch_folder("/scratch/me") == Path("/scratch/me")
+    assert scratch_folder("/local/$USER_OF_DISK/${NODE_DISK}") == Path("/local/me//local")
+    assert scratch_folder("$NODE_DISK") == scratch_folder("${NODE_DISK}") == Path("/local")
+    monkeypatch.delenv("NODE_DISK")
+    with pytest.raises(UserError, match="not set on the node"):
+        scratch_folder("$NODE_DISK")

@@ -1,4 +1,25 @@
-# Stages 1 to 3 and the long-context extensions, segment by segment.
+# The check of each layout's machines, then stages 1 to 3 and the long-context extensions, segment by segment.
+
+
+rule check_machines:
+    input:
+        manifests=ancient(inputs_of("preflight")),
+    output:
+        manifest=ensure("results/preflight/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/preflight/{step}.log",
+    conda:
+        "../../envs/train.yaml"
+    threads: PLAN.recipe.run.threads
+    resources:
+        **devices_of("preflight", mem_mb=1500, runtime=60),
+    params:
+        job=job_of("preflight"),
+        launcher=launcher_of("preflight"),
+    message:
+        "checking the machines of {wildcards.step}"
+    shell:
+        "{params.launcher} workflow/scripts/preflight.py {params.job:q} > {log:q} 2>&1"
 
 
 rule train_segment:
@@ -14,8 +35,7 @@ rule train_segment:
         "../../envs/train.yaml"
     threads: PLAN.recipe.run.threads
     resources:
-        mem_mb=1500,
-        runtime=1440,
+        **devices_of("segment", mem_mb=1500, runtime=1440),
     params:
         job=job_of("segment"),
         launcher=launcher_of("segment"),

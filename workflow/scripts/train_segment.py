@@ -9,18 +9,24 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from smolmake.data.loader import BatchReader, open_mixture, open_mixture_shards
+from smolmake.data.staging import scratch_folder
 from smolmake.model.checkpoint import load_model, save_tensors
-from smolmake.model.config import ModelConfig, parameter_count
+from smolmake.model.config import ModelConfig
 from smolmake.model.decoder import Decoder
 from smolmake.model.init import initialise
+from smolmake.model.size import count_parameters
 from smolmake.program import Job, run_step
 from smolmake.train.loop import Trainer
 from smolmake.train.optimizer import Optimizers, load_optimizer, make_optimizer, optimizer_tensors
 from smolmake.train.parallel import Group, check_layout, join_group, leave_group, whole
+from smolmake.train.spikes import dropped_facts
 
 
 def compute(job: Job) -> None:
     torch.set_num_threads(job.run["threads"])
+    # Before the group is joined: copying shards to the node's disk takes longer than processes of a group may wait.
+    mixture, description = open_mixture(job.input("mixture"))
+    shards = open_mixture_shards(description, job.folder.parents[1], scratch_folder(job.run["scratch"]))
     group = join_group(job.run["device"], job.run["layout"])
     model = first_model(job)
     check_layout(group, job.spec, model.config)
@@ -28,8 +34,6 @@ def compute(job: Job) -> None:
     model.recompute(group.layout.get("activation_checkpointing", "none"))
     if job.run["compile"] == "on" or (job.run["compile"] == "auto" and group.device.type == "cuda"):
         model.compile_blocks()
-    mixture, description = open_mixture(job.input("mixture"))
-    shards = open_mixture_shards(description, job.folder.parents[1])
     spec = job.spec
     reader = BatchReader(mixture, shards, spec["global_batch"], spec["stage_start"], spec.get("batches"))
     trainer = Trainer(model, None, reader, spec, job.run, job.folder, group, f"training {job.name}")  # type: ignore[arg-type]
@@ -52,10 +56,14 @@ def finish(job: Job, model: Decoder, trainer: Trainer) -> None:
     facts = {
         "tokens": tokens,
         "tokens_total": before + tokens,
-        "parameters": parameter_count(model.config),
+        "parameters": count_parameters(model.config.shape).total,
         "step": job.spec["end"],
+        **dropped_facts(trainer.spikes, trainer.reader),
     }
-    job.finish(["checkpoint", *(["milestones"] if job.run["milestones"] else [])], facts)
+    elsewhere = trainer.uploads.removed(job.run["milestones"])
+    milestones = ["milestones"] if (job.folder / "milestones").is_dir() and job.run["milestones"] else []
+    job.finish(["checkpoint", *milestones], facts, elsewhere)
+    trainer.uploads.finish(job.run["milestones"])
     shutil.rmtree(job.folder / "recovery", ignore_errors=True)
 
 

@@ -8,23 +8,40 @@ Shapes: B sequences, T tokens, H query heads, K key/value heads, E head dimensio
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from smolmake.model.context import Split, to_heads, to_tokens
 from smolmake.model.kernels import Packed
 
 BLOCK = 128
 KERNELS = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-Documents = Tensor | Packed | None
-Mask = Tensor | BlockMask | Packed | None
+Documents = Tensor | Packed | Split | None
+Whole = Tensor | BlockMask | Packed | None
+
+
+class Shared(NamedTuple):
+    """The mask of whole sequences, of which each device of the group has a stretch."""
+
+    group: str
+    whole: Whole
+
+
+Mask = Whole | Shared
 
 
 def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, mask: Mask) -> Tensor:
     """Attention of every token to the earlier ones that `mask` allows (None: all): [B, T, H * E]."""
     B, T, H, E = q_BTHE.shape
+    if isinstance(mask, Shared):
+        q, k, v = to_heads(q_BTHE, k_BTKE, v_BTKE, mask.group)
+        own = attend(q, k, v, mask.whole).unflatten(2, (-1, E))  # type: ignore[no-untyped-call]
+        return to_tokens(own, mask.group).reshape(B, T, H * E)
     if isinstance(mask, Packed):
         q_NHE, k_NKE, v_NKE = (part.flatten(0, 1) for part in (q_BTHE, k_BTKE, v_BTKE))
         found: Tensor = torch.ops.smolmake.flash(q_NHE, k_NKE, v_NKE, *mask)[0]
@@ -49,6 +66,10 @@ def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, mask: Mask) -> Tensor
 
 def make_mask(document_BT: Documents, blocks: bool) -> Mask:
     """The mask of a batch from a document number per token, for FlexAttention if `blocks`."""
+    if isinstance(document_BT, Split):
+        whole = make_mask(document_BT.documents, blocks)
+        assert not isinstance(whole, Shared)
+        return Shared(document_BT.group, whole)
     if document_BT is None or isinstance(document_BT, Packed):
         return document_BT
     return block_mask(document_BT) if blocks else document_mask(document_BT)

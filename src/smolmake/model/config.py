@@ -1,9 +1,11 @@
-"""The model's shape: the numbers that fix its architecture, and what follows from them."""
+"""The numbers that fix a model's architecture."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
+
+from smolmake.model.size import Shape
 
 Family = Literal["smollm3", "llama", "qwen3"]
 
@@ -51,35 +53,10 @@ class ModelConfig:
         """
         return self.no_rope_layer_interval == 0 or (layer + 1) % self.no_rope_layer_interval != 0
 
+    @property
+    def shape(self) -> Shape:
+        """What its size follows from."""
+        return Shape(**{field.name: getattr(self, field.name) for field in fields(Shape)})
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def parameter_count(config: ModelConfig) -> int:
-    """Number of parameters, tied embeddings counted once."""
-    width, kv_width = config.hidden_size, config.num_key_value_heads * config.head_dim
-    attention = 2 * width * width + 2 * width * kv_width
-    feed_forward = 3 * width * config.intermediate_size
-    per_layer = attention + feed_forward + 2 * width + (2 * config.head_dim if config.qk_norm else 0)
-    embeddings = config.vocab_size * width * (1 if config.tie_word_embeddings else 2)
-    return embeddings + config.num_hidden_layers * per_layer + width
-
-
-def flops_per_token(config: ModelConfig, sequence_length: int) -> float:
-    """Training FLOPs a token, forward and backward: 6N + 12 L d T (PaLM, appendix B; attention counted as non-causal).
-
-    N includes the output head once, so with untied embeddings the input table, which is only looked up, is left out.
-    """
-    return 6 * multiplied_parameters(config) + 12 * config.num_hidden_layers * config.hidden_size * sequence_length
-
-
-def masked_flops_per_token(config: ModelConfig, document_lengths: list[int]) -> float:
-    """FLOPs a token that causal attention within documents needs: 6N + 6 L d sum(l^2) / sum(l)."""
-    seen = sum(length**2 for length in document_lengths) / sum(document_lengths)
-    return 6 * multiplied_parameters(config) + 6 * config.num_hidden_layers * config.hidden_size * seen
-
-
-def multiplied_parameters(config: ModelConfig) -> int:
-    """The parameters that each token is multiplied by: all but an untied input table."""
-    table = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size
-    return parameter_count(config) - table

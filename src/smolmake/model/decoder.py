@@ -6,6 +6,8 @@ Shapes: B sequences, T tokens, D hidden size, H query heads, K key/value heads, 
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from smolmake.model.attention import Documents, Mask, attend, make_mask
 from smolmake.model.config import ModelConfig
+from smolmake.model.context import Split
 from smolmake.model.head import head_loss
 from smolmake.model.linear import Precision, compute_dtype, project, project_each, project_joined
 from smolmake.model.rope import rope_table, rotate
@@ -82,21 +85,40 @@ class Block(nn.Module):
         self.recompute = "none"
 
     def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
-        if self.recompute == "full" and torch.is_grad_enabled():
-            return checkpoint(self.whole, x_BTD, rotation, mask, use_reentrant=False)  # type: ignore[no-any-return]
-        return self.whole(x_BTD, rotation, mask)
+        recompute = self.recompute if torch.is_grad_enabled() else "none"
+        if recompute == "none":
+            return self.whole(x_BTD, rotation, mask)
+        if recompute == "full":
+            out: Tensor = checkpoint(self.whole, x_BTD, rotation, mask, use_reentrant=False)
+            return out
+        # The gate's and up's outputs are most of a layer's memory and a sixth of its arithmetic.
+        x_BTD = self.attended(x_BTD, rotation, mask)
+        out = checkpoint(self.fed_forward, x_BTD, use_reentrant=False)
+        return out
 
     def whole(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotation, mask)
-        if self.recompute == "selective" and torch.is_grad_enabled():
-            # The gate's and up's outputs are most of a layer's memory and a sixth of its arithmetic.
-            kept: Tensor = checkpoint(self.feed_forward, x_BTD, use_reentrant=False)
-            return x_BTD + kept
-        return x_BTD + self.feed_forward(x_BTD)
+        return self.fed_forward(self.attended(x_BTD, rotation, mask))
 
-    def feed_forward(self, x_BTD: Tensor) -> Tensor:
-        out: Tensor = self.mlp(self.post_attention_layernorm(x_BTD))
+    def attended(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
+        out: Tensor = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotation, mask)
         return out
+
+    def fed_forward(self, x_BTD: Tensor) -> Tensor:
+        out: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+        return out
+
+    def compile_parts(self) -> None:
+        """Compile for a GPU; with float8, only what lies between recomputations.
+
+        A graph that holds the recomputation too is 4 % faster in bf16, but keeps all operands of float8's products.
+        """
+        compiled = partial(torch.compile, dynamic=False, fullgraph=True)
+        if self.recompute == "none" or not self.mlp.float8:
+            self.compile(dynamic=False, fullgraph=True)
+        elif self.recompute == "full":
+            self.whole = compiled(self.whole)  # type: ignore[method-assign]
+        else:
+            self.attended, self.fed_forward = compiled(self.attended), compiled(self.fed_forward)  # type: ignore[method-assign]
 
 
 class Trunk(nn.Module):
@@ -134,7 +156,10 @@ class Decoder(nn.Module):
 
     def hidden(self, tokens_BT: Tensor, document_BT: Documents) -> Tensor:
         """What the output head reads [B, T, D]. A token's position is its index in the sequence, as in SmolLM3."""
-        rotation = rope_table(self.config, tokens_BT.shape[1], tokens_BT.device)
+        position_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
+        if isinstance(document_BT, Split):
+            position_T = document_BT.position_S
+        rotation = rope_table(self.config, position_T)
         mask = make_mask(document_BT, self.compiled)
         x_BTD = self.model.embed_tokens(tokens_BT).to(self.dtype)
         for block in self.model.layers:
@@ -143,10 +168,13 @@ class Decoder(nn.Module):
         return out
 
     def compile_blocks(self) -> None:
-        """Compile each layer (all alike share the code) and mask documents by FlexAttention; for a GPU."""
+        """Compile each layer (all alike share the code) and mask documents by FlexAttention; for a GPU.
+
+        What is recomputed must have been chosen before.
+        """
         self.compiled = True
         for block in self.model.layers:
-            block.compile(dynamic=False, fullgraph=True)
+            block.compile_parts()  # type: ignore[operator]
 
     def recompute(self, what: str) -> None:
         """What the backward pass computes again instead of keeping: none, selective (feed-forward) or full."""

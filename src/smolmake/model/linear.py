@@ -47,7 +47,8 @@ def project_joined(x: Tensor, weights: Sequence[Tensor], float8: bool = False) -
 class Float8Product(torch.autograd.Function):
     """Products with operands scaled to the float8 range by one number a tensor (Micikevicius et al. 2022).
 
-    Inputs and weights are e4m3, gradients e5m2; sums are fp32, results bf16, gradients of weights as the weights are.
+    Inputs and weights are e4m3, gradients e5m2. The forward pass takes the tensor cores' fast sums, gradients sums in
+    fp32. Results are bf16, gradients of weights as the weights are.
     For use inside torch.compile and on a GPU that multiplies float8. Sizes must be multiples of 16.
     """
 
@@ -58,7 +59,7 @@ class Float8Product(torch.autograd.Function):
         kept, outputs = [x8_turned, x_scale], []
         for weight in weights:
             rounded = weight.to(x.dtype)
-            scale = scale_of(rounded, torch.float8_e4m3fn)
+            scale = scale_of(weight, torch.float8_e4m3fn)
             w8, w8_turned = cast_both(rounded, scale, torch.float8_e4m3fn)
             outputs.append(_product(x8, x_scale, w8, scale, x.dtype, fast=True))
             kept += [w8_turned, scale]

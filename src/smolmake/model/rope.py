@@ -11,8 +11,9 @@ from torch import Tensor
 from smolmake.model.config import ModelConfig
 
 
-def rope_table(config: ModelConfig, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [T, E] of each position (half-split layout, as in Llama)."""
+def rope_table(config: ModelConfig, position_T: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [T, E] of positions [T] (half-split layout, as in Llama)."""
+    device = position_T.device
     exponent = torch.arange(0, config.head_dim, 2, dtype=torch.int64, device=device).float() / config.head_dim
     frequency, factor = 1.0 / config.rope_theta**exponent, 1.0
     scaling = config.rope_scaling
@@ -20,7 +21,7 @@ def rope_table(config: ModelConfig, length: int, device: torch.device) -> tuple[
         frequency, factor = _yarn(config, frequency, scaling)
     elif scaling is not None:
         frequency = _llama3(frequency, scaling)
-    angle_TE = torch.outer(torch.arange(length, device=device).float(), frequency).repeat(1, 2)
+    angle_TE = torch.outer(position_T.float(), frequency).repeat(1, 2)
     if factor == 1.0:
         return angle_TE.cos(), angle_TE.sin()
     return angle_TE.cos() * factor, angle_TE.sin() * factor

@@ -15,7 +15,8 @@ from smolmake.errors import UserError
 class Guard:
     """Judges each gradient; remembers the norms of the steps taken, which are part of the training's state.
 
-    Without settings a gradient that is not finite ends the training and every other one is taken.
+    Without settings a gradient that is not finite ends the training and every other one is taken. With `roll_back` the
+    training goes back after too many skipped steps, instead of ending.
     """
 
     def __init__(self, settings: dict[str, Any] | None) -> None:
@@ -23,12 +24,18 @@ class Guard:
         self.tolerated = 0 if settings is None else settings["skips_in_a_row"]
         self.norms: deque[float] = deque(maxlen=1 if settings is None else settings["window"])
         self.skipped = 0
+        self.rolls_back = bool(settings and settings.get("roll_back"))
+
+    @property
+    def too_many(self) -> int | None:
+        """How many steps in a row were skipped, if they are more than is tolerated."""
+        return self.skipped if self.skipped > self.tolerated else None
 
     def judge(self, step: int, loss: float, norm: float, rate: float) -> str | None:
         """Why the step is not to be taken, or None.
 
         Raises:
-            UserError: after too many skipped steps in a row.
+            UserError: after too many skipped steps in a row, unless the training goes back then.
         """
         reason = self._reason(loss, norm)
         if reason is None:
@@ -36,7 +43,7 @@ class Guard:
             self.skipped = 0
             return None
         self.skipped += 1
-        if self.skipped > self.tolerated:
+        if self.too_many and not self.rolls_back:
             raise UserError(
                 f"{reason} at step {step}"
                 + (f", the {self.skipped}th step in a row that is skipped" if self.tolerated else ""),
@@ -64,4 +71,5 @@ class Guard:
         if "guard/norms" in tensors:
             skipped, *norms = tensors["guard/norms"].tolist()
             self.skipped = int(skipped)
+            self.norms.clear()
             self.norms.extend(norms)

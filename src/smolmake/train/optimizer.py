@@ -121,7 +121,9 @@ def optimizer_tensors(model: nn.Module, optimizer: Optimizers) -> dict[str, Tens
 
 
 def load_optimizer(model: nn.Module, optimizer: Optimizers, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave, whole or cut as the parameters are."""
+    """Put back what `optimizer_tensors` gave, whole or cut as the parameters are; what it did not give is new."""
+    for part in optimizer.parts if isinstance(optimizer, Several) else (optimizer,):
+        part.state.clear()
     owners = {
         id(parameter): part
         for part in (optimizer.parts if isinstance(optimizer, Several) else (optimizer,))

@@ -1,9 +1,10 @@
 """Several devices: how processes find each other, how parameters are shared, and how tensors come together again.
 
-Every process computes its own rows of the global batch and its gradients are averaged, so any number of processes sees
-the same batches. DDP keeps a copy of everything on each device; FSDP2 (Zhao et al. 2023) shards weights, gradients and
-the optimizer's state. The stages of ZeRO (Rajbhandari et al. 2020) are settings of the same machinery: zero3 is fsdp;
-zero2 keeps whole weights from the forward to the backward pass; zero1 also adds up whole gradients over micro-batches.
+Every process computes its own rows of the global batch, or its own tokens of rows that it shares with its neighbours
+(model/context.py), and gradients are averaged, so any number of processes sees the same batches. DDP keeps a copy of
+everything on each device; FSDP2 (Zhao et al. 2023) shards weights, gradients and the optimizer's state. The stages of
+ZeRO (Rajbhandari et al. 2020) are settings of the same machinery: zero3 is fsdp; zero2 keeps whole weights from the
+forward to the backward pass; zero1 also adds up whole gradients over micro-batches.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import datetime
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,7 +26,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from smolmake.errors import UserError
 from smolmake.model.config import ModelConfig
+from smolmake.model.context import GROUPS
 from smolmake.model.decoder import Decoder
+from smolmake.train.leaving import leave_processes
 
 Forward = Callable[..., Tensor]
 HANG_MINUTES = 10
@@ -39,11 +42,17 @@ class Group:
     rank: int = 0
     world: int = 1
     layout: dict[str, Any] = field(default_factory=dict)
+    context: str = ""  # the name in model.context.GROUPS of the processes that share this one's sequences
 
     @property
     def first(self) -> bool:
         """Whether this process writes files and messages."""
         return self.rank == 0
+
+    @property
+    def sharing(self) -> int:
+        """How many processes share each sequence; they are neighbours by rank."""
+        return int(self.layout.get("context_parallel", 1)) if self.world > 1 else 1
 
     def rows(self, global_batch: int) -> range:
         """This process's rows of the global batch.
@@ -51,15 +60,24 @@ class Group:
         Raises:
             UserError: if the batch does not divide by the processes.
         """
-        share, rest = divmod(global_batch, self.world)
+        readers = self.world // self.sharing
+        share, rest = divmod(global_batch, readers)
         if rest:
             raise UserError(
-                f"a global batch of {global_batch} sequences does not divide over {self.world} processes",
+                f"a global batch of {global_batch} sequences does not divide over {readers} processes"
+                + (f" or groups of {self.sharing}" if self.sharing > 1 else ""),
                 key="pretraining.global_batch",
                 value=global_batch,
-                remedy="choose nodes times gpus_per_node so that it divides the batch",
+                remedy="choose nodes times gpus_per_node over context_parallel so that it divides the batch",
             )
-        return range(self.rank * share, (self.rank + 1) * share)
+        reader = self.rank // self.sharing
+        return range(reader * share, (reader + 1) * share)
+
+    def positions(self, length: int) -> slice:
+        """This process's stretch of a sequence of that many tokens: all of it, unless it shares sequences."""
+        own = length // self.sharing
+        first = self.rank % self.sharing * own
+        return slice(first, first + own)
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
@@ -100,12 +118,21 @@ def join_group(device: str, layout: dict[str, Any]) -> Group:
     limit = datetime.timedelta(minutes=HANG_MINUTES)
     backend = "cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=limit)
-    return Group(place, dist.get_rank(), world, layout)
+    return with_layout(Group(place, dist.get_rank(), world), layout)
+
+
+def with_layout(group: Group, layout: dict[str, Any]) -> Group:
+    """The same processes in another layout. All of them call it."""
+    group = replace(group, layout=layout, context=f"sequence over {layout.get('context_parallel', 1)}")
+    if group.sharing > 1 and group.world % group.sharing == 0:
+        GROUPS[group.context] = dist.new_subgroups(group.sharing)[0]  # type: ignore[no-untyped-call]
+    return group
 
 
 def leave_group(group: Group) -> None:
+    GROUPS.clear()
     if group.world > 1:
-        dist.destroy_process_group()
+        leave_processes()
 
 
 def check_layout(group: Group, spec: dict[str, Any], config: ModelConfig) -> None:
@@ -114,6 +141,7 @@ def check_layout(group: Group, spec: dict[str, Any], config: ModelConfig) -> Non
     Raises:
         UserError: with the key to change.
     """
+    _check_sharing(group, spec["sequence_length"], config)
     batches = {size for _, size, _ in spec.get("batches") or []} | {spec["global_batch"]}
     for batch in sorted(batches):
         group.rows(batch)
@@ -136,14 +164,25 @@ def check_layout(group: Group, spec: dict[str, Any], config: ModelConfig) -> Non
             "muon orthogonalises whole matrices, which no device has when they are sharded",
             key="run.layouts", value=strategy, remedy="use strategy ddp, or the optimizer adamw",
         )  # fmt: skip
-    if group.layout.get("context_parallel", 1) != 1:
-        raise UserError(
-            "sequences are not shared between devices yet",
-            key="run.layouts", value=f"context_parallel {group.layout['context_parallel']}",
-            remedy="use 1, with activation_checkpointing selective or full and a smaller micro_batch",
-        )  # fmt: skip
     if spec.get("precision") == "float8":
         _check_float8(group.device, config)
+
+
+def _check_sharing(group: Group, length: int, config: ModelConfig) -> None:
+    sharing, key_heads = group.sharing, config.num_key_value_heads
+    if group.world % sharing:
+        trouble = f"{group.world} processes do not divide into groups that share a sequence"
+    elif length % sharing:
+        trouble = f"a sequence of {length} tokens does not divide into equal stretches"
+    elif config.num_attention_heads % sharing or key_heads % sharing and sharing % key_heads:
+        trouble = f"{config.num_attention_heads} query and {key_heads} key heads do not divide over the devices"
+    else:
+        return
+    raise UserError(
+        f"{trouble} of a group",
+        key="run.layouts", value=f"context_parallel {sharing}",
+        remedy="use a divisor of the processes, the query heads and the sequence length, such as a power of two",
+    )  # fmt: skip
 
 
 def _check_float8(device: torch.device, config: ModelConfig) -> None:

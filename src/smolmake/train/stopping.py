@@ -1,4 +1,4 @@
-"""When a segment stops before its end: at a SIGTERM, or in time before its job's limit."""
+"""When a segment stops before its end: at a SIGTERM or Ctrl-C, or in time before its job's limit."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ MARGIN = 120.0  # seconds for the last checkpoint; Slurm gives SLURM_JOB_END_TIM
 
 
 class StopSignal:
-    """Notes a SIGTERM or a near time limit, so that the loop can save and stop at the next step's end."""
+    """Notes a SIGTERM, a SIGINT or a near time limit, so that the loop can save and stop at the next step's end.
+
+    A second SIGINT interrupts at once.
+    """
 
     def __init__(self) -> None:
-        self.signalled = False
+        self.signal: str | None = None
         self.limit = float(os.environ.get("SLURM_JOB_END_TIME", "inf"))
         handler: Callable[[int, FrameType | None], None] = self._note
         signal.signal(signal.SIGTERM, handler)
+        signal.signal(signal.SIGINT, handler)
 
     @property
     def asked(self) -> bool:
-        return self.signalled or self.late
+        return self.signal is not None or self.late
 
     @property
     def late(self) -> bool:
@@ -30,7 +34,8 @@ class StopSignal:
 
     @property
     def reason(self) -> str:
-        return "SIGTERM" if self.signalled else "the job's time limit"
+        return self.signal or "the job's time limit"
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signalled = True
+        self.signal = signal.Signals(number).name
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
-import sys
 from collections import deque
 from typing import Any
 
 import torch
+
+from smolmake.train.incidents import Incidents
 
 # Dense bf16 peaks in FLOP/s of NVIDIA's data sheets, by what the GPU's name holds.
 PEAKS = {"H200": 989e12, "H100": 989e12, "GH200": 989e12, "B200": 2250e12, "A100": 312e12}
@@ -15,13 +16,13 @@ SAGGING, WINDOW = 0.8, 50
 
 
 class Telemetry:
-    """Readings of each step; says on the log when the speed sags against the run's own median."""
+    """Readings of each step; tells when the speed sags against the run's own median."""
 
-    def __init__(self, device: torch.device, flops_per_token: float, devices: int) -> None:
+    def __init__(self, device: torch.device, flops_per_token: float, devices: int, incidents: Incidents) -> None:
+        self.incidents = incidents
         self.device, self.flops, self.devices = device, flops_per_token, devices
         self.gpu = device.type == "cuda"
-        name = torch.cuda.get_device_name(device) if self.gpu else ""
-        self.peak = next((peak for part, peak in PEAKS.items() if part in name), None)
+        self.peak = peak_of(device)
         self.rates: deque[float] = deque(maxlen=WINDOW)
         self.usual: float | None = None
         self.sagging = False
@@ -47,8 +48,14 @@ class Telemetry:
         sagging = now < SAGGING * self.usual
         if sagging != self.sagging:
             what = "sags" if sagging else "has recovered"
-            print(f"step {step}: throughput {what}: {now:,.0f} tokens/s, was {self.usual:,.0f}", file=sys.stderr)
+            self.incidents.add("sagging", step, f"throughput {what}: {now:,.0f} tokens/s, was {self.usual:,.0f}")
         self.sagging = sagging
+
+
+def peak_of(device: torch.device) -> float | None:
+    """The dense bf16 peak of a device in FLOP/s, if it is known."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
 def _sensors(device: torch.device) -> dict[str, Any]:
