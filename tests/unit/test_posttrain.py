@@ -15,7 +15,7 @@ from smolmake.errors import UserError
 from smolmake.model.checkpoint import save_model
 from smolmake.posttrain.conversations import read_conversations, read_pairs
 from smolmake.posttrain.merge import merge_linear
-from smolmake.posttrain.training import last_whole_checkpoint
+from smolmake.posttrain.training import WHOLE, last_whole_checkpoint
 
 USER, ASSISTANT = {"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4."}
 
@@ -34,13 +34,15 @@ def test_a_row_that_is_no_conversation_is_refused(tmp_path: Path, messages: Any)
     place = write_rows(tmp_path / "a.jsonl", [{"messages": [USER, ASSISTANT]}, {"messages": messages}])
     with pytest.raises(UserError) as caught:
         read_conversations({"chats": place}, {}, 0)
-    assert "chats" in str(caught.value.key) and len(str(caught.value).splitlines()) <= 12
+    assert caught.value.key == "sft.data.chats" and len(str(caught.value).splitlines()) <= 12
 
 
 def test_a_dataset_without_the_column_is_refused(tmp_path: Path) -> None:
     place = write_rows(tmp_path / "a.jsonl", [{"conversation": [USER, ASSISTANT]}])
-    with pytest.raises(UserError, match="`messages`"):
-        read_conversations({"chats": place}, {}, 0)
+    with pytest.raises(UserError, match="`messages`") as caught:
+        read_conversations({"chats": place}, {}, 0, "mid_training")
+    assert caught.value.key == "mid_training.data.chats" and "`conversation`" in caught.value.remedy
+    assert "text: COLUMN" not in caught.value.remedy
     with pytest.raises(UserError, match="`chosen`"):
         read_pairs({"pairs": place}, {}, 0)
 
@@ -174,8 +176,8 @@ def test_the_newest_whole_trainer_checkpoint_is_taken(tmp_path: Path) -> None:
     assert last_whole_checkpoint(tmp_path) is None
     for step in (5, 10, 100):
         (tmp_path / f"checkpoint-{step}").mkdir()
-    (tmp_path / "checkpoint-5" / "trainer_state.json").write_text('{"global_step": 5}')
-    (tmp_path / "checkpoint-10" / "trainer_state.json").write_text('{"global_step": 10}')
-    (tmp_path / "checkpoint-100" / "trainer_state.json").write_text('{"global_st')
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    for step in (5, 10):
+        (tmp_path / f"checkpoint-{step}" / WHOLE).write_text("{}")
     found = last_whole_checkpoint(tmp_path)
     assert found is not None and found.name == "checkpoint-10"

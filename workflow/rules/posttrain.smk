@@ -14,14 +14,14 @@ rule train_conversations:
         "../../envs/posttrain.yaml"
     threads: PLAN.recipe.run.threads_posttraining
     resources:
-        mem_mb=2000,
-        runtime=1440,
+        **devices_of("posttraining", mem_mb=2000, runtime=1440),
     params:
         job=job_of("posttraining"),
+        launcher=launcher_of("posttraining"),
     message:
         "training {wildcards.step} on conversations"
     shell:
-        "python workflow/scripts/train_conversations.py {params.job:q} > {log:q} 2>&1"
+        "{params.launcher} workflow/scripts/train_conversations.py {params.job:q} > {log:q} 2>&1"
 
 
 rule make_preferences:
@@ -37,8 +37,7 @@ rule make_preferences:
         "../../envs/posttrain.yaml"
     threads: PLAN.recipe.run.threads_posttraining
     resources:
-        mem_mb=2000,
-        runtime=240,
+        **devices_of("preferences", mem_mb=2000, runtime=240),
     params:
         job=job_of("preferences"),
     message:
@@ -60,14 +59,14 @@ rule align_preferences:
         "../../envs/posttrain.yaml"
     threads: PLAN.recipe.run.threads_posttraining
     resources:
-        mem_mb=2000,
-        runtime=1440,
+        **devices_of("alignment", mem_mb=2000, runtime=1440),
     params:
         job=job_of("alignment"),
+        launcher=launcher_of("alignment"),
     message:
         "aligning {wildcards.step}"
     shell:
-        "python workflow/scripts/align_preferences.py {params.job:q} > {log:q} 2>&1"
+        "{params.launcher} workflow/scripts/align_preferences.py {params.job:q} > {log:q} 2>&1"
 
 
 rule merge_models:

@@ -12,10 +12,11 @@ import torch
 from transformers import set_seed
 
 from smolmake.data.hub import hub_rows
-from smolmake.data.sources import data_files, read_rows
+from smolmake.data.sources import MissingColumn, data_files, read_rows
 from smolmake.errors import UserError
 from smolmake.evaluate.prompts import render_prompt
 from smolmake.evaluate.samples import generate
+from smolmake.posttrain.columns import told_of_section
 from smolmake.posttrain.training import load_for_training
 from smolmake.progress import Progress
 
@@ -29,9 +30,15 @@ def compute(job: Job) -> None:
         files, rows = [Path(place["hub"])], list(hub_rows(place, "preferences.prompts"))
     else:
         files = data_files(place, job.input("prompts") / "files" if "prompts" in job.inputs else None)
-        rows = [row for file in files for row in read_rows(file, place["format"])]
-    if not rows or "prompt" not in rows[0]:
-        raise UserError("no prompts", file=files[0], key="preferences.prompts", remedy="it needs a column `prompt`")
+        try:
+            rows = [row for file in files for row in read_rows(file, place["format"])]
+        except UserError as error:
+            raise told_of_section(error, "preferences.prompts") from None
+    if not rows:
+        raise UserError("no prompts", file=files[0], key="preferences.prompts", remedy="it needs rows with a `prompt`")
+    for row in rows:
+        if "prompt" not in row:
+            raise told_of_section(MissingColumn("prompt", row, file=files[0]), "preferences.prompts")
     chosen, rejected = answers(job, "strong", rows), answers(job, "weak", rows)
     pairs = [
         {

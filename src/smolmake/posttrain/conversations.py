@@ -9,22 +9,27 @@ from typing import Any
 from datasets import Dataset
 
 from smolmake.data.hub import hub_rows
-from smolmake.data.sources import data_files, read_rows
+from smolmake.data.sources import MissingColumn, data_files, read_rows
 from smolmake.errors import UserError
+from smolmake.posttrain.columns import CONVERSATIONS, PAIRS, told_of_section
 
 SETTINGS = "chat_template_kwargs"
 
 
-def read_conversations(places: dict[str, dict[str, Any]], toy_folders: dict[str, Path], seed: int) -> Dataset:
+def read_conversations(
+    places: dict[str, dict[str, Any]], toy_folders: dict[str, Path], seed: int, section: str = "sft"
+) -> Dataset:
     """Rows with `messages` (and `chat_template_kwargs` where present) of all datasets, each by its share, shuffled.
 
     `share` takes that part of a dataset's rows, drawn at random: a subsample, as in SmolLM3's `weight`.
+    `section` is the recipe's, for errors.
     """
     chosen: list[dict[str, Any]] = []
     for name, place in sorted(places.items()):
-        rows = _rows(name, place, toy_folders.get(name), ["messages"])
+        key = f"{section}.data.{name}"
+        rows = _rows(key, place, toy_folders.get(name), CONVERSATIONS)
         for row in rows:
-            check_messages(row["messages"], name)
+            check_messages(row["messages"], key)
         random.Random(f"{seed}:{name}").shuffle(rows)
         chosen += rows[: int(len(rows) * place["share"])]
     random.Random(seed).shuffle(chosen)
@@ -38,10 +43,11 @@ def read_pairs(places: dict[str, dict[str, Any]], toy_folders: dict[str, Path], 
     """
     pairs: list[dict[str, Any]] = []
     for name, place in sorted(places.items()):
-        rows = _rows(name, place, toy_folders.get(name), ["chosen", "rejected"])
+        key = f"apo.data.{name}"
+        rows = _rows(key, place, toy_folders.get(name), PAIRS)
         for row in rows:
-            check_messages(row["chosen"], name)
-            check_messages(row["rejected"], name)
+            for column in PAIRS:
+                check_messages(row[column], key, column)
         if (share := place.get("share", 1.0)) < 1:
             random.Random(f"{seed}:{name}").shuffle(rows)
             rows = rows[: int(len(rows) * share)]
@@ -50,8 +56,9 @@ def read_pairs(places: dict[str, dict[str, Any]], toy_folders: dict[str, Path], 
     return Dataset.from_list(_with_settings(pairs, ["chosen", "rejected"]))
 
 
-def check_messages(messages: Any, name: str) -> None:
-    """Raise UserError unless `messages` is a list of {role, content} that ends with the assistant."""
+def check_messages(messages: Any, key: str, column: str = "messages") -> None:
+    """Raise UserError unless `messages`, of a column of the data at `key`, is a list of {role, content} that ends with
+    the assistant."""
     good = isinstance(messages, list) and messages and all(
         isinstance(message, dict) and isinstance(message.get("content"), str) and "role" in message
         for message in messages
@@ -59,26 +66,27 @@ def check_messages(messages: Any, name: str) -> None:
     if not good or messages[-1]["role"] != "assistant":
         raise UserError(
             "a row is not a conversation that the assistant ends",
-            key=name,
+            key=key,
             value=messages,
-            remedy="`messages` must be a list of {role, content}, the last one with the role assistant",
+            remedy=f"`{column}` must be a list of {{role, content}}, the last one with the role assistant",
         )
 
 
-def _rows(name: str, place: dict[str, Any], toy_folder: Path | None, columns: list[str]) -> list[dict[str, Any]]:
+def _rows(key: str, place: dict[str, Any], toy_folder: Path | None, columns: list[str]) -> list[dict[str, Any]]:
     if "hub" in place:
-        rows = list(hub_rows(place, name))
-        missing = [column for column in columns if rows and column not in rows[0]]
-        if missing:
-            raise UserError(
-                f"the dataset has no column `{missing[0]}`", file=place["hub"], key=name, value=missing[0],
-                remedy=f"take a dataset with the columns {', '.join(columns)}",
-            )  # fmt: skip
+        rows = list(hub_rows(place, key))
+        for column in columns:
+            if rows and column not in rows[0]:
+                missing = MissingColumn(column, rows[0], file=place["hub"], place="this dataset")
+                raise told_of_section(missing, key)
         return rows
     files = data_files(place, toy_folder / "files" if toy_folder is not None else None)
-    for file in files:
-        next(read_rows(file, place["format"], columns), None)  # tells a missing column
-    return [row for file in files for row in read_rows(file, place["format"])]
+    try:
+        for file in files:
+            next(read_rows(file, place["format"], columns), None)  # tells a missing column
+        return [row for file in files for row in read_rows(file, place["format"])]
+    except UserError as error:
+        raise told_of_section(error, key) from None
 
 
 def _with_settings(rows: list[dict[str, Any]], columns: list[str]) -> list[dict[str, Any]]:

@@ -1,0 +1,24 @@
+"""The columns that post-training's data must have, and what is wrong with a file of it in the recipe's terms."""
+
+from __future__ import annotations
+
+from smolmake.data.sources import MissingColumn
+from smolmake.errors import UserError
+
+CONVERSATIONS, PAIRS, PROMPTS = ["messages"], ["chosen", "rejected"], ["prompt"]
+HINTS = {
+    "messages": "Conversations need a column `messages`: a list of {role, content}, the last one with the role"
+    " assistant.",
+    "chosen": "Preference pairs need the columns `chosen` and `rejected`: two conversations with one beginning.",
+    "prompt": "Prompts need a column `prompt`: a text.",
+}
+HINTS["rejected"] = HINTS["chosen"]
+
+
+def told_of_section(error: UserError, key: str) -> UserError:
+    """The error with the recipe's key of its dataset; for a missing column the remedy says what the data must be."""
+    error.key = key
+    if isinstance(error, MissingColumn):
+        found = ", ".join(f"`{column}`" for column in error.present)
+        error.remedy = f"{HINTS[error.column]} This data has {found}: rename or convert."
+    return error

@@ -1,0 +1,75 @@
+"""TRL's trainers for conversations and for preference pairs, from a step's spec and its parent's checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from smolmake.data.tokenizer import TURN_END
+from smolmake.posttrain.devices import Devices
+from smolmake.posttrain.training import FullBatches, attention, common_settings, load_for_training, train_and_save
+from smolmake.program import Job
+
+
+class Supervised(FullBatches, SFTTrainer):
+    """Mid-training and SFT."""
+
+
+class Alignment(FullBatches, DPOTrainer):
+    """APO."""
+
+
+# In both, the settings are made before a model is loaded: with ZeRO-3 a process keeps only its part of each weight.
+
+
+def conversation_trainer(
+    spec: dict[str, Any], devices: Devices, folder: Path, parent: Path, data: Dataset, **settings: Any
+) -> tuple[Supervised, PreTrainedTokenizerBase]:
+    """For rows with `messages`; `parent` is the checkpoint to start from, `settings` replace those of SFTConfig."""
+    arguments: dict[str, Any] = {
+        "assistant_only_loss": spec["loss"] == "assistant",
+        "eos_token": TURN_END,
+        "packing": spec["packing"] != "none",
+        "packing_strategy": "bfd" if spec["packing"] == "none" else spec["packing"],
+        **common_settings(spec, devices, folder),
+    }
+    config = SFTConfig(**arguments | settings)
+    model, tokenizer = load_for_training(parent, spec["template"], attention(devices))
+    trainer = Supervised(model=model, args=config, train_dataset=data, processing_class=tokenizer)
+    trainer.plan_steps(spec)
+    return trainer, tokenizer
+
+
+def preference_trainer(
+    spec: dict[str, Any], devices: Devices, folder: Path, parent: Path, data: Dataset, **settings: Any
+) -> tuple[Alignment, PreTrainedTokenizerBase]:
+    """For rows with `chosen` and `rejected`, by APO-zero against `parent` itself; `settings` replace DPOConfig's."""
+    arguments: dict[str, Any] = {
+        "loss_type": ["apo_zero"],
+        "beta": spec["beta"],
+        **common_settings(spec, devices, folder),
+    }
+    config = DPOConfig(**arguments | settings)
+    model, tokenizer = load_for_training(parent, None, attention(devices))
+    reference, _ = load_for_training(parent, None, attention(devices))
+    trainer = Alignment(model=model, ref_model=reference, args=config, train_dataset=data, processing_class=tokenizer)
+    trainer.plan_steps(spec)
+    return trainer, tokenizer
+
+
+def train_step(
+    job: Job, trainer: Supervised | Alignment, tokenizer: PreTrainedTokenizerBase, devices: Devices, rows: int
+) -> None:
+    """Train a step to its end and finish its artefact; all processes call it."""
+    facts = train_and_save(trainer, tokenizer, job.folder, devices)
+    if facts is not None:
+        job.finish(["checkpoint"], {**facts, "rows": rows})
+        shutil.rmtree(job.folder / "recovery", ignore_errors=True)
