@@ -25,8 +25,8 @@ ENVIRONMENT = re.compile(r"envs/([\w-]+)\.yaml")
 SCRIPT = re.compile(r"workflow/scripts/(\w+\.py)")
 # What a package imports only when it is used as it is here, so that its own requirements do not name it.
 COMPANIONS = {"trl": ("accelerate",), "lm-eval": ("accelerate", "transformers")}
-# Imported only where a GPU is: Triton comes with torch there, FlashAttention with the extra `hopper`.
-ONLY_ON_GPUS = {"flash_attn", "triton"}
+# Imported only on request (extras) or where a GPU is: Triton comes with torch there.
+OPTIONAL = {"deepspeed", "flash_attn", "triton", "trackio", "wandb"}
 
 
 def scripts_by_environment() -> dict[str, list[str]]:
@@ -93,7 +93,7 @@ def render() -> dict[Path, str]:
     files = {}
     for environment, scripts in scripts_by_environment().items():
         modules = set().union(*(imported_modules(ROOT / "workflow" / "scripts" / name) for name in scripts))
-        packages = {canonicalize_name(distributions[module][0]) for module in modules - ONLY_ON_GPUS}
+        packages = {canonicalize_name(distributions[module][0]) for module in modules - OPTIONAL}
         packages |= {other for name in packages for other in COMPANIONS.get(name, ())}
         if missing := packages - known.keys():
             sys.exit(f"pyproject.toml does not name what {environment} jobs import: {', '.join(sorted(missing))}")

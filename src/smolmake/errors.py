@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import errno
+import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
+INTERRUPTED = 130  # the shell's exit code after SIGINT
+CANNOT_WRITE = "cannot write"
 STORAGE_ERRORS = (errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 
 
@@ -27,31 +31,47 @@ class UserError(Exception):
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
-    """A remedy that names the nearest valid word, or all of them."""
+    """A remedy, as a whole sentence, that names the nearest valid word, or all of them."""
     valid = list(valid)
     near = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
     if near:
         return f"did you mean `{near[0]}`?"
-    return "use one of: " + ", ".join(valid)
+    return f"use one of: {', '.join(valid)}."
 
 
 def run_as_program(main: Callable[[], None]) -> None:
-    """Run a script's `main`; a user's mistake or a full disk ends it with one screen and exit code 1 or 2."""
+    """Run a script's `main`; a mistake or a full disk ends it with one screen and exit code 1, Ctrl-C with 130."""
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        end_told(f"error: {error}")
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         reason = storage_trouble(error)
         if reason is None:
             raise
         told = UserError(
-            f"cannot write: {reason}",
+            f"{CANNOT_WRITE}: {reason}",
             file=getattr(error, "filename", None),
             remedy="free space or give write permission there, then run the same command again: "
             "finished steps are kept and a training goes on from its last checkpoint",
         )
-        sys.exit(f"error: {told}")
+        end_told(f"error: {told}")
+
+
+def end_told(message: str) -> NoReturn:
+    """End with a message: on stderr or, for one of torchrun's processes, in the file from which torchrun tells it."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file is None:
+        sys.exit(message)
+    try:
+        with open(file, "w") as told:  # noqa: PTH123 (torchrun's own form)
+            json.dump({"message": {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}}, told)
+    except OSError:
+        sys.exit(message)
+    sys.exit(1)
 
 
 def storage_trouble(error: BaseException) -> str | None:

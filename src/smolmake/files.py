@@ -25,6 +25,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_stamp(status: os.stat_result) -> list[int]:
+    """What differs after a file was written to, even if its size and the time that it shows were set back."""
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+
+
 def matching_files(pattern: str, root: Path) -> list[Path]:
     """The files that a `path` of the recipe means: a file, all files under a folder but hidden ones, or a glob."""
     place = root / pattern

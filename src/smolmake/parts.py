@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from smolmake.files import file_digest, write_json
+from smolmake.files import file_digest, file_stamp, write_json
 
 RECORD = "part.json"
 Work = Callable[[int, Path], dict[str, Any]]
@@ -55,12 +55,10 @@ def _do_part(folder: Path, number: int, work: Work, valid: Valid | None, wait: b
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         facts = work(number, part)
-        files = {
-            file.relative_to(part).as_posix(): {"bytes": file.stat().st_size, "sha256": file_digest(file)}
-            for file in sorted(part.rglob("*"))
-            if file.is_file()
-        }
-        write_json(part / RECORD, {"files": files, "facts": facts})
+        written = {file.relative_to(part).as_posix(): file for file in sorted(part.rglob("*")) if file.is_file()}
+        stamps = {name: file_stamp(file.stat()) for name, file in written.items()}
+        files = {name: {"bytes": stamps[name][0], "sha256": file_digest(file)} for name, file in written.items()}
+        write_json(part / RECORD, {"files": files, "stamps": stamps, "facts": facts})
 
 
 def part_record(folder: Path, number: int, valid: Valid | None = None) -> dict[str, Any] | None:
@@ -74,15 +72,16 @@ def part_record(folder: Path, number: int, valid: Valid | None = None) -> dict[s
         return None
 
 
-def part_payload(folder: Path, count: int) -> dict[str, dict[str, Any]]:
-    """Size and hash of all files of all parts, by their path under the step's folder."""
-    payload = {}
+def part_payload(folder: Path, count: int) -> tuple[dict[str, dict[str, Any]], dict[str, list[int]]]:
+    """Size and hash of all files of all parts, and their stamps then, by their path under the step's folder."""
+    payload: dict[str, dict[str, Any]] = {}
+    stamps: dict[str, list[int]] = {}
     for number in range(count):
         record = part_record(folder, number)
         assert record is not None, f"part {number} of {folder} is not done"
-        for name, file in record["files"].items():
-            payload[f"parts/{number:05d}/{name}"] = file
-    return payload
+        payload |= {f"parts/{number:05d}/{name}": file for name, file in record["files"].items()}
+        stamps |= {f"parts/{number:05d}/{name}": stamp for name, stamp in record["stamps"].items()}
+    return payload, stamps
 
 
 @contextmanager

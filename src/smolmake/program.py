@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from smolmake.errors import UserError, run_as_program
 from smolmake.files import write_json
 from smolmake.identity.fingerprint import code_definitions, code_fingerprint
 from smolmake.identity.manifest import MANIFEST, RECORD, read_manifest, verify_payload, write_manifest
+from smolmake.lease import Lease, Lost, await_end, await_first, hold, pulse
 from smolmake.parts import Valid, Work, do_parts, helpers, part_payload
 
 
@@ -43,6 +45,7 @@ class Job:
     started: float = field(default_factory=time.time)
     workers: int = 1
     helper: tuple[int, int] | None = None
+    lease: Lease | None = None
 
     def input(self, role: str) -> Path:
         """The folder of an input, after a check that its files are what its manifest says."""
@@ -93,40 +96,34 @@ class Job:
             do_parts(self.folder, count, work, helper=False, valid=valid)
         return True
 
+    def check_lease(self) -> None:
+        """Raise Lost if another process has taken the step over: to be called before anything is put in its place."""
+        if self.lease is not None:
+            self.lease.check()
+
     def finish_parts(self, count: int, payload: list[str], facts: dict[str, Any]) -> None:
         """As `finish`, with the files of all parts as payload, whose hashes are known already."""
-        self.finish(payload, facts, part_payload(self.folder, count))
+        self.finish(payload, facts, *part_payload(self.folder, count))
 
-    def finish(self, payload: list[str], facts: dict[str, Any], known: dict[str, Any] | None = None) -> None:
+    def finish(
+        self,
+        payload: list[str],
+        facts: dict[str, Any],
+        known: dict[str, Any] | None = None,
+        stamps: dict[str, list[int]] | None = None,
+    ) -> None:
         """Write the manifest over the payload (files or folders under the step's folder): the step is done."""
         files: list[Path] = []
         for name in payload:
             path = self.folder / name
             files += [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+        self.check_lease()
         step = {"kind": self.kind, "name": self.name, "id": self.id}
         layout = self.run.get("layout") or {}
         gpus = layout.get("nodes", 1) * layout.get("gpus_per_node", 0)
         about = {"recipe": self.recipe, "gpus": gpus}
-        write_manifest(self.folder, step, self.inputs, files, facts, self.started, known, about)
+        write_manifest(self.folder, step, self.inputs, files, facts, self.started, known, about, stamps)
         print(f"{self.kind}/{self.name}-{self.id}: done in {time.time() - self.started:.1f} s", file=sys.stderr)
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[bool]:
-    """Hold the folder's lock, which the system frees when its holder ends, however it ends.
-
-    Waits while another process has it, as after a kill of Snakemake that left its jobs running. Gives True if it had
-    to wait: the other one may have finished the step.
-    """
-    with (folder / ".lock").open("w") as file:
-        waited = False
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting for another process that computes {folder.name}", file=sys.stderr, flush=True)
-            waited = True
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield waited
 
 
 def stay_offline() -> None:
@@ -159,15 +156,54 @@ def run_step(compute: Callable[[Job], None], usage: str) -> None:
             if not (job.folder / MANIFEST).exists():
                 compute(job)
             return
-        if os.environ.get("RANK", "0") != "0":  # one of several processes: the first holds the lock and the manifest
-            compute(job)
+        tell_time_limit()
+        if rank := int(os.environ.get("RANK", "0")):  # one of several processes: the first has lease and manifest
+            if await_first(job.folder):
+                with pulse(job.folder, rank):
+                    try:
+                        compute(job)
+                    except UserError:
+                        await_end(job.folder)
+                        raise
             return
-        with only_one(job.folder) as waited:
-            if waited and (job.folder / MANIFEST).exists():
+        with hold(job.folder, job.folder / MANIFEST) as lease:
+            if lease.needless:
                 verify_payload(job.folder / MANIFEST)
                 return
             (job.folder / MANIFEST).unlink(missing_ok=True)
             job.record_identity(Path(sys.argv[0]).resolve())
-            compute(job)
+            try:
+                compute(replace(job, lease=lease))
+            except Lost as lost:
+                sys.exit(f"error: {lost}; this copy publishes nothing")
+            except UserError as error:
+                raise named(error, job) from error
 
     run_as_program(main)
+
+
+def named(error: UserError, job: Job) -> UserError:
+    """An error of a key such as `evaluation.suites.*.tasks` with the recipe's own keys for it, and the recipe's file.
+
+    Keys whose value is or has what is wrong come alone; else all that the step was made from.
+    """
+    if error.key is None or "*" not in error.key:
+        return error
+    keys = [key for key in job.origin if fnmatch(key, error.key)]
+    guilty = [key for key in keys if isinstance(job.origin[key], list) and error.value in job.origin[key]]
+    key = ", ".join(guilty or keys) or error.key
+    file = Path("config/recipes") / f"{job.recipe}.yaml"
+    at = error.file or (file if file.is_file() else f"the recipe {job.recipe}")
+    return UserError(error.what, file=at, key=key, value=error.value, remedy=error.remedy)
+
+
+def tell_time_limit() -> None:
+    """Set SLURM_JOB_END_TIME where Slurm is too old to do so (before 23.02): a training stops in time before it."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or "SLURM_JOB_END_TIME" in os.environ:
+        return
+    try:
+        done = subprocess.run(["squeue", "-h", "-j", job, "-o", "%e"], capture_output=True, text=True, timeout=30)
+        os.environ["SLURM_JOB_END_TIME"] = str(int(datetime.fromisoformat(done.stdout.strip()).timestamp()))
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        print("Slurm does not tell this job's time limit: it will not stop before it by itself", file=sys.stderr)

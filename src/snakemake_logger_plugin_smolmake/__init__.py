@@ -1,10 +1,14 @@
-"""Snakemake's output for smolmake: as always while jobs run, and the plan at the end of a dry run.
+"""Snakemake's output for smolmake: a dry run ends with the plan, a run that failed with what failed and how to go on.
+
+A mistake in a recipe is told without where in the rules it was found, and jobs without their whole command lines. A job
+that fails is posted to the recipe's webhook, if it has one.
 
 Named in the profiles (`logger: smolmake`). `--logger-smolmake-json FILE` writes the plan of a dry run as JSON.
 """
 
 import json
 import logging
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +17,18 @@ from typing import Optional
 from snakemake.logging import ColorizingTextHandler
 from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
+
+LONGEST_LINE = 300
+IN_THE_RULES = re.compile(r'WorkflowError in file ".*?/workflow/rules/\w+\.smk", line \d+:\n(.*?)(\n  File ".*)?', re.S)
+KEPT = "--keep-incomplete mode is set"  # and right: profiles/local says why
+GO_ON = "What is finished is kept, a training goes on from its last checkpoint: the same command goes on from here."
 
 
 @dataclass
 class LogHandlerSettings(LogHandlerSettingsBase):
-    json: Optional[str] = field(  # noqa: UP045 (Snakemake makes an option of it)
+    json: Optional[str] = field(
         default=None, metadata={"help": "Write the plan of a dry run to this file as JSON.", "env_var": False}
     )
 
@@ -37,25 +47,42 @@ class LogHandler(LogHandlerBase):
             settings.quiet = {Quietness.RULES, Quietness.PROGRESS}
         stream = sys.stdout if getattr(settings, "stdout", False) else sys.stderr
         self.printer = ColorizingTextHandler(nocolor=settings.nocolor, stream=stream)
-        self.failed = self.told = False
+        self.failed = self.told = self.started = False
+        self.failed_logs: list[Path] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record; of a dry run only warnings and errors, since the plan says the rest."""
         if self.common_settings.dryrun and record.levelno < logging.WARNING and not self.failed:
             return
+        if record.getMessage().startswith(KEPT):
+            return
         self.failed = self.failed or record.levelno >= logging.ERROR
+        if getattr(record, "event", None) == LogEvent.JOB_ERROR:
+            from smolmake.plan.announce import job_failed  # of the tree whose Snakefile was read by now
+
+            logs = getattr(record, "log", [])
+            job_failed(", ".join(getattr(record, "output", [])), ", ".join(logs))
+            self.failed_logs += [Path(log) for log in logs]
+        self.started = self.started or getattr(record, "event", None) == LogEvent.JOB_STARTED
         if self.printer.formatter is None and self.formatter is not None:
-            self.printer.setFormatter(self.formatter)
+            self.printer.setFormatter(Short(self.formatter))
         self.printer.emit(record)
 
     def close(self) -> None:
-        """End a dry run with the plan. Snakemake calls this twice."""
-        if self.common_settings.dryrun and not self.failed and not self.told:
-            self.told = True
-            self._tell()
+        """End a dry run with the plan, a run that failed with what failed. Snakemake calls this twice."""
+        if not self.told and self.common_settings.dryrun and not self.failed:
+            self._tell_plan()
+        elif not self.told and self.failed and self.started:
+            self._tell_failures()
+        self.told = True
         super().close()
 
-    def _tell(self) -> None:
+    def _tell_failures(self) -> None:
+        for log in dict.fromkeys(self.failed_logs):
+            print(f"\n{log}\n{last_words(log)}", file=self.printer.stream)
+        print(f"\n{GO_ON}", file=self.printer.stream, flush=True)
+
+    def _tell_plan(self) -> None:
         from smolmake.plan.graph import current_run
         from smolmake.plan.outlook import look_ahead
         from smolmake.plan.show import plan_text
@@ -67,3 +94,37 @@ class LogHandler(LogHandlerBase):
         print(plan_text(outlook), file=self.printer.stream, flush=True)
         if self.settings is not None and self.settings.json is not None:
             Path(self.settings.json).write_text(json.dumps(outlook.as_json(), indent=1, sort_keys=True) + "\n")
+
+
+class Short(logging.Formatter):
+    """Snakemake's own formats, with long lines cut (a job's command line holds its whole step)."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = self.inner.format(record)
+        if text.lstrip().startswith("Traceback") and "KeyboardInterrupt" in text:
+            return "interrupted"
+        mistake = IN_THE_RULES.fullmatch(text.strip())
+        lines = (f"error: {mistake[1]}" if mistake else text).split("\n")
+        return "\n".join(line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + " ..." for line in lines)
+
+
+def last_words(log: Path) -> str:
+    """The error that a job's log, or that of another of its ranks, ends with: from its last line that begins with
+    `error:`; where there is none, the last ten lines of the job's."""
+    try:
+        texts = [log.read_text(errors="replace").rstrip()]
+        texts += [
+            rank.read_text(errors="replace").rstrip() for rank in sorted(log.parent.glob(f"{log.stem}.rank-*.log"))
+        ]
+    except OSError:
+        return "it left no log"
+    for text in texts:
+        lines = text.rpartition("== job")[2].split("\n")  # of the last start
+        begins = [number for number, line in enumerate(lines) if line.startswith("error:")]
+        if begins:
+            return "\n".join(lines[begins[-1] :])
+    return "\n".join(texts[0].split("\n")[-10:])
