@@ -31,7 +31,7 @@ FROM_LC1 = ("segment/lc1-*", "evaluation/lc1-*", *FROM_LC2)
 FROM_STAGE3 = ("segment/stage3-*", "evaluation/stage3-*", *FROM_LC1)
 FROM_STAGE2 = ("segment/stage2-*", "evaluation/stage2-*", *FROM_STAGE3)
 FROM_STAGE1 = ("segment/stage1-*", "evaluation/stage1-*", *FROM_STAGE2)
-FROM_TOKENIZER = ("tokenizer_analysis/*", "shards/*", "mixture/*", "ledger/*", *FROM_STAGE1)
+FROM_TOKENIZER = ("tokenizer_analysis/*", "shards/*", "packing/*", "mixture/*", "ledger/*", *FROM_STAGE1)
 FROM_CLEANING = ("documents/*", "heldout/*", "tokenizer/*", *FROM_TOKENIZER)
 EVALUATIONS = ("evaluation/*", "report/*")
 
@@ -144,7 +144,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "threads": (put("run.threads", 2), NOTHING, ""),
     "device": (put("run.device", "cpu"), NOTHING, ""),
     "recovery": (put("run.recovery_every", "7min"), NOTHING, ""),
-    "nodes": (put("run.layouts", {"pretraining": {"nodes": 2, "gpus_per_node": 2}}), NOTHING, ""),
+    "nodes": (put("run.layouts", {"pretraining": {"nodes": 2, "gpus_per_node": 0}}), NOTHING, ""),
     "price and budget": (put("compute", {"price_per_gpu_hour": 9.0, "budget": {"gpu_hours": 5}}), NOTHING, ""),
     "milestones": (
         put("pretraining.milestone_steps", 4),
@@ -152,7 +152,16 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     ),
     "a suite": (
         put("evaluation.suites", {"reading": {"tasks": ["hellaswag"], "on": "ends"}}),
-        ("suite/*", "report/*"), "evaluation.suites.reading.tasks nothing → ['hellaswag']",
+        ("suite_items/filtered", "suite/*", *FROM_CLEANING), "evaluation.suites.reading.tasks nothing → ['hellaswag']",
+    ),
+    "a suite that is measured": (
+        put("evaluation.suites", {"reading": {"tasks": ["hellaswag"], "on": "ends", "decontamination": "measure"}}),
+        ("suite_items/measured", "overlap/*", "suite/*", "report/*"),
+        "evaluation.suites.reading.tasks nothing → ['hellaswag']",
+    ),
+    "a suite that is made to a length": (
+        put("evaluation.suites", {"far": {"tasks": ["niah_single_1"], "lengths": [4096], "on": "ends"}}),
+        ("suite/*", "report/*"), "evaluation.suites.far.tasks nothing → ['niah_single_1']",
     ),
 }  # fmt: skip
 
@@ -166,10 +175,17 @@ SMOLLM3: dict[str, tuple[Change, tuple[str, ...], str]] = {
         "pretraining.stages.stage2.mixture.finemath-4plus 0.02 → 0.03",
     ),
     "shots of one suite": (
-        put("evaluation.suites.mathematics.shots", 4), ("suite/*.mathematics", "report/*"),
+        put("evaluation.suites.mathematics.shots", 4), ("suite/*.mathematics", "drill/*", "report/*"),
         "evaluation.suites.mathematics.shots 5 → 4",
     ),
-    "nodes": (put("run.layouts.pretraining.nodes", 24), NOTHING, ""),
+    "a suite that is measured": (
+        put("evaluation.suites.drop", {"tasks": ["drop", "gsm8k"], "on": "ends", "decontamination": "measure"}),
+        ("suite_items/measured", "overlap/*", "suite/*.drop", "drill/*", "report/*"),
+        "evaluation.suites.drop.tasks nothing → ['drop', 'gsm8k']",
+    ),
+    "nodes": (
+        put("run.layouts.pretraining.nodes", 24), ("preflight/pretraining",), "run.layouts.pretraining.nodes 48 → 24",
+    ),
     "goodput and price": (put("compute.goodput", 0.9), NOTHING, ""),
     "theta of the second extension": (
         put("long_context.1.rope_theta", 6e6),

@@ -43,7 +43,8 @@ def test_both_snakefiles_give_the_same_jobs_which_are_the_plans(copy: Path) -> N
     assert outputs(copy, "--snakefile", "workflow/Snakefile", recipe="toy") == jobs
     plan = plan_of(copy, "config/recipes/toy.yaml")
     assert set(jobs) == {step.manifest for step in plan.steps.all.values()} | {plan.links}
-    assert {job.split("/")[1] for job in jobs} == {*SCRIPTS, "latest"} - {"adopted", "suite", "overlap"}
+    absent = {"adopted", "packing", "suite", "suite_items", "overlap", "preflight", "drill"}
+    assert {job.split("/")[1] for job in jobs} == {*SCRIPTS, "latest"} - absent
 
 
 def test_a_target_asks_for_no_more_than_it_needs(copy: Path) -> None:
@@ -79,6 +80,7 @@ def test_a_mistake_in_a_recipe_is_told_on_one_screen(copy: Path, old: str, new: 
     said = fail(copy, *DRY, recipe=edited(copy, old, new))
     for part in (*told, "config/recipes/edited.yaml", "remedy"):
         assert part in said, said
+    assert "\nerror: " in said and "WorkflowError" not in said, said
     assert len(said.strip().splitlines()) <= 15, said
 
 
@@ -119,7 +121,12 @@ def test_over_budget_it_does_not_start(copy: Path) -> None:
     recipe = edited(copy, "run:", budget + small)
     assert "OVER: it would not start" in succeed(copy, *DRY, recipe=recipe)
     said = fail(copy, recipe=recipe)
-    assert "over budget" in said and "--config consent=1" in said and "compute.budget.gpu_hours" in said
+    assert (
+        "over budget" in said
+        and "CONSENT=1" in said
+        and f"--config recipe={recipe} consent=1" in said
+        and "compute.budget.gpu_hours" in said
+    )
     assert not any((copy / "results").glob("*/*"))
     # Consent starts the run: here up to the toy's files.
     target = next(step.manifest for step in plan_of(copy, recipe).steps.of_kind("toyfiles"))
@@ -157,3 +164,22 @@ def test_the_linter_has_nothing_to_say(copy: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(copy / "src")},
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_slurm_profiles_plan_by_name_and_by_path(copy: Path, root: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "XDG_CONFIG_HOME": str(tmp_path)}
+    rules = (root / "Makefile").read_text().split("\nslurm-profile:")[1].split("\n\n")[0].split("\n", 1)[1]
+    (copy / "slurm.mk").write_text(f"slurm-profile:\n{rules}\n")
+    subprocess.run(["make", "-f", "slurm.mk", "slurm-profile"], cwd=copy, check=True, env=environment)
+    for option, profile in (("--profile", "slurm"), ("--workflow-profile", "profiles/slurm-example")):
+        done = subprocess.run(
+            [SNAKEMAKE, option, profile, *DRY], cwd=copy, capture_output=True, text=True, check=False, env=environment
+        )
+        assert done.returncode == 0 and "Plan of toy" in done.stdout + done.stderr, done.stderr[-3000:]
+
+
+def test_a_layout_of_several_nodes_does_not_start_on_this_machine(copy: Path) -> None:
+    layout = "compute: {budget: {}}\nrun:\n  layouts: {stage1: {nodes: 2, gpus_per_node: 1, micro_batch: 1}}"
+    said = fail(copy, recipe=edited(copy, "run:", layout))
+    assert "runs on several nodes" in said and "--profile profiles/slurm" in said
+    assert not any((copy / "results").glob("*/*"))

@@ -3,12 +3,15 @@
 import itertools
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
 from smolmake.errors import UserError
+from smolmake.files import file_digest
+from smolmake.identity import manifest as manifest_module
 from smolmake.identity.manifest import read_manifest, verify_payload, write_manifest
 
 
@@ -72,6 +75,34 @@ def test_a_damaged_payload_is_named(tmp_path: Path, name: str, damage: str) -> N
     with pytest.raises(UserError) as caught:
         verify_payload(path)
     assert caught.value.file == file and str(path) in caught.value.remedy
+
+
+def test_a_file_is_hashed_once_until_it_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+
+    def counting(path: Path) -> str:
+        hashed.append(path.name)
+        return file_digest(path)
+
+    path = make(tmp_path / "step")
+    monkeypatch.setattr(manifest_module, "file_digest", counting)
+    monkeypatch.setattr(manifest_module, "SETTLED", 0)
+    verify_payload(path)
+    assert len(hashed) == 3  # they were made just before: a second change might have left the same times
+    verify_payload(path)
+    assert len(hashed) == 3
+    copy = tmp_path / "copy"
+    shutil.copytree(path.parent, copy)  # sizes and times are those of the files copied, but for the system's own
+    verify_payload(copy / "manifest.json")
+    assert len(hashed) == 6
+    tokens = path.parent / "tokens.bin"
+    before = tokens.stat()
+    tokens.write_bytes(tokens.read_bytes()[::-1])
+    os.utime(tokens, ns=(before.st_atime_ns, before.st_mtime_ns))  # as if nobody had touched it
+    with pytest.raises(UserError):
+        verify_payload(path)
+    with pytest.raises(UserError):
+        verify_payload(path)  # a wrong file is never noted as right
 
 
 @pytest.mark.parametrize("text", ["", "{", "{}", '{"payload": {}}', "[]", "null", '"text"'])

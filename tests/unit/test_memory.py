@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smolmake.errors import UserError
+from smolmake.model.size import MODELS, Shape, count_parameters
+from smolmake.plan.fit import GIB, fit
 from smolmake.plan.gpus import gpu_kind
-from smolmake.plan.memory import GIB, Layout, layer_activations, memory_use
-from smolmake.plan.size import MODELS, Shape, count_parameters
+from smolmake.plan.memory import Layout, layer_activations, memory_use
 
 SMOLLM3, LLAMA = MODELS["smollm3-3b"], MODELS["llama-1b"]
 N = count_parameters(SMOLLM3).total
@@ -34,7 +35,6 @@ MEASURED = [
     (SMOLLM3, {"micro_batch": 4, "checkpointing": "full", "loss_chunks": 8}, 57.47),
     (LLAMA, {"micro_batch": 4, "checkpointing": "full"}, 45.39),
     (LLAMA, {"micro_batch": 4, "checkpointing": "full", "loss_chunks": 8}, 25.39),
-    (SMOLLM3, {"micro_batch": 4, "checkpointing": "selective", "loss_chunks": 8}, 91.82),
     (SMOLLM3, {"micro_batch": 2, "loss_chunks": 8}, 85.19),
     (SMOLLM3, {"micro_batch": 2, "precision": "autocast"}, 100.66),
     (SMOLLM3, {"micro_batch": 2, "precision": "autocast", "accumulates": False}, 89.22),
@@ -70,47 +70,48 @@ def test_states_are_eighteen_bytes_a_parameter_and_zero_divides_them() -> None:
     assert states(sharding="zero1", precision="autocast")[:2] == [0, 4 * N]
 
 
-def test_context_parallelism_divides_tokens_but_gathers_keys_and_values() -> None:
+def test_context_parallelism_divides_tokens_and_exchanges_heads() -> None:
     alone = memory_use(SMOLLM3, layout(sequence_length=65_536, checkpointing="full"))
     shared = memory_use(SMOLLM3, layout(sequence_length=65_536, checkpointing="full", context_parallel=8))
     at_loss = "at the loss"
     for part in ("activations", "logits"):
         assert shared.moments[at_loss][part] * 8 == alone.moments[at_loss][part]
-    gathered = 4 * 2 * 512 * 65_536
+    exchanged = 2 * 2 * (2048 + 2 * 2 * 512) * 65_536 // 8  # with four key heads for eight devices, each twice
     one, eighth = (use.moments["in a layer's backward"]["working"] for use in (alone, shared))
     table = 2 * 128_256 * 2048
-    assert eighth - table - gathered == (one - table) // 8
+    assert eighth - table - exchanged == (one - table) // 8
 
 
 def test_smollm3s_own_micro_batch_needs_more_than_one_h100() -> None:
     """It trained with micro-batch 3 on pairs of H100 that split each layer (tensor parallel 2), without ZeRO."""
-    fit = memory_use(SMOLLM3, layout(micro_batch=3)).fits(gpu_kind("h100").memory)
-    assert not fit.fits
-    assert "116.5 GiB are needed (at the loss), 71.7 of 79.6 can be used; largest: activations 47.4" in fit.reason
-    assert "checkpointing full" in fit.remedy
+    found = fit(SMOLLM3, layout(micro_batch=3), gpu_kind("h100").memory)
+    assert not found.fits
+    assert "116.5 GiB are needed (at the loss), 71.7 of 79.6 can be used; largest: activations 47.4" in found.reason
+    assert "checkpointing full" in found.remedy
 
 
 @pytest.mark.parametrize("changes", [{"micro_batch": 16}, {"micro_batch": 3, "shard_group": 8}, {"micro_batch": 8}])
 def test_every_named_remedy_fits(changes: dict[str, Any]) -> None:
     memory = gpu_kind("h100").memory
-    fit = memory_use(SMOLLM3, layout(**changes)).fits(memory)
-    assert not fit.fits
-    one_of, found = fit.remedy.startswith("any one of: "), fit.remedy.partition(": ")[2]
-    named = [choice.split(" (")[0] for choice in found.split("; ")] if one_of else found.split(", ")
+    found = fit(SMOLLM3, layout(**changes), memory)
+    assert not found.fits
+    one_of, told = found.remedy.startswith("any one of: "), found.remedy.partition(": ")[2]
+    named = [choice.split(" (")[0] for choice in told.split("; ")] if one_of else told.split(", ")
     pairs = [(key, int(value) if value.isdigit() else value) for key, value in (choice.split(" ") for choice in named)]
     for change in [{key: value} for key, value in pairs] if one_of else [dict(pairs)]:
-        assert memory_use(SMOLLM3, layout(**{**changes, **change})).fits(memory).fits, change
+        assert fit(SMOLLM3, layout(**{**changes, **change}), memory).fits, change
 
 
 def test_no_layout_on_these_gpus_suffices() -> None:
-    fit = memory_use(SMOLLM3, layout(micro_batch=4)).fits(gpu_kind("a100-40gb").memory)
-    assert not fit.fits
-    assert fit.remedy.startswith("even micro_batch 1, checkpointing full, loss_chunks 8 needs 53.")
-    assert memory_use(SMOLLM3, layout()).fits(gpu_kind("h200").memory).fits
+    found = fit(SMOLLM3, layout(micro_batch=4), gpu_kind("a100-40gb").memory)
+    assert not found.fits
+    assert found.remedy.startswith("even micro_batch 1, checkpointing full, loss_chunks 8 needs 53.")
+    assert fit(SMOLLM3, layout(), gpu_kind("h200").memory).fits
 
 
 @given(
-    st.integers(1, 8), st.sampled_from(["none", "selective", "full"]), st.sampled_from(["bf16", "autocast", "fp32"]),
+    st.integers(1, 8), st.sampled_from(["none", "selective", "full"]),
+    st.sampled_from(["bf16", "float8", "autocast", "fp32"]),
     st.sampled_from(["ddp", "zero1", "zero2", "zero3"]), st.booleans(),
 )  # fmt: skip
 def test_more_of_anything_that_saves_memory_saves_it(
@@ -151,13 +152,48 @@ def test_an_impossible_layout_is_told(changes: dict[str, Any], words: list[str])
 
 def test_headroom_is_a_share() -> None:
     with pytest.raises(UserError, match="headroom"):
-        memory_use(LLAMA, layout()).fits(gpu_kind("h100").memory, headroom=10)
+        fit(LLAMA, layout(), gpu_kind("h100").memory, headroom=10)
 
 
-@pytest.mark.parametrize(("shape", "rows", "measured"), [(SMOLLM3, 4, 111.8), (LLAMA, 8, 67.7)])
-def test_the_trainers_compiled_step_stays_a_little_below_the_prediction(
-    shape: Shape, rows: int, measured: float
+# docs/performance.md: the trainer's compiled step on an H200, in GiB.
+TRAINED = [
+    (SMOLLM3, {"micro_batch": 4}, 111.8),
+    (LLAMA, {"micro_batch": 8}, 67.7),
+    (SMOLLM3, {"micro_batch": 4, "precision": "float8"}, 102.0),
+    (LLAMA, {"micro_batch": 8, "precision": "float8"}, 61.8),
+    (SMOLLM3, {"sequence_length": 65_536, "checkpointing": "selective"}, 114.4),
+    (SMOLLM3, {"sequence_length": 65_536, "checkpointing": "selective", "precision": "float8"}, 112.7),
+    (SMOLLM3, {"sequence_length": 65_536, "checkpointing": "full"}, 65.8),
+    (SMOLLM3, {"sequence_length": 65_536, "checkpointing": "full", "precision": "float8"}, 63.3),
+]
+
+
+@pytest.mark.parametrize(("shape", "changes", "measured"), TRAINED)
+def test_the_trainers_compiled_step_is_near_the_prediction(
+    shape: Shape, changes: dict[str, Any], measured: float
 ) -> None:
-    # docs/performance.md: bf16 at 4096 on an H200, in GiB. A compiled layer keeps less than the formulas count.
-    predicted = memory_use(shape, layout(micro_batch=rows, sequence_length=4096, loss_chunks=8)).total / 2**30
-    assert 1.0 <= predicted / measured <= 1.08
+    """A compiled layer keeps less than the formulas count, and recomputing layers keep no bf16 weights.
+
+    Where a part of a layer is recomputed the formulas are a little low; a plan leaves room beside them (headroom).
+    """
+    predicted = memory_use(shape, layout(loss_chunks=8, **changes)).total / GIB
+    least, most = {None: (1.0, 1.08), "selective": (0.985, 1.0), "full": (1.0, 1.12)}[changes.get("checkpointing")]
+    assert least <= predicted / measured <= most
+
+
+def test_float8_saves_what_it_was_measured_to_save() -> None:
+    for (shape, changes, bf16), (_, _, float8) in ((TRAINED[0], TRAINED[2]), (TRAINED[1], TRAINED[3])):
+        case = layout(loss_chunks=8, **changes)
+        saved = memory_use(shape, case).total - memory_use(shape, dataclasses.replace(case, precision="float8")).total
+        assert saved / GIB == pytest.approx(bf16 - float8, abs=0.1)
+
+
+def test_what_does_not_fit_is_refused_with_a_remedy() -> None:
+    """The 3B at 65,536 tokens without recomputation, on one H200 and where there are four; with it, it was trained."""
+    memory = gpu_kind("h200").memory
+    case = layout(sequence_length=65_536, precision="float8", loss_chunks=8)
+    assert fit(SMOLLM3, dataclasses.replace(case, checkpointing="selective"), memory).fits
+    found = fit(SMOLLM3, case, memory)
+    assert not found.fits and found.remedy.startswith("any one of: checkpointing selective (")
+    found = fit(SMOLLM3, dataclasses.replace(case, shard_group=4), memory)
+    assert not found.fits and "; context_parallel 4 (" in found.remedy

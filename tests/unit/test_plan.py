@@ -6,9 +6,12 @@ import pytest
 from recipes import SMALL, changed, write_recipe
 
 from smolmake.errors import UserError
+from smolmake.files import write_json
 from smolmake.identity.content import content_digest
 from smolmake.plan.graph import Plan, plan_recipe
 from smolmake.plan.outlook import check_budget, look_ahead
+from smolmake.plan.reasons import NEW, UNFINISHED
+from smolmake.plan.repeats import repeat_warnings
 from smolmake.plan.show import plan_text
 
 GPUS = """
@@ -85,6 +88,58 @@ def test_over_budget_nothing_starts_without_consent(tree: Path) -> None:
         check_budget(money, None)
 
 
+def test_a_small_excess_keeps_two_digits_and_the_plan_says_how_to_consent(tree: Path) -> None:
+    outlook = look_ahead(plan(tree, SMALL + GPUS.replace("{gpu_hours: 1}", "{gpu_hours: 0}")))
+    with pytest.raises(UserError, match=r"would take \d(\.\d)?e-\d+ GPU-hours, 0 are spent") as caught:
+        check_budget(outlook, None)
+    assert "make toy RECIPE=config/recipes/mine.yaml CONSENT=1" in caught.value.remedy
+    assert "over budget: this run would take" in plan_text(outlook) and "CONSENT=1" in plan_text(outlook)
+
+
+def test_only_what_was_begun_goes_on(tree: Path) -> None:
+    made = plan(tree, SMALL)
+    begun, *others = made.steps.of_kind("evaluation")
+    write_json(tree / "results" / begun.key / "identity.json", {})
+    outlook = look_ahead(made)
+    assert outlook.reasons[begun.key] == (UNFINISHED,)
+    assert others and all(outlook.reasons[step.key] == (NEW,) for step in outlook.running if step is not begun)
+
+
+def finished(tree: Path, key: str, seconds: float, recipe: str) -> None:
+    write_json(tree / "results" / key / "manifest.json", {})
+    about = {"seconds": seconds, "recipe": recipe, "gpus": 0}
+    write_json(tree / "results" / key / "provenance.json", about)
+
+
+def test_the_time_of_an_evaluation_is_what_one_took_or_is_not_counted(tree: Path) -> None:
+    made = plan(tree, SMALL)
+    first, *others = made.steps.of_kind("evaluation")
+    before = look_ahead(made)
+    assert set(before.unknown) == {first, *others}
+    assert f"without {len(others) + 1} steps of evaluation, whose time is not known yet;" in plan_text(before)
+    finished(tree, "evaluation/base-0123456789", 3600.0, "another")
+    assert {look_ahead(made).costs[step.key].hours for step in (first, *others)} == {1.0}
+    finished(tree, first.key, 7200.0, "small")
+    after = look_ahead(made)
+    assert {after.costs[step.key].hours for step in others} == {2.0} and not after.unknown
+    assert after.hours >= 2.0 and "not known yet" not in plan_text(after)
+
+
+def test_far_too_many_repetitions_are_told_before_anything_runs(tree: Path) -> None:
+    tokens = 30 * 4 * 64  # of which notes has 0.4 and code 0.6
+    text = SMALL.replace("notes.txt}", f"notes.txt, tokens: {tokens // 10}}}", 1)
+    text = text.replace("notes.txt, domain", f"notes.txt, tokens: {tokens // 4}, domain")
+    within = plan(tree, text)
+    assert repeat_warnings(within, set(within.steps.all)) == []
+    made = plan(tree, text.replace("name: small", "name: small\nseed: 1").replace("domain: code", "max_epochs: 1"))
+    outlook = look_ahead(made)
+    (told,) = repeat_warnings(made, outlook.keys)
+    assert told.startswith("the source `code` would be seen about 2 times by the end of stage2") and "is 1" in told
+    assert f"Warning: {told}" in plan_text(outlook)
+    (ledger,) = made.steps.of_kind("ledger")
+    assert repeat_warnings(made, outlook.keys - {ledger.key}) == []  # counted exactly by then
+
+
 def test_budget_lines_are_summed_from_their_inputs(tree: Path) -> None:
     lines = "{gpu_hours: 1, lines: {main: {gpus: 384, days: 30}, evaluation: {runs: 100, gpu_hours_each: 1.5}}}"
     text = plan_text(look_ahead(plan(tree, SMALL + GPUS.replace("{gpu_hours: 1}", lines))))
@@ -97,12 +152,14 @@ def test_budget_lines_are_summed_from_their_inputs(tree: Path) -> None:
         ("gpu: h100", "gpu: h1000", "compute.gpu"),
         ("micro_batch: 2}}", "micro_batch: 3}}", "run.layouts.pretraining.micro_batch"),
         ("gpus_per_node: 2", "gpus_per_node: 2, context_parallel: 3", "run.layouts.pretraining.context_parallel"),
+        ("layouts: {", "layouts: {sft: {gpus_per_node: 8, strategy: hsdp}, ", "run.layouts.sft.strategy"),
+        ("layouts: {", "layouts: {apo: {gpus_per_node: 8, context_parallel: 2}, ", "run.layouts.apo.context_parallel"),
         ("num_key_value_heads: 1", "num_key_value_heads: 1, parameters: 50k", "model.parameters"),
         ("hidden_size: 32", "hidden_size: 65536", "run.layouts.pretraining"),
         ("warmup_steps: 2, decay_steps: 5", "warmup_steps: 20, decay_steps: 15", "pretraining.schedule"),
         ("name: stage2, steps: 10", "name: stage2, starts_at: 15, steps: 10", "pretraining.stages.1.starts_at"),
     ],
-    ids=["gpu", "batch", "context", "parameters", "memory", "spans", "stages"],
+    ids=["gpu", "batch", "context", "post-training", "whole rows", "parameters", "memory", "spans", "stages"],
 )
 def test_what_cannot_be_is_refused_with_key_and_remedy(tree: Path, old: str, new: str, key: str) -> None:
     assert refused(tree, changed(old, new, SMALL + GPUS)).key == key

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from smolmake.model.config import ModelConfig, flops_per_token, parameter_count
+from smolmake.identity.steps import build_steps
+from smolmake.model.config import ModelConfig
+from smolmake.model.size import count_parameters, flops_per_token
 from smolmake.recipe import Recipe, load_recipe
 from smolmake.recipe.load import read_with_overlays
 from smolmake.recipe.training import LongContext, Stage
@@ -198,7 +200,7 @@ def test_steps_and_schedule_of_smollm3() -> None:
 def test_parameter_counts(name: str, parameters: int) -> None:
     model = recipe(name).model
     assert model is not None
-    assert parameter_count(model_config(recipe(name))) == parameters == model.parameters
+    assert count_parameters(model_config(recipe(name)).shape).total == parameters == model.parameters
 
 
 def test_sft_has_the_published_rows() -> None:
@@ -243,7 +245,7 @@ def test_the_main_run_takes_the_published_time() -> None:
     smollm3 = recipe("smollm3")
     assert smollm3.pretraining is not None
     tokens = sum(found.steps for found in smollm3.pretraining.stages) * 2_359_296
-    seconds = tokens * flops_per_token(model_config(smollm3), 4096) / (384 * H100 * smollm3.compute.mfu)
+    seconds = tokens * flops_per_token(model_config(smollm3).shape, 4096) / (384 * H100 * smollm3.compute.mfu)
     assert 24 < seconds / 86_400 < seconds / 86_400 / smollm3.compute.goodput < 30
 
 
@@ -263,6 +265,10 @@ def test_layouts_share_the_batches_evenly() -> None:
             assert batch % (layout.gpus // layout.context_parallel * (layout.micro_batch or 1)) == 0, (name, step)
     gpus = {step: layout.gpus for step, layout in recipe("smollm3").run.layouts.items()}
     assert gpus == {"pretraining": 384, "lc1": 96, "lc2": 96, "mid": 64, "sft": 64, "apo": 16, "evaluation": 1}
+    steps = build_steps(recipe("smollm3"), ROOT).all.values()
+    started = {step.name: step.run["launcher"] for step in steps if step.kind in ("posttraining", "alignment")}
+    assert started.keys() == {"mid", "sft", "apo-1", "apo-2", "apo-3"}
+    assert all("srun --nodes=8 --ntasks=64" in started[name] for name in ("mid", "sft"))
     assert {layout.gpus for layout in recipe("smol-135m").run.layouts.values()} == {1}
 
 

@@ -21,6 +21,7 @@ LONG = (
     [
         (changed("{notes: 0.5, code: 0.5}", "{notes: 0, code: 0.0}"), "pretraining.stages.0.mixture", "sum to nothing"),
         (changed("{notes: 0.5, code: 0.5}", "{}"), "pretraining.stages.0.mixture", "sum to nothing"),
+        (changed("global_batch: 4", "global_batch: 4\n  packing: tight"), "pretraining.packing", "best-fit"),
         (changed("{notes: 0.5, code", "{note: 0.5, code"), "pretraining.stages.0.mixture.note", "`notes`"),
         (changed("name: stage2", "name: stage1"), "pretraining.stages.1.name", "two stages"),
         (SMALL + LONG.replace("NAME", "stage2"), "long_context.0.name", "two stages"),

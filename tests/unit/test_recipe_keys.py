@@ -72,6 +72,17 @@ def test_values_out_of_range_are_refused(tree: Path, old: str, new: str, key: st
     assert error_of(tree, changed(old, new)).key == key
 
 
+def test_a_bad_name_of_a_source_is_the_value_of_sources(tree: Path) -> None:
+    error = error_of(tree, changed("  notes: {path", "  ../notes: {path"))
+    assert (error.key, error.value) == ("sources", "../notes")
+    assert "see `sources` in docs/recipe.md" in error.remedy
+
+
+def test_of_a_section_only_the_numbers_that_do_not_fit_are_told(tree: Path) -> None:
+    error = error_of(tree, changed("num_key_value_heads: 1", "num_key_value_heads: 3"))
+    assert set(error.value.split(", ")) == {"num_attention_heads: 2", "num_key_value_heads: 3"}
+
+
 @pytest.mark.parametrize("name", ["../x", "a;b", "a b", "/etc", "..", "x/../y", "$(id)", "Ä", "a" * 65, "-rf"])
 def test_names_that_a_path_or_a_shell_could_take_wrongly_are_refused(tree: Path, name: str) -> None:
     quoted = f"'{name}'"
@@ -101,3 +112,9 @@ def test_long_and_many_lined_values_are_cut(tree: Path) -> None:
 
 def test_the_small_recipe_itself_is_fine(tree: Path) -> None:
     assert load(tree, SMALL).pretraining.stages[1].mixture == {"notes": 0.2, "code": 0.8}
+
+
+def test_an_address_with_credentials_is_refused(tree: Path) -> None:
+    error = error_of(tree, SMALL + "run: {upload: {url: 's3://key:secret@bucket/runs'}}\n")
+    assert error.key == "run.upload.url"
+    assert load(tree, SMALL + "run: {upload: {url: 's3://bucket/runs'}}\n").run.upload is not None

@@ -115,6 +115,7 @@ def test_an_unknown_base_names_the_nearest(tree: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_recipe(str(write_recipe(tree, "extends: toi\n")), tree)
     assert "did you mean `toy`?" in caught.value.remedy
+    assert (caught.value.key, caught.value.value, Path(str(caught.value.file)).name) == ("extends", "toi", "mine.yaml")
 
 
 def test_sources_and_model_can_be_fragments_by_name(tree: Path) -> None:

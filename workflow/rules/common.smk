@@ -12,8 +12,10 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from snakemake.exceptions import WorkflowError
 from smolmake.errors import UserError
+from smolmake.plan.cluster import Requests, Site, check_one_machine
 from smolmake.plan.graph import begin_run, check_config, use_environment_of
 from smolmake.plan.outlook import check_budget, look_ahead
+from smolmake.plan.repeats import repeat_warnings
 
 use_environment_of(sys.executable, ROOT)
 config.setdefault("recipe", "toy")
@@ -59,6 +61,28 @@ def launcher_of(kind):
     return launcher
 
 
+def site():
+    """What the profile says of the cluster; nothing where jobs run on this machine."""
+    settings = workflow.executor_settings
+    return Site(getattr(settings, "longest", None), getattr(settings, "gpu_type", None))
+
+
+def resource_of(kind, name, mem_mb=2000, runtime=240):
+    """A resources function: what the step asks of a cluster, from its layout and its estimated cost."""
+
+    def resource(wildcards):
+        return REQUESTS.of(PLAN.step(kind, wildcards.step), mem_mb, runtime)[name]
+
+    resource.__signature__ = signature(resource)
+    return resource
+
+
+def devices_of(kind, mem_mb, runtime):
+    """All that a step asks of a cluster, for a rule's resources."""
+    names = ("nodes", "gres", "mpi", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_per_task", "mem_mb", "runtime")
+    return {name: resource_of(kind, name, mem_mb, runtime) for name in names}
+
+
 def manifests_of(*kinds):
     """The manifests of all of the recipe's steps of these kinds."""
     return PLAN.manifests(*kinds)
@@ -69,14 +93,22 @@ def all_of_recipe():
     return [PLAN.links, *PLAN.manifests()]
 
 
+REQUESTS = Requests(PLAN, site())
+
+
 def outputs_to_make():
     """The outputs of all jobs that Snakemake has found to run."""
     return [str(path) for job in workflow.dag.needrun_jobs() for path in job.output]
 
 
-def refuse_over_budget():
-    """Stop before the first job if the jobs would cost more than the recipe's budget leaves."""
+def refuse_what_cannot_end():
+    """Stop before the first job if the jobs would cost more than the budget leaves, or need nodes that are not here."""
+    outlook = look_ahead(PLAN, outputs_to_make())
+    for told in repeat_warnings(PLAN, outlook.keys):
+        print(f"warning: {told} (an estimate).", file=sys.stderr)
     try:
-        check_budget(look_ahead(PLAN, outputs_to_make()), config.get("consent"))
+        check_budget(outlook, config.get("consent"))
+        if workflow.local_exec:
+            check_one_machine(outlook.running)
     except UserError as error:
         raise WorkflowError(str(error)) from None

@@ -8,6 +8,7 @@ rule write_report:
         manifest=ensure("results/report/{step}/manifest.json", non_empty=True),
     log:
         "logs/report/{step}.log",
+    localrule: True
     conda:
         "../../envs/report.yaml"
     threads: 1

@@ -23,6 +23,8 @@ def compute(job: Job) -> None:
                 "epochs_before": about["first"] / about["available"],
                 "epochs_after": total / about["available"],
             }
+            if "packing" in about:  # exact after whole epochs: within one, a sequence counts as the mean of all
+                sources[name]["tokens"] = drawn[name] * about["epoch_tokens"] // about["available"]
         stages.append({**stage, "sequence_length": mixture.sequence_length, "sources": sources})
     show(stages)
     check(stages)
@@ -56,7 +58,9 @@ def show(stages: list) -> None:
     for stage in stages:
         for name, source in stage["sources"].items():
             text = f"{stage['stage']:<12}{name:<20}{source['share']:7.2%} {source['drawn']:>10,} sequences"
-            print(f"{text}  epochs {source['epochs_before']:.2f} → {source['epochs_after']:.2f}", file=sys.stderr)
+            text += f"  epochs {source['epochs_before']:.2f} → {source['epochs_after']:.2f}"
+            padding = f"  {source['tokens']:,} tokens, {source['padding']:.2%} padding" if "packing" in source else ""
+            print(text + padding, file=sys.stderr)
 
 
 if __name__ == "__main__":

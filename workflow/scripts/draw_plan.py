@@ -18,6 +18,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.file.suffix != ".svg":
         raise UserError("the picture is an SVG file", file=arguments.file, remedy="give a name that ends in .svg")
+    if not arguments.file.parent.is_dir():
+        raise UserError(
+            "there is no such folder for the picture", file=arguments.file.parent,
+            remedy="make the folder, or give another: make picture FILE=plan.svg",
+        )  # fmt: skip
     plan = plan_recipe(arguments.recipe, Path.cwd())
     write_atomically(arguments.file, draw_alone(graph_of(look_ahead(plan)), plan.recipe.name) + "\n")
 

@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 
 from smolmake.errors import run_as_program
-from smolmake.identity.manifest import write_manifest
+from smolmake.identity.manifest import MANIFEST, write_manifest
+from smolmake.lease import hold
 from smolmake.plan.graph import Plan, check_unchanged, plan_recipe
 from smolmake.plan.outlook import look_ahead
-from smolmake.program import Job, only_one
+from smolmake.program import Job
 from smolmake.report import ReportArtefact, write_report
 from smolmake.report.states import graph_of
 
@@ -26,7 +27,7 @@ def main() -> None:
     folder = Path("results") / step.key
     folder.mkdir(parents=True, exist_ok=True)
     inputs = {role: Path(other.manifest) for role, other in step.inputs.items()}
-    with only_one(folder):
+    with hold(folder, folder / MANIFEST):  # another one's report is written anew: more may be finished by now
         recipe = plan.recipe
         Job(**{**json.loads(plan.job_of(step)), "folder": folder, "inputs": inputs}).record_identity(Path(__file__))
         sources = write_report(

@@ -7,22 +7,27 @@ from typing import Literal
 
 from smolmake.errors import UserError
 from smolmake.identity.content import content_digest
+from smolmake.model.size import count_parameters
 from smolmake.plan.cost import shape_of
+from smolmake.plan.fit import fit
 from smolmake.plan.gpus import gpu_kind
-from smolmake.plan.memory import LOSS_CHUNKS, memory_use
+from smolmake.plan.memory import LOSS_CHUNKS
 from smolmake.plan.memory import Layout as MemoryLayout
-from smolmake.plan.size import count_parameters
+from smolmake.recipe.check import all_files
 from smolmake.recipe.data import Adopted
+from smolmake.recipe.machine import Layout
 from smolmake.recipe.schema import Recipe
 
 Sharding = Literal["ddp", "zero1", "zero2", "zero3"]
 SHARDING: dict[str, Sharding] = {
     "ddp": "ddp", "zero1": "zero1", "zero2": "zero2", "zero3": "zero3", "fsdp": "zero3", "hsdp": "zero3",
 }  # fmt: skip
+POST_TRAINING = ("mid", "sft", "apo")
 
 
 def check_plan(recipe: Recipe, file: Path, root: Path) -> None:
-    """Raise UserError for an unknown GPU, a missed parameter count, a layout that cannot be, a wrong digest."""
+    """Raise UserError for an unknown GPU, a missed parameter count, a layout that cannot be, data that is not
+    what the recipe says, a wrong digest."""
     try:
         gpu_kind(recipe.compute.gpu)
     except UserError as error:
@@ -32,6 +37,10 @@ def check_plan(recipe: Recipe, file: Path, root: Path) -> None:
     _check_parameters(recipe, file)
     _check_layouts(recipe, file)
     _check_memory(recipe, file)
+    if any(files.path is not None for _, files in all_files(recipe)):
+        from smolmake.plan.first_rows import check_first_rows  # it loads Arrow, which takes its time
+
+        check_first_rows(recipe, root)
     for key, adopted in _adopted(recipe):
         _check_adopted(adopted, key, file, root)
 
@@ -64,6 +73,8 @@ def _check_layouts(recipe: Recipe, file: Path) -> None:
     }
     for name, layout in recipe.run.layouts.items():
         key = f"run.layouts.{name}"
+        if name in POST_TRAINING:
+            _check_post_training(layout, file, key)
         if layout.gpus and layout.gpus % layout.context_parallel:
             raise UserError(
                 f"{layout.gpus} GPUs do not divide into groups of {layout.context_parallel}",
@@ -79,11 +90,25 @@ def _check_layouts(recipe: Recipe, file: Path) -> None:
             )  # fmt: skip
 
 
+def _check_post_training(layout: Layout, file: Path, key: str) -> None:
+    """Raise UserError for what TRL and DeepSpeed do not have here."""
+    if layout.context_parallel > 1:
+        raise UserError(
+            "post-training gives every device whole rows",
+            file=file, key=f"{key}.context_parallel", value=layout.context_parallel,
+            remedy="leave it out; zero3 saves memory too",
+        )  # fmt: skip
+    if layout.strategy == "hsdp":
+        raise UserError(
+            "post-training cannot shard within nodes alone",
+            file=file, key=f"{key}.strategy", value="hsdp", remedy="use zero3, zero2, zero1, fsdp or ddp",
+        )  # fmt: skip
+
+
 def memory_layouts(recipe: Recipe) -> dict[str, MemoryLayout]:
     """For each stage that trains on GPUs, its layout in the terms of the memory formulas.
 
-    The trainer computes in bfloat16 with float32 master weights, takes the loss in chunks and masks documents without a
-    dense mask.
+    The trainer has float32 master weights, takes the loss in chunks and masks documents without a dense mask.
     """
     found: dict[str, MemoryLayout] = {}
     if recipe.pretraining is None:
@@ -101,6 +126,7 @@ def memory_layouts(recipe: Recipe) -> dict[str, MemoryLayout]:
             shard_group=layout.gpus_per_node if layout.strategy == "hsdp" else layout.gpus,
             context_parallel=layout.context_parallel,
             checkpointing=layout.activation_checkpointing,
+            precision=recipe.pretraining.precision,
             loss_chunks=LOSS_CHUNKS,
         )
     return found
@@ -112,12 +138,12 @@ def _check_memory(recipe: Recipe, file: Path) -> None:
     if shape is None:
         return
     for name, layout in memory_layouts(recipe).items():
-        fit = memory_use(shape, layout).fits(gpu_kind(recipe.compute.gpu).memory)
-        if not fit.fits:
+        found = fit(shape, layout, gpu_kind(recipe.compute.gpu).memory)
+        if not found.fits:
             raise UserError(
-                f"{name} would not fit into the memory of a {recipe.compute.gpu}: {fit.reason}",
+                f"{name} would not fit into the memory of a {recipe.compute.gpu}: {found.reason}",
                 file=file, key=f"run.layouts.{name if name in recipe.run.layouts else 'pretraining'}",
-                remedy=fit.remedy or "take more or larger GPUs",
+                remedy=found.remedy or "take more or larger GPUs",
             )  # fmt: skip
 
 

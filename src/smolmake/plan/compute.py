@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smolmake.errors import UserError, run_as_program
-from smolmake.plan.gpus import gpu_kind
-from smolmake.plan.size import (
+from smolmake.model.size import (
     Parameters,
     Shape,
     chinchilla_tokens,
@@ -29,10 +28,12 @@ from smolmake.plan.size import (
     model_shape,
     overtraining,
 )
+from smolmake.plan.gpus import gpu_kind
 
 SECONDS_PER_DAY = 86_400
 SHARES = ("mfu", "goodput")
 QUANTITIES = ("flops_per_token", "tokens", "gpus", "days", *SHARES)
+SIZES = [field.name for field in dataclasses.fields(Shape) if field.name not in ("tie_word_embeddings", "qk_norm")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ def solve(
     supply = peak * SECONDS_PER_DAY * math.prod(known.get(name, 1.0) for name in ("gpus", "days", *SHARES))
     solved = missing[0]
     known[solved] = supply / work if solved in ("flops_per_token", "tokens") else work / supply
-    if solved in SHARES and known[solved] > 1:
+    if solved in SHARES and known[solved] > 1 + 1e-9:  # rounding
         raise _out_of_reach(solved, known)
     return Training(peak=peak, solved=solved, **known)
 
@@ -157,9 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", metavar="NAME", help="smollm3-3b or llama-1b")
     parser.add_argument("--parameters", metavar="N", help="a model of N parameters; attention FLOPs are left out")
-    for field in dataclasses.fields(Shape):
-        if field.name != "tie_word_embeddings":
-            parser.add_argument("--" + field.name.replace("_", "-"), metavar="N", help="a shape of your own")
+    for name in SIZES:
+        parser.add_argument("--" + name.replace("_", "-"), metavar="N", help="a shape of your own")
     parser.add_argument("--untied", action="store_true", help="a shape of your own whose output head is not tied")
     parser.add_argument("--sequence-length", metavar="T", default="4k", help="tokens; 4k is 4,096 (default)")
     parser.add_argument("--gpu", metavar="KIND", default="h100", help="kind of GPU (default h100)")
@@ -175,8 +175,7 @@ def _parser() -> argparse.ArgumentParser:
 def _model(arguments: argparse.Namespace) -> Shape | float | None:
     """The model as a shape, as a number of parameters, or None where it is what is asked for."""
     arguments.sequence_length = _number("sequence_length", arguments.sequence_length)
-    sizes = [field.name for field in dataclasses.fields(Shape) if field.name != "tie_word_embeddings"]
-    given = [name for name in sizes if getattr(arguments, name) is not None]
+    given = [name for name in SIZES if getattr(arguments, name) is not None]
     ways = [name for name in ("model", "parameters") if getattr(arguments, name) is not None]
     if len(ways) + bool(given or arguments.untied) > 1:
         raise UserError(
@@ -190,15 +189,15 @@ def _model(arguments: argparse.Namespace) -> Shape | float | None:
         return _number("parameters", arguments.parameters)
     if not given and not arguments.untied:
         return None
-    if len(given) < len(sizes):
-        absent = ", ".join("--" + name.replace("_", "-") for name in sizes if name not in given)
+    if len(given) < len(SIZES):
+        absent = ", ".join("--" + name.replace("_", "-") for name in SIZES if name not in given)
         raise UserError("the model's shape is not complete", key=absent, remedy="give these too, or --model")
-    values = {name: _number(name, getattr(arguments, name)) for name in sizes}
+    values = {name: _number(name, getattr(arguments, name)) for name in SIZES}
     for name, value in values.items():
         if value != round(value or 0):
             raise _impossible(name, value, "give a whole number")
     whole = {name: round(value or 0) for name, value in values.items()}
-    return Shape(**whole, tie_word_embeddings=not arguments.untied)
+    return Shape(**whole, tie_word_embeddings=not arguments.untied, qk_norm=False)
 
 
 def _number(name: str, text: str | None) -> float | None:

@@ -1,21 +1,23 @@
 """What a step costs: tokens, FLOPs, devices, hours and disk, from the recipe alone or from what was measured before.
 
-GPU steps: hours = FLOPs / (GPUs x peak x MFU x goodput), with the layout's MFU or compute.mfu. A step with no GPUs in
-its layout takes what an earlier result of the same step took, else FLOPs / (threads x compute.cpu_flops). Where the
-recipe does not say how much data a step has, its cost is unknown, and the plan says so.
+GPU steps: hours = FLOPs / (GPUs x peak x MFU x goodput), with the layout's MFU or compute.mfu. A segment with no GPUs
+in its layout takes what an earlier result of the same step took, else FLOPs / (threads x compute.cpu_flops). Without
+GPUs, FLOPs say little of an evaluation or of post-training (starting, generating): what finished steps of the same kind
+took is all that counts. Where there are none, or the recipe does not say how much data a step has, its time is
+unknown, and the plan says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from smolmake.files import matching_files
 from smolmake.identity.step import Step
+from smolmake.model.size import Shape, count_parameters, flops_per_token
 from smolmake.plan.gpus import gpu_kind
-from smolmake.plan.size import Shape, count_parameters, flops_per_token
+from smolmake.plan.history import History
 from smolmake.recipe.data import Files
 from smolmake.recipe.posttraining import Conversations, PostTraining
 from smolmake.recipe.schema import Recipe
@@ -23,6 +25,8 @@ from smolmake.recipe.schema import Recipe
 BYTES_PER_TOKEN = 4.5  # of English text in a large vocabulary: for data whose tokens nobody has counted
 TEXT_COMPRESSION = 0.4  # of cleaned documents in zstd Parquet
 DATA_TOKENS_PER_SECOND = {"documents": 1e6, "shards": 1e7}  # a process, assumed: docs/plan.md has what was measured
+FROM_SIZE = ("documents", "shards", "segment")  # their time grows with tokens that are known before
+LONG = ("posttraining", "alignment", "evaluation", "suite")  # no seconds: unknown until one of them was measured
 WEIGHT_BYTES, OPTIMIZER_BYTES = 4, 8  # float32 weights; two float32 moments
 RECOVERY_COPIES = 2  # the last recovery checkpoint and the one being written
 
@@ -44,10 +48,10 @@ class Cost:
 
 
 class Costs:
-    """The costs of a recipe's steps. `measured` gives the hours that a step of that kind and name took before."""
+    """The costs of a recipe's steps from what results/ holds, or from the recipe alone (no `history`)."""
 
-    def __init__(self, recipe: Recipe, root: Path, measured: Callable[[Step], float | None]) -> None:
-        self.recipe, self.root, self.measured = recipe, root, measured
+    def __init__(self, recipe: Recipe, root: Path, history: History | None) -> None:
+        self.recipe, self.root, self.history = recipe, root, history
         self.shape = shape_of(recipe)
         self.parameters = count_parameters(self.shape).total if self.shape is not None else 0
         self.peak = gpu_kind(recipe.compute.gpu).peak()
@@ -55,10 +59,17 @@ class Costs:
     def of(self, step: Step) -> Cost:
         """The cost of running this step from its beginning."""
         estimate = getattr(self, f"_{step.kind}", None)
-        if estimate is None:
-            return Cost(hours=self.measured(step) or 0.0)
-        cost: Cost = estimate(step)
-        return cost
+        cost: Cost = Cost() if estimate is None else estimate(step)
+        if cost.gpus or self.history is None or step.kind in FROM_SIZE:
+            return cost
+        hours = self.measured(step)
+        if hours is None:
+            hours = self.history.typical_hours(step.kind, self.recipe.name)
+        return replace(cost, hours=0.0 if hours is None and step.kind not in LONG else hours)
+
+    def measured(self, step: Step) -> float | None:
+        """The hours that the newest result of a step of that kind and name took."""
+        return None if self.history is None else self.history.measured_hours(step)
 
     def _timed(self, step: Step, tokens: float | None, flops_per_token: float | None, **sizes: float) -> Cost:
         """A cost whose time follows from the FLOPs and the step's layout."""
@@ -126,20 +137,15 @@ class Costs:
         )
 
     def _merge(self, step: Step) -> Cost:
-        return Cost(hours=self.measured(step) or 0.0, kept_bytes=self.parameters * WEIGHT_BYTES)
-
-    def _adopted(self, step: Step) -> Cost:
-        return Cost(hours=self.measured(step) or 0.0)
+        return Cost(kept_bytes=self.parameters * WEIGHT_BYTES)
 
     def _evaluation(self, step: Step) -> Cost:
         section = self.recipe.evaluation
         documents = section.heldout_documents * len(self.recipe.sources) if "heldout" in step.inputs else 0
         length = step.spec["heldout_tokens"] or 0
-        # Without task tokens of its own in the recipe, the held-out text and what was measured before are all there is.
+        # Without task tokens of its own in the recipe, the held-out text is all there is.
         flops = self._training_flops(length) if length else None
-        cost = self._timed(step, documents * length, flops / 3 if flops is not None else None)
-        before = self.measured(step)
-        return cost if before is None or cost.gpus else Cost(cost.tokens, cost.flops, 0, before)
+        return self._timed(step, documents * length, flops / 3 if flops is not None else None)
 
     def _suite(self, step: Step) -> Cost:
         suite = self.recipe.evaluation.suites[step.run["suite"]]
@@ -164,6 +170,7 @@ def shape_of(recipe: Recipe) -> Shape | None:
         num_key_value_heads=model.num_key_value_heads,
         head_dim=model.hidden_size // model.num_attention_heads,
         tie_word_embeddings=model.tie_word_embeddings,
+        qk_norm=model.family == "qwen3",
     )
 
 

@@ -15,6 +15,7 @@ from smolmake.identity.fingerprint import remembered_trees
 from smolmake.identity.step import Step, Steps
 from smolmake.identity.steps import build_steps
 from smolmake.plan.check import check_plan
+from smolmake.plan.states import check_states
 from smolmake.recipe.load import find_recipe, load_recipe
 from smolmake.recipe.schema import Recipe
 
@@ -48,14 +49,19 @@ class Plan:
         """The manifests that a step waits for: none if it is finished, unless it is to run again by force.
 
         Snakemake would otherwise run a finished step again when one of its inputs is lost and made anew, although
-        its path says that it is what it should be. Segments also wait for the ledger, which nobody reads: no training
-        starts before all stages keep their repeat caps.
+        its path says that it is what it should be. Segments also wait for what nobody reads: the ledger, because no
+        training starts before all stages keep their repeat caps, and the preflight of their layout.
         """
         step = self.step(kind, name_and_id)
         if not forced and (self.steps.root / step.manifest).exists():
             return []
-        gates = self.manifests("ledger") if kind == "segment" else []
+        gates = self._gates(step) if kind == "segment" else []
         return [*(other.manifest for other in step.inputs.values()), *gates]
+
+    def _gates(self, segment: Step) -> list[str]:
+        """The ledger, the preflight of a segment's layout, and the drill of the evaluation."""
+        checks = [step.manifest for step in self.steps.of_kind("preflight") if step.name == segment.run["preflight"]]
+        return [*self.manifests("ledger", "drill"), *checks]
 
     def job(self, kind: str, name_and_id: str) -> str:
         """The argument of the step's script, in canonical JSON."""
@@ -114,7 +120,9 @@ def plan_recipe(name: str, root: Path) -> Plan:
     recipe, file = load_recipe(name, root), find_recipe(name, root)
     check_plan(recipe, file, root)
     with remembered_trees(root):
-        return Plan(recipe, file, build_steps(recipe, root))
+        steps = build_steps(recipe, root)
+    check_states(steps)
+    return Plan(recipe, file, steps)
 
 
 CONFIG_KEYS = ("recipe", "consent")

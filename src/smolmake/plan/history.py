@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import statistics
 from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ from smolmake.identity.manifest import MANIFEST, RECORD
 from smolmake.identity.step import Step
 
 RECIPE = "recipe.json"  # in results/latest/<recipe>: what the recipe said at its last whole run
+BEGUN = "begun.json"  # beside it: the steps (kind/name: key) of the run that was begun last
 FOLDER = re.compile(r"(?P<name>.+)-(?P<id>[0-9a-f]{10})")
 
 
@@ -24,6 +26,7 @@ class History:
 
     root: Path
     _records: dict[Path, dict[str, Any] | None] = field(default_factory=dict)
+    _typical: dict[tuple[str, str], float | None] = field(default_factory=dict)
 
     @cached_property
     def folders(self) -> dict[str, list[Path]]:
@@ -74,6 +77,20 @@ class History:
             if provenance is not None and "seconds" in provenance:
                 return float(provenance["seconds"]) / 3600
         return None
+
+    def typical_hours(self, kind: str, recipe: str) -> float | None:
+        """What a finished step of a kind took without GPUs: the median of this recipe's, else of all, in hours."""
+        if (kind, recipe) not in self._typical:
+            ours, all_times = [], []
+            for folder in (folder for folders in self.folders.values() for folder in folders):
+                provenance = (_json(folder / "provenance.json") or {}) if folder.parent.name == kind else {}
+                if "seconds" in provenance and not provenance.get("gpus"):
+                    all_times.append(float(provenance["seconds"]) / 3600)
+                    if provenance.get("recipe") == recipe:
+                        ours.append(all_times[-1])
+            times = ours or all_times
+            self._typical[kind, recipe] = statistics.median(times) if times else None
+        return self._typical[kind, recipe]
 
     def spent_gpu_hours(self, recipe: str, keys: set[str]) -> float:
         """GPU-hours of all finished results that a recipe uses (`keys`) or that were made for it once."""

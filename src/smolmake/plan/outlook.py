@@ -24,6 +24,7 @@ THREADS = {  # the key of a step's `run` that says how many cores it takes
     "preferences": "threads_posttraining",
     "documents": "data_workers",
     "shards": "data_workers",
+    "packing": "data_workers",
 }
 
 
@@ -191,7 +192,7 @@ def look_ahead(plan: Plan, manifests: Iterable[str] | None = None) -> Outlook:
         running = [step for step in plan.steps.all.values() if step.manifest in wanted]
     reasons, costs = (
         Reasons(plan.steps, history, plan.recipe.name),
-        Costs(plan.recipe, plan.steps.root, history.measured_hours),
+        Costs(plan.recipe, plan.steps.root, history),
     )
     keys = {step.key for step in running}
     return Outlook(
@@ -215,10 +216,17 @@ def check_budget(outlook: Outlook, consent: float | None) -> None:
     planned, spent = outlook.gpu_hours, outlook.spent_gpu_hours
     if consent is not None and planned <= consent:
         return
-    remedy = f"make it smaller, raise the budget, or consent to this run: --config consent={math.ceil(planned)}"
+    size, name = math.ceil(planned), recipe.name
+    if (root := outlook.plan.steps.root) / "config" / "recipes" / f"{name}.yaml" != outlook.plan.file:
+        file = outlook.plan.file
+        name = str(file.relative_to(root) if file.is_relative_to(root) else file)
+    remedy = (
+        f"make it smaller, raise the budget, or consent to this run: make toy RECIPE={name} CONSENT={size}"
+        f" (with snakemake: --config recipe={name} consent={size})"
+    )
     if budget.gpu_hours is not None and planned > 0 and spent + planned > budget.gpu_hours:
         raise UserError(
-            f"over budget: this run would take {planned:,.0f} GPU-hours, {spent:,.0f} are spent",
+            f"over budget: this run would take {number_text(planned)} GPU-hours, {number_text(spent)} are spent",
             file=outlook.plan.file, key="compute.budget.gpu_hours", value=f"{budget.gpu_hours:,}", remedy=remedy,
         )  # fmt: skip
     price, paid = outlook.money(planned), outlook.money(spent)
@@ -230,6 +238,12 @@ def check_budget(outlook: Outlook, consent: float | None) -> None:
         and paid + price > budget.money
     ):
         raise UserError(
-            f"over budget: this run would cost {price:,.0f} {recipe.compute.currency}, {paid:,.0f} are spent",
+            f"over budget: this run would cost {number_text(price)} {recipe.compute.currency},"
+            f" {number_text(paid)} are spent",
             file=outlook.plan.file, key="compute.budget.money", value=f"{budget.money:,}", remedy=remedy,
         )  # fmt: skip
+
+
+def number_text(value: float) -> str:
+    """A number for people: whole from 10 on, else with two significant digits."""
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.2g}"

@@ -42,7 +42,7 @@ class Reasons:
             found = dict.fromkeys(self.own(step))
             for other in step.inputs.values():
                 if other.key in running:
-                    found |= dict.fromkeys(self.causes(other, running))
+                    found |= dict.fromkeys(cause for cause in self.causes(other, running) if cause != UNFINISHED)
             self._causes[step.key] = tuple(cause for cause in found if cause != NEW) or tuple(found) or (NEW,)
         return self._causes[step.key]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from smolmake.errors import UserError
 from smolmake.identity.step import Step
 from smolmake.plan.budget import EvaluationLine, Line, TrainingLine, budget_table
-from smolmake.plan.outlook import Outlook
+from smolmake.plan.outlook import Outlook, check_budget, number_text
 from smolmake.plan.reasons import NEW
+from smolmake.plan.repeats import repeat_warnings
 from smolmake.recipe.machine import Budget
 
 CAUSES, STEPS = 12, 24  # lines at most
@@ -26,7 +28,7 @@ def plan_text(outlook: Outlook) -> str:
         parts += ["\n".join(_why(outlook)), "\n".join(_what(outlook)), "\n".join(_cost(outlook))]
     else:
         parts.append("Nothing would run: every result is there.")
-    parts += ["\n".join(lines) for lines in (_budget(outlook), _pins(outlook)) if lines]
+    parts += ["\n".join(lines) for lines in (_budget(outlook), _pins(outlook), _warnings(outlook)) if lines]
     return "\n\n".join(parts)
 
 
@@ -44,7 +46,7 @@ def _stages(outlook: Outlook) -> Iterator[str]:
         waits = ", ".join(name for name in groups if name in others - {group})
         if group == "report" and running:
             waits = "all"
-        yield f"{group:<{width}}  {done:>6,}  {len(running):>6,}  {_number(hours):>10}  {waits}".rstrip()
+        yield f"{group:<{width}}  {done:>6,}  {len(running):>6,}  {number_text(hours):>10}  {waits}".rstrip()
 
 
 def _why(outlook: Outlook) -> Iterator[str]:
@@ -52,8 +54,8 @@ def _why(outlook: Outlook) -> Iterator[str]:
     for cause, steps in outlook.by_cause[:CAUSES]:
         hours = sum(outlook.costs[step.key].gpu_hours for step in steps)
         price = outlook.money(hours)
-        told = f"{_count(len(steps), 'step')}" + (f", {_number(hours)} GPU-hours" if hours else "")
-        told += f", {_number(price)} {outlook.plan.recipe.compute.currency}" if price else ""
+        told = f"{_count(len(steps), 'step')}" + (f", {number_text(hours)} GPU-hours" if hours else "")
+        told += f", {number_text(price)} {outlook.plan.recipe.compute.currency}" if price else ""
         yield f"  {cause}: {told}"
     yield from _more(len(outlook.by_cause) - CAUSES, "reason")
 
@@ -78,24 +80,32 @@ def _cost(outlook: Outlook) -> Iterator[str]:
     if outlook.gpu_hours:
         goodput = f", goodput {compute.goodput:.0%}" if compute.goodput < 1 else ""
         price = outlook.money(outlook.gpu_hours)
-        money = f", {_number(price)} {compute.currency} at {compute.price_per_gpu_hour:g}" if price is not None else ""
-        yield f"  GPU-hours   {_number(outlook.gpu_hours)} ({compute.gpu}, MFU {compute.mfu:.0%}{goodput}){money}"
+        money = (
+            f", {number_text(price)} {compute.currency} at {compute.price_per_gpu_hour:g}" if price is not None else ""
+        )
+        yield f"  GPU-hours   {number_text(outlook.gpu_hours)} ({compute.gpu}, MFU {compute.mfu:.0%}{goodput}){money}"
     path = _path(outlook.critical_path, outlook)
-    yield f"  wall-clock  {_time(outlook.hours)}; longest chain {path}"
+    without = f" without {uncounted(outlook)}, whose time is not known yet" if outlook.unknown else ""
+    yield f"  wall-clock  {time_text(outlook.hours)}{without}; longest chain {path}"
     kept = {
         "documents and shards": ("documents", "shards"),
         "checkpoints": ("segment", "posttraining", "alignment", "merge"),
     }
     parts = [
-        f"{name} {_size(sum(outlook.costs[s.key].kept_bytes for s in outlook.running if s.kind in kinds))}"
+        f"{name} {size_text(sum(outlook.costs[s.key].kept_bytes for s in outlook.running if s.kind in kinds))}"
         for name, kinds in kept.items()
     ]
     temporary = max(outlook.costs[step.key].temporary_bytes for step in outlook.running)
-    kept_bytes = _size(outlook.total("kept_bytes"))
-    yield f"  disk        {kept_bytes} kept ({', '.join(parts)}), {_size(temporary)} for a while"
-    if outlook.unknown:
-        kinds = ", ".join(f"{kind} ({count:,})" for kind, count in Counter(s.kind for s in outlook.unknown).items())
-        yield f"  not counted {_count(len(outlook.unknown), 'step')} whose time is not known yet: {kinds}"
+    kept_bytes = size_text(outlook.total("kept_bytes"))
+    yield f"  disk        {kept_bytes} kept ({', '.join(parts)}), {size_text(temporary)} for a while"
+
+
+def uncounted(outlook: Outlook) -> str:
+    """The steps whose time is in no sum, by kind: `10 steps of evaluation and 1 of alignment`."""
+    kinds = Counter(step.kind for step in outlook.unknown).most_common()
+    first, *others = [f"{count:,} of {kind}" for kind, count in kinds] or ["none"]
+    first = first.replace(" of", " step of" if kinds and kinds[0][1] == 1 else " steps of", 1)
+    return ", ".join([first, *others[:-1]]) + (f" and {others[-1]}" if others else "")
 
 
 def _budget(outlook: Outlook) -> list[str]:
@@ -105,16 +115,20 @@ def _budget(outlook: Outlook) -> list[str]:
     if budget.gpu_hours is not None:
         left = budget.gpu_hours - spent - planned
         lines.append(
-            f"  {budget.gpu_hours:,} GPU-hours: {_number(spent)} spent, {_number(planned)} planned, "
-            + (f"{_number(left)} left" if left >= 0 else f"{_number(-left)} OVER: it would not start")
+            f"  {budget.gpu_hours:,} GPU-hours: {number_text(spent)} spent, {number_text(planned)} planned, "
+            + (f"{number_text(left)} left" if left >= 0 else f"{number_text(-left)} OVER: it would not start")
         )
     if budget.money is not None and (price := outlook.money(planned)) is not None:
         paid = outlook.money(spent) or 0.0
         left = budget.money - paid - price
         lines.append(
-            f"  {budget.money:,.0f} {compute.currency}: {_number(paid)} spent, {_number(price)} planned, "
-            + (f"{_number(left)} left" if left >= 0 else f"{_number(-left)} OVER: it would not start")
+            f"  {budget.money:,.0f} {compute.currency}: {number_text(paid)} spent, {number_text(price)} planned, "
+            + (f"{number_text(left)} left" if left >= 0 else f"{number_text(-left)} OVER: it would not start")
         )
+    try:
+        check_budget(outlook, None)
+    except UserError as error:
+        lines.append(f"  {error.what}: {error.remedy}")
     if budget.lines:
         lines += ["  " + line for line in budget_table(budget_lines(budget)).splitlines()]
     return ["Budget", *lines] if lines else []
@@ -137,12 +151,18 @@ def _pins(outlook: Outlook) -> list[str]:
     return ["Pinned, although their code has changed", *told] if told else []
 
 
+def _warnings(outlook: Outlook) -> list[str]:
+    return [f"Warning: {told} (an estimate)." for told in repeat_warnings(outlook.plan, outlook.keys)]
+
+
 def _path(chain: list[Step], outlook: Outlook) -> str:
     """The longest chain by stages, each with its time."""
     hours: dict[str, float] = {}
     for step in chain:
         hours[step.group] = hours.get(step.group, 0.0) + (outlook.costs[step.key].hours or 0.0)
-    return " → ".join(f"{group} {_time(spent)}" for group, spent in hours.items() if spent * 3600 >= 1) or "under 1 s"
+    return (
+        " → ".join(f"{group} {time_text(spent)}" for group, spent in hours.items() if spent * 3600 >= 1) or "under 1 s"
+    )
 
 
 def _more(count: int, what: str) -> Iterator[str]:
@@ -158,10 +178,6 @@ def _cut(text: str, width: int = 90) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.2g}"
-
-
 def _amount(value: float) -> str:
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
@@ -169,14 +185,14 @@ def _amount(value: float) -> str:
     return f"{value:.0f}"
 
 
-def _size(value: float) -> str:
+def size_text(value: float) -> str:
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if value >= size:
             return f"{value / size:.3g} {unit}"
     return f"{value / 1e3:.0f} kB"
 
 
-def _time(hours: float) -> str:
+def time_text(hours: float) -> str:
     if hours >= 48:
         return f"{hours / 24:.1f} d"
     if hours >= 1:

@@ -28,6 +28,11 @@ class Suite(Section):
     on: Literal["all", "ends", "chat"] = Field(
         "all", description="Which checkpoints: all; ends of stages and all post-training; post-training alone."
     )
+    decontamination: Literal["filter", "measure"] | None = Field(
+        None,
+        description="What is done about its tasks' items in the sources; null: as `cleaning` says. `measure` adds a "
+        "suite to what was trained already.",
+    )
 
 
 class Evaluation(Section):

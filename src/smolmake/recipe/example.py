@@ -40,7 +40,7 @@ EXAMPLE: dict[str, Any] = {
             "tail": [{"steps": 100, "rate": 1e-4}],
         },
         "batch_warmup": [{"steps": 50, "global_batch": 16}],
-        "guard": {},
+        "guard": {"roll_back": {}},
         "stages": [{"name": "stage1", "steps": 2000, "mixture": {"notes": 1.0}}],
     },
     "long_context": [
@@ -83,7 +83,12 @@ EXAMPLE: dict[str, Any] = {
         "data": {"path": "data/tasks"},
         "suites": {"reading": {"tasks": ["hellaswag"], "shots": 0}},
     },
-    "run": {"layouts": {"pretraining": {"nodes": 2, "gpus_per_node": 8}}},
+    "run": {
+        "scratch": "$TMPDIR",
+        "layouts": {"pretraining": {"nodes": 2, "gpus_per_node": 8}},
+        "upload": {"url": "s3://bucket/runs"},
+        "alerts": {"webhook_env": "SMOLMAKE_WEBHOOK"},
+    },
     "compute": {"budget": {"lines": {"main": {"gpus": 16, "days": 3.0}}}},
 }
 

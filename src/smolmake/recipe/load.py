@@ -90,7 +90,11 @@ def read_with_overlays(path: Path, root: Path, seen: tuple[Path, ...] = ()) -> d
     base = values.pop("extends", None)
     if base is None:
         return values
-    base_values = read_with_overlays(find_recipe(str(base), root), root, (*seen, path.resolve()))
+    try:
+        base_file = find_recipe(str(base), root)
+    except UserError as error:
+        raise UserError(error.what, file=path, key="extends", value=base, remedy=error.remedy) from None
+    base_values = read_with_overlays(base_file, root, (*seen, path.resolve()))
     return overlay(base_values, values)
 
 
@@ -128,6 +132,8 @@ def explain(error: ValidationError, path: Path, values: dict[str, Any]) -> UserE
     """The first problems of a validation in the user's terms."""
     first, *others = error.errors()
     location = [str(part) for part in first["loc"]]
+    if location[-1:] == ["[key]"]:  # a name in a mapping such as `sources`: pydantic gives the name, then this
+        location = location[:-2]
     key = ".".join(location)
     message = first["msg"].removeprefix("Value error, ")
     remedy = f"see `{'.'.join(part for part in location if not part.isdigit())}` in docs/recipe.md"
@@ -138,8 +144,14 @@ def explain(error: ValidationError, path: Path, values: dict[str, Any]) -> UserE
         message, remedy = "a required key is missing", f"add it; {remedy}"
     if others:
         remedy += f" ({len(others)} more: {', '.join('.'.join(map(str, other['loc'])) for other in others[:3])})"
-    value = None if first["type"] == "missing" else first["input"]
+    value = None if first["type"] == "missing" else _concerned(first["input"], message)
     return UserError(message, file=path, key=key, value=value, remedy=remedy)
+
+
+def _concerned(value: Any, message: str) -> Any:
+    """Of a section, the keys that the message names, if it names any."""
+    named = [key for key in value if re.search(rf"\b{re.escape(str(key))}\b", message)] if type(value) is dict else []
+    return ", ".join(f"{key}: {value[key]}" for key in named) or value
 
 
 def valid_keys(section: type[BaseModel], location: list[str]) -> list[str]:

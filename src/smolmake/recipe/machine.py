@@ -25,19 +25,49 @@ class Layout(Section):
     def gpus(self) -> int:
         return self.nodes * self.gpus_per_node
 
-    @property
-    def launcher(self) -> str:
+    def launcher(self, threads: int = 1) -> str:
         """What starts a training script on these devices, as the beginning of a shell command."""
         if self.gpus <= 1:
             return "python"
         if self.nodes == 1:
-            return f"torchrun --standalone --nproc-per-node {self.gpus_per_node}"
-        # One torchrun a node of the job; they meet at the job's first node.
+            return f"python -m smolmake.launch_node {self.gpus_per_node}"
+        # One process a GPU, which srun starts inside a step of its own, with Slurm's variables; if one fails, srun ends
+        # the others. It cannot be left to torchrun on each node: nobody would tell the nodes of each other's failures.
         return (
-            f"srun --nodes {self.nodes} --ntasks-per-node 1 torchrun --nnodes {self.nodes} "
-            f"--nproc-per-node {self.gpus_per_node} --rdzv-backend c10d --rdzv-id $SLURM_JOB_ID "
-            '--rdzv-endpoint "$(scontrol show hostnames $SLURM_JOB_NODELIST | head -n 1):29500"'
+            f"srun --nodes={self.nodes} --ntasks={self.gpus} --ntasks-per-node={self.gpus_per_node} "
+            f"--cpus-per-task={threads} --kill-on-bad-exit=1 python -m smolmake.launch"
         )
+
+
+class Preflight(Section):
+    """What the machines of a layout must show before it trains; a speed of null is measured and not judged."""
+
+    when: Literal["gpus", "always", "never"] = Field("gpus", description="gpus: for layouts that have any.")
+    burn_in: Seconds = Field(20.0, ge=0, description="Time of matrix products on every GPU.")
+    share_of_peak: float = Field(0.6, ge=0, le=1, description="Of its data sheet's dense bf16 that a GPU must reach.")
+    all_reduce_within: float | None = Field(100.0, gt=0, description="GB/s of an all-reduce within a node.")
+    all_reduce_between: float | None = Field(20.0, gt=0, description="GB/s of an all-reduce over all nodes.")
+
+
+class Upload(Section):
+    """Copies of recovery checkpoints, milestones and finished segments, made in the background."""
+
+    url: str = Field(
+        ..., pattern=r"^[a-z][a-z0-9+.-]*://[^@]+$", description="An fsspec address, such as s3://bucket/runs."
+    )
+    remove_local: bool = Field(False, description="Delete local copies once they are uploaded, but for the newest.")
+    retries: int = Field(5, ge=0, description="Tries after a failed one, each after twice the time.")
+
+
+class Alerts(Section):
+    """Messages of incidents, failed jobs and the run's end, posted to a webhook such as a chat's."""
+
+    webhook_env: str = Field(
+        "SMOLMAKE_WEBHOOK",
+        pattern=r"^[A-Z][A-Z0-9_]*$",
+        description="The environment variable that holds the webhook's address, which is a secret.",
+    )
+    pause: Seconds = Field(600.0, ge=0, description="Time in which a job sends one message of a kind at most.")
 
 
 class Run(Section):
@@ -51,14 +81,31 @@ class Run(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
     recovery_every: Seconds = Field(600.0, gt=0, description="Time between recovery checkpoints inside a segment.")
+    scratch: str | None = Field(
+        None,
+        description="A folder on each node's own disk that pretraining copies its token shards to; variables of the "
+        "node, such as `$TMPDIR`, are filled in. null: they are read where they lie.",
+    )
     layouts: dict[Name, Layout] = Field(
         {}, description="Devices by stage or step (stage1, lc1, mid, sft, apo, evaluation, ...) or `pretraining`."
     )
+    preflight: Preflight = Field(Preflight(), description="Checks of a layout's machines before it trains.")
     compile: Literal["auto", "on", "off"] = Field("auto", description="Compile the model; auto does so on a GPU.")
+    noise_scale_every: Count = Field(0, ge=0, description="Steps between measures of gradient noise; 0: none.")
+    source_loss_every: Count = Field(0, ge=0, description="Steps between measures of the loss by source; 0: none.")
+    trackers: list[Literal["trackio", "tensorboard", "wandb"]] = Field(
+        [], description="Where pretraining's metrics go too, in addition to files."
+    )
+    upload: Upload | None = Field(None, description="Where pretraining's checkpoints are copied to.")
+    alerts: Alerts | None = Field(None, description="Where incidents and the run's end are told.")
+
+    def layout_name(self, stage: str) -> str:
+        """The key of the layout of a stage of pretraining or long context."""
+        return stage if stage in self.layouts else "pretraining"
 
     def layout(self, stage: str) -> Layout:
         """The devices of a stage of pretraining or long context."""
-        return self.layouts.get(stage) or self.layouts.get("pretraining") or Layout()
+        return self.layouts.get(self.layout_name(stage)) or Layout()
 
 
 class BudgetLine(Section):

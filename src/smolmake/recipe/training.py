@@ -123,18 +123,40 @@ class BatchPart(Section):
     global_batch: Count = Field(..., ge=1, description="Sequences per optimizer step.")
 
 
+class RollBack(Section):
+    """A spike of the loss that lasts: back to a recovery checkpoint from before it, and on without its batches.
+
+    A dropped step counts as seen; weights and optimizer stay as they are, and the schedule goes on.
+    """
+
+    loss_above: float = Field(1.3, gt=1, description="A loss this many times the usual one (the median) is high.")
+    window: Count = Field(100, ge=2, description="Steps whose losses are the usual ones; before that none is too high.")
+    steps_in_a_row: int = Field(10, ge=1, description="So many high losses in a row are a spike.")
+    drop_before: Count = Field(10, ge=0, description="Steps before the spike that are dropped too.")
+    at_most: int = Field(3, ge=1, description="One more spike in a segment ends the training.")
+
+
 class Guard(Section):
     """Optimizer steps that are skipped: the batch counts as seen, the weights stay. metrics.jsonl names each."""
 
     skip_above: float = Field(10.0, gt=1, description="Skip a gradient this many times the usual norm (the median).")
     window: Count = Field(100, ge=2, description="Steps whose norms are the usual ones; before that none is too large.")
-    skips_in_a_row: int = Field(3, ge=1, description="More than this many skips in a row end the training.")
+    skips_in_a_row: int = Field(3, ge=1, description="More skips in a row end the training, or roll it back.")
+    roll_back: RollBack | None = Field(None, description="Go back before a spike of the loss and drop its batches.")
+
+
+Packing = Literal["concatenate", "best-fit"]
 
 
 class Pretraining(Section):
     """Stages 1 to 3: one run with one schedule, cut into segments."""
 
     sequence_length: Length = Field(..., ge=8, description="Tokens a sequence.")
+    packing: Packing = Field(
+        "concatenate",
+        description="concatenate: sequences are cut from the documents laid end to end. best-fit: documents stand side "
+        "by side so that none is cut that fits into a sequence, and what room is left is padding.",
+    )
     global_batch: Count = Field(..., ge=1, description="Sequences per optimizer step, over all devices.")
     segment_steps: Count = Field(
         ..., ge=1, description="A segment is at most this many steps, and ends in a checkpoint."
@@ -157,6 +179,7 @@ class LongContext(Stage):
     """An extension to longer sequences: raised RoPE theta and a schedule of its own."""
 
     sequence_length: Length = Field(..., ge=8, description="Tokens a sequence.")
+    packing: Packing | None = Field(None, description="How sequences are made of documents; null: as in pretraining.")
     global_batch: Count = Field(..., ge=1, description="Sequences per optimizer step.")
     rope_theta: float = Field(..., gt=0, description="RoPE base of this extension.")
     schedule: Schedule = Field(..., description="Learning rate of this extension.")
