@@ -149,7 +149,7 @@ def make_data(maker: Maker) -> list[str]:
                 {
                     "cleaning.json": {
                         "read": read,
-                        "kept": read - sum(dropped.values()),
+                        "kept": read - 24 - sum(dropped.values()),
                         "heldout": 24,
                         "bytes": 1_500_000,
                         "dropped": dropped,

@@ -8,10 +8,18 @@ import pytest
 from report_fixture import EVIL, make_run
 
 from smolmake.report import GraphData, ReportArtefact, write_report
-from smolmake.report.blocks import Table
-from smolmake.report.evaluation_sections import overlap_by_task, score_figures
-from smolmake.report.inputs import Checkpoint, Score, count_parameters, read_metrics
+from smolmake.report.blocks import Chart, Folds, Table
+from smolmake.report.evaluation_sections import (
+    extreme_scores,
+    formulations,
+    heldout_figures,
+    overlap_by_task,
+    samples_section,
+    score_figures,
+)
+from smolmake.report.inputs import Checkpoint, GraphNode, HeldOut, Score, count_parameters, read_metrics
 from smolmake.report.page import build_sections
+from smolmake.report.training_sections import graph_section
 
 Run = tuple[Path, list[ReportArtefact], str, dict[str, list[str]]]
 
@@ -133,6 +141,8 @@ def test_ledger_stands_for_the_mixtures(run: Run, tmp_path: Path) -> None:
     for a in run[1]:
         if a.kind == "mixture":
             stages.append(json.loads((a.path / "mixture.json").read_text()) | {"capped": a.name.startswith("stage")})
+    for source in stages[1]["sources"].values():
+        source["padding"] = 0.02
     folder = tmp_path / "ledger" / "toy-00"
     folder.mkdir(parents=True)
     (folder / "ledger.json").write_text(json.dumps({"stages": stages}))
@@ -140,6 +150,7 @@ def test_ledger_stands_for_the_mixtures(run: Run, tmp_path: Path) -> None:
     assert section.id == "mixtures" and section.blocks[0].files == ["ledger/toy-00/ledger.json"]
     table = section.blocks[1]
     assert isinstance(table, Table) and "of 4" in table.rows[0][2] and "of 4" not in table.rows[0][5]
+    assert table.rows[-1][:5] == ["padding", "", "–", "2.00%", "–"]
 
 
 def test_the_overlap_with_the_data_stands_beside_the_scores(tmp_path: Path) -> None:
@@ -160,3 +171,80 @@ def test_the_overlap_with_the_data_stands_beside_the_scores(tmp_path: Path) -> N
     table = next(block for block in score_figures([checkpoint], found, files) if isinstance(block, Table))
     assert sorted(map(str, table.rows[-1])) == sorted(["Items found in the data", "", "7 of 7", "not looked for"])
     assert set(files) < set(table.files)
+
+
+def test_documents_add_up(run: Run) -> None:
+    (data,) = (s for s in build_sections(run[1], GraphData([], []), {}) if s.id == "data")
+    table = data.blocks[0]
+    assert isinstance(table, Table) and table.columns[4:7] == ["Read", "Kept", "Held out"]
+    for row in table.rows:
+        read, kept, *rest = (int(str(cell).split("<")[0].replace(",", "")) for cell in row[4:])
+        assert read == kept + sum(rest) and rest[0] > 0
+    assert f"{table.rows[-1][6]} are held out for evaluation" in data.lead[0]
+
+
+def test_each_piece_of_a_mixture_can_be_told(run: Run) -> None:
+    (section,) = (s for s in build_sections(run[1], GraphData([], []), {}) if s.id == "mixtures")
+    chart = section.blocks[0]
+    assert isinstance(chart, Chart) and chart.legend[-1][0] == "7 word-problems (math)"
+    piece = re.search(r"<title>stage 1: word-problems \(math\) 2.0%</title>.*?</g>", str(chart.pictures[0]))
+    assert piece and ">7</text>" in piece[0]
+
+
+def test_the_formulations_that_occur_are_explained(run: Run) -> None:
+    caption = run[2].split('id="fig-tasks"')[1].split("</figcaption>")[0]
+    assert "CF: cloze" in caption and "FG: free generation" in caption and "chance 25%" in caption
+    score = Score("facts", "acc", 0.5, 0.4, 0.6, 10, 0.25, "CF")
+    only = formulations([Checkpoint("a", "a", "stage1", 0, 0, {score.key: score}, [], "f")])
+    assert "CF" in only and "FG" not in only and formulations([]) == ""
+
+
+def test_the_headline_has_the_weakest_score_too(run: Run) -> None:
+    found = extreme_scores(run[1])
+    assert found and found[0] == "Best and weakest of 10 measures" and found[2] == "checkpoint merged"
+    assert re.fullmatch(r"[A-Z].* \d+%( \(chance \d+%\))?, [A-Z].* \d+% \(chance \d+%\)", found[1])
+    assert extreme_scores([a for a in run[1] if a.kind != "evaluation"]) is None
+
+
+@pytest.mark.parametrize("after, said", [(1.5, True), (1.02, False), (0.5, False)])
+def test_a_held_out_loss_that_gets_worse_is_told(after: float, said: bool) -> None:
+    def checkpoint(name: str, group: str, bits: float) -> Checkpoint:
+        heldout = [HeldOut("english", "web", 100, bits, bits, bits - 0.05, bits + 0.05)]
+        return Checkpoint(name, name, group, 0, 0, {}, heldout, "evaluation/x/scores.json")
+
+    run = [checkpoint("lc1", "lc1", 1.0), checkpoint("sft", "sft", 1.7), checkpoint("merged", "merge", after)]
+    captions = [heldout_figures(found)[0].caption for found in (run, run[:1], run[2:])]
+    assert ("worse: over all sources 1.000 at lc1 and 1.500 at merged, a change of +0.500" in captions[0]) == said
+    assert ("worse" in captions[0]) == said and "worse" not in captions[1] + captions[2]
+
+
+def test_the_graphs_caption_and_legend_have_only_what_occurs() -> None:
+    def figure(*nodes: GraphNode, **about: float) -> tuple[str, list[str]]:
+        section = graph_section(GraphData(list(nodes), [], waits={"report": 9.0, "a": 9.0 * len(about)}, **about), [])
+        assert section and isinstance(section.blocks[0], Chart)
+        return section.blocks[0].caption, [label for label, _ in section.blocks[0].legend]
+
+    done, left = GraphNode("x", "segment", "a", "done", 5.0), GraphNode("y", "segment", "a", "missing", None, 2.0)
+    assert figure(done) == (
+        "The steps of the run by stage: how many are done and the time they took, summed.",
+        ["done"],
+    )
+    caption, legend = figure(done, left, price=2.0)
+    assert (
+        legend == ["in part"] and "GPU-hours and price and the stage's share" in caption and "nobody knows" in caption
+    )
+    caption, legend = figure(left)
+    assert legend == ["to run"] and "GPU-hours" in caption and "price" not in caption and "took" not in caption
+
+
+def test_the_samples_of_the_last_checkpoint_are_first_and_open(run: Run) -> None:
+    section = samples_section(run[1])
+    assert section and isinstance(section.blocks[0], Folds)
+    labels = [summary for summary, _ in section.blocks[0].groups]
+    assert labels[0] == "merged: 2 samples" and labels[-1].startswith("stage1, step 150")
+    assert run[2].count("<details open>") == 1 and "<details open><summary>merged: 2 samples" in run[2]
+
+
+def test_contents_and_command(run: Run) -> None:
+    assert run[2].count("Where every figure comes from") == 2
+    assert ".venv/bin/snakemake report --workflow-profile profiles/local --config recipe=toy" in run[2]

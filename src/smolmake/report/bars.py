@@ -4,15 +4,16 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from smolmake.report.charts import WIDE, value_axis
+from smolmake.report.charts import WIDE, slanted, value_axis
 from smolmake.report.svg import Axis, Frame, axes, element, line, picture, text, text_width
 from smolmake.report.text import compact, percent
 
 
 @dataclass(frozen=True)
 class Part:
-    """One piece of a stacked bar."""
+    """One piece of a stacked bar; `number` stands for the label where that has no room."""
 
+    number: int
     label: str
     share: float
     colour: str
@@ -45,15 +46,7 @@ def throughput_chart(bars: list[tuple[str, float, float, float, str]], desc: str
         if slot > 44:
             parts.append(text(x + 5, y - 6, compact(median), "value"))
         if tilted and slot >= 14:
-            parts.append(
-                element(
-                    "text",
-                    label,
-                    class_="tick",
-                    text_anchor="end",
-                    transform=f"translate({x + 4:.1f} {frame.bottom + 14:.1f}) rotate(-38)",
-                )
-            )
+            parts.append(slanted(x + 4, frame.bottom + 14, label))
         elif not tilted:
             parts.append(text(x, frame.bottom + 18, label, "tick", "middle"))
     longest = max(text_width(b[0], 12) for b in bars)
@@ -70,27 +63,26 @@ def stacked_bars(title: str, rows: list[tuple[str, str, list[Part]]], desc: str)
         parts.append(text(left - 12, y + 22, label, "label", "end"))
         for piece in pieces:
             length = piece.share * width
-            parts.append(
-                element(
-                    "rect",
-                    element("title", piece.tip),
-                    x=x,
-                    y=y,
-                    width=max(length - 1.5, 0.5),
-                    height=34,
-                    rx=2,
-                    class_=f"fill {piece.colour}",
-                )
+            shape = element(
+                "rect", x=x, y=y, width=max(length - 1.5, 0.5), height=34, rx=2, class_=f"fill {piece.colour}"
             )
-            share = percent(piece.share, 0)
-            if length > text_width(piece.label, 11) + 12:
-                parts.append(text(x + 7, y + 15, piece.label, f"onfill {piece.colour}"))
-                parts.append(text(x + 7, y + 28, share, f"onfill {piece.colour}"))
-            elif length > text_width(share, 11) + 8:
-                parts.append(text(x + 5, y + 22, share, f"onfill {piece.colour}"))
+            words = piece_words(piece, length, x, y)
+            parts.append(element("g", element("title", piece.tip), shape, *words))
             x += length
         parts.append(text(left + width + 8, y + 22, note, "tick"))
     return picture(WIDE, 6 + len(rows) * pitch, title, desc, *parts)
+
+
+def piece_words(piece: Part, length: float, x: float, y: float) -> list[Markup]:
+    """What is written on a piece of this length: its name or its number, and its share, as far as there is room."""
+    share, number, class_ = percent(piece.share, 0), str(piece.number), f"onfill {piece.colour}"
+    if length > text_width(piece.label, 11) + 12:
+        return [text(x + 7, y + 15, piece.label, class_), text(x + 7, y + 28, share, class_)]
+    if length > text_width(share, 11) + 8:
+        return [text(x + 5, y + 15, number, class_), text(x + 5, y + 28, share, class_)]
+    if length > text_width(number, 11) + 4:
+        return [text(x + length / 2 - 0.75, y + 22, number, class_, "middle")]
+    return []
 
 
 def heat_map(

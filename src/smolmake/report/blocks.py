@@ -52,6 +52,7 @@ class Folds:
     caption: str
     groups: list[tuple[str, list[Item]]]
     files: list[str]
+    first_open: bool = False
     kind: str = "folds"
 
 

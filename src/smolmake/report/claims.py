@@ -123,11 +123,16 @@ def heldout_falls(stage: str, before: Checkpoint, after: Checkpoint) -> Claim | 
     measured = [[h for h in c.heldout if h.bits_per_byte > 0] for c in (before, after)]
     if not all(measured):
         return None
-    a, b = pooled(measured[0]), pooled(measured[1])
-    low, high = paired_losses(*measured) or difference(a[0], a[1], b[0], b[1])
+    a, b = pooled(measured[0])[0], pooled(measured[1])[0]
+    low, high = loss_interval(*measured)
     text = f"The held-out loss falls in {stage_name(stage)} (bits per byte, all sources)"
     verdict = claim_verdict(low, high, "down")
-    return Claim(text, a[0], b[0], low, high, verdict, "loss", (before.file, after.file))
+    return Claim(text, a, b, low, high, verdict, "loss", (before.file, after.file))
+
+
+def loss_interval(before: list[HeldOut], after: list[HeldOut]) -> Interval:
+    """Interval of the change of the bits per byte over the sources together: paired where documents are the same."""
+    return paired_losses(before, after) or difference(*pooled(before), *pooled(after))
 
 
 def mean_interval(values: list[float]) -> tuple[float, Interval]:
@@ -160,16 +165,16 @@ def raised_domain(
     measured = [[h for h in c.heldout if h.domain == domain and h.bits_per_byte > 0] for c in (before, after)]
     if not all(measured):
         return None
-    a, b = pooled(measured[0]), pooled(measured[1])
-    low, high = paired_losses(*measured) or difference(a[0], a[1], b[0], b[1])
+    a, b = pooled(measured[0])[0], pooled(measured[1])[0]
+    low, high = loss_interval(*measured)
     text = (
         f"{stage_name(stage).capitalize()} raises {domain} from {shares[0]:.0%} to {shares[1]:.0%}, "
         f"and the loss on {domain} falls (bits per byte)"
     )
     return Claim(
         text,
-        a[0],
-        b[0],
+        a,
+        b,
         low,
         high,
         claim_verdict(low, high, "down"),

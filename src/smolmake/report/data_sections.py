@@ -15,6 +15,7 @@ from smolmake.report.inputs import (
 from smolmake.report.text import compact, percent, plural, whole
 
 LICENCE = ("licence", "license")
+SOURCES_SHOWN, ROWS_OPEN = 4, 20  # of a task; of the table of tasks
 Loaded = list[tuple[ReportArtefact, dict[str, Any]]]
 
 
@@ -65,22 +66,25 @@ def data_section(artefacts: list[ReportArtefact], recipe: dict[str, Any]) -> Sec
                 a.name,
                 two_lines(card["domain"], card["language"]),
                 card["licence"],
+                compact(count) if count else "–",
                 whole(c["read"]),
                 two_lines(whole(c["kept"]), percent(c["kept"] / c["read"]) if c["read"] else "–"),
-                compact(count) if count else "–",
+                whole(c.get("heldout", 0)),
                 *(whole(c["dropped"].get(r, 0)) for r in reasons),
             ]
         )
-    read, kept = (sum(c[key] for _, c in cleaned) for key in ("read", "kept"))
+    read, kept, heldout = (sum(c.get(key, 0) for _, c in cleaned) for key in ("read", "kept", "heldout"))
+    dropped = sum(sum(c["dropped"].values()) for _, c in cleaned)
     total = sum(t or 0 for t in tokens.values())
     rows.append(
         [
             "all",
             "",
             "",
+            compact(total) if total else "–",
             whole(read),
             two_lines(whole(kept), percent(kept / read) if read else "–"),
-            compact(total) if total else "–",
+            whole(heldout),
             *(whole(sum(c["dropped"].get(r, 0) for _, c in cleaned)) for r in reasons),
         ]
     )
@@ -90,16 +94,17 @@ def data_section(artefacts: list[ReportArtefact], recipe: dict[str, Any]) -> Sec
         "Source",
         "Domain",
         "Licence",
+        "Tokens",
         "Read",
         "Kept",
-        "Tokens",
+        "Held out",
         *(r.replace("_", " ").capitalize() for r in reasons),
     ]
     blocks: list[Block] = [
         Table(
             "tab-sources",
-            "Documents read, kept and dropped by reason, and tokens written, for each source. "
-            "A document is counted under the first reason that dropped it. "
+            "Tokens written for each source, and its documents: those read are kept for training, held out for "
+            "evaluation, or dropped, counted under the first reason that dropped them. "
             "Licences are those that the recipe (at the end of this page) declares, where it does.",
             columns,
             rows,
@@ -119,9 +124,10 @@ def data_section(artefacts: list[ReportArtefact], recipe: dict[str, Any]) -> Sec
     if examples:
         blocks.append(Folds("txt-dropped", "Some of what was dropped, by source.", examples, files))
     lead = (
-        f"{plural(len(cleaned), 'source')} gave {plural(read, 'document')}; {whole(kept)} "
-        f"({percent(kept / read if read else 0)}) were kept"
-        + (f", which is {compact(total)} tokens." if total else ".")
+        f"{plural(len(cleaned), 'source')} gave {plural(read, 'document')}: {whole(kept)} "
+        f"({percent(kept / read if read else 0)}) are kept for training"
+        + (f" ({compact(total)} tokens)" if total else "")
+        + f", {whole(heldout)} are held out for evaluation and {whole(dropped)} were dropped."
     )
     return Section("data", "Data", [lead], blocks)
 
@@ -132,15 +138,17 @@ def overlap_table(cleaned: Loaded, measured: Loaded) -> list[Block]:
     tasks = list(dict.fromkeys(task for _, c in counted for task in c.get("overlap", {})))
     if not tasks:
         return []
-    sources = list(dict.fromkeys(a.name for a, c in counted if c.get("overlap")))
     rows: list[list[Cell]] = []
     for task in tasks:
         entries = {a.name: c["overlap"][task] for a, c in counted if task in c.get("overlap", {})}
+        found = sorted(((e["items_found"], name) for name, e in entries.items() if e["items_found"]), reverse=True)
+        where = [f"{whole(count)} in {name}" for count, name in found[:SOURCES_SHOWN]]
+        where += [f"{len(found) - SOURCES_SHOWN} sources more"] if len(found) > SOURCES_SHOWN else []
         rows.append(
             [
                 task,
+                ", ".join(where) or "none",
                 whole(max(e["items"] for e in entries.values())),
-                *(whole(entries[name]["items_found"]) if name in entries else "–" for name in sources),
                 whole(sum(e.get("documents_dropped", 0) for e in entries.values())),
                 whole(sum(e.get("documents_found", 0) for e in entries.values())),
             ]
@@ -148,11 +156,13 @@ def overlap_table(cleaned: Loaded, measured: Loaded) -> list[Block]:
     return [
         Table(
             "tab-overlap",
-            "Decontamination: evaluation items found in the documents of each source, and the documents that were "
-            "dropped for it, or kept because the recipe only measures it, in all.",
-            ["Task", "Items", *sources, "Dropped", "Kept"],
+            "Decontamination: evaluation items found, in the sources that held most of them, and the documents that "
+            "were dropped for it, or kept because the recipe only measures it, in all.",
+            ["Task", "Items found", "Items", "Dropped", "Kept"],
             rows,
             [*(a.file("cleaning.json") for a, _ in cleaned), *(a.file("overlap.json") for a, _ in measured)],
+            names=2,
+            folded="All tasks that were looked for" if len(rows) > ROWS_OPEN else "",
         )
     ]
 

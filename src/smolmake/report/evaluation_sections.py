@@ -3,11 +3,8 @@
 from markupsafe import Markup
 
 from smolmake.report.blocks import Block, Cell, Chart, Folds, Item, Section, Table, two_lines
-from smolmake.report.charts import Series, Span, checkpoint_chart
-from smolmake.report.claims import (
-    last_of,
-    pooled,
-)
+from smolmake.report.charts import Series, Span, checkpoint_chart, tick_labels
+from smolmake.report.claims import change_verdict, last_of, loss_interval, pooled
 from smolmake.report.inputs import (
     POSTTRAINING,
     Checkpoint,
@@ -19,7 +16,7 @@ from smolmake.report.inputs import (
     short_name,
 )
 from smolmake.report.svg import Axis, nice_ticks
-from smolmake.report.text import compact, listed, percent, plural
+from smolmake.report.text import compact, percent, plural, signed
 
 TITLES = {
     ("chat", "format"): "Chat format",
@@ -28,6 +25,11 @@ TITLES = {
     ("preferences", "acc"): "Preference accuracy",
 }
 LINES = ("c1", "c4", "c3", "c5", "c2", "c6")
+FORMULATIONS = {
+    "CF": "cloze formulation, of the given answers the likeliest counts",
+    "MCF": "multiple choice, of the letters before the answers the likeliest counts",
+    "FG": "free generation, the model writes the answer",
+}
 Key = tuple[str, str]
 
 
@@ -114,7 +116,8 @@ def score_figures(
             "c1",
         )
         last = scores[-1]
-        subtitle = " · ".join(part for part in (last.formulation, f"n = {last.n}") if part)
+        chance = f"chance {percent(last.chance, 0)}" if last.chance else ""
+        subtitle = " · ".join(part for part in (last.formulation, f"n = {last.n}", chance) if part)
         pictures.append(
             checkpoint_chart(title_of(key), subtitle, [series], group_spans(having), percents, last.chance or None)
         )
@@ -138,20 +141,29 @@ def score_figures(
     return [
         Chart(
             "fig-tasks",
-            "Scores over the checkpoints at which they were measured, with 95% intervals; the dashed line is chance.",
+            "Scores over the checkpoints at which they were measured, with 95% intervals; the dashed line is chance, "
+            "where it is not zero, and n the number of items." + formulations(used),
             pictures,
             files,
         ),
         Table(
             "tab-scores",
             "Every score in percent with its 95% interval below it. The last row says how many of a task's items the "
-            "data held before decontamination, as far as they are long enough to be found.",
+            "data held before decontamination, as far as they are long enough to be found. Tasks that are made to a "
+            "length are not looked for: they have no items before they are asked.",
             ["Checkpoint", "Tokens", *(title_of(k) for k in keys)],
             rows,
             table_files,
             folded="All scores",
         ),
     ]
+
+
+def formulations(checkpoints: list[Checkpoint]) -> str:
+    """What the formulations that occur stand for, in a sentence."""
+    found = {score.formulation for c in checkpoints for score in c.scores.values()}
+    said = [f"{short}: {long}" for short, long in FORMULATIONS.items() if short in found]
+    return f" {'; '.join(said)}." if said else ""
 
 
 def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
@@ -190,7 +202,7 @@ def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
         Chart(
             "fig-heldout",
             "Loss on held-out documents in bits per byte, by domain, one line for each source, "
-            "with 95% intervals. Lower is better; the axes differ.",
+            "with 95% intervals. Lower is better; the axes differ." + heldout_rise(having),
             pictures,
             files,
         ),
@@ -205,19 +217,35 @@ def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
     ]
 
 
-def loss_axis(series: list[Series]) -> Axis:
-    """An axis that holds all intervals, with two decimals."""
-    low, high = min(v for s in series for v in s.lows), max(v for s in series for v in s.highs)
-    margin = 0.05 * (high - low) or 0.1
-    return Axis(
-        low - margin,
-        high + margin,
-        [(t, f"{t:.1f}" if high - low > 0.5 else f"{t:.2f}") for t in nice_ticks(low, high, 4)],
+def heldout_rise(checkpoints: list[Checkpoint]) -> str:
+    """A sentence where the held-out loss of the last checkpoint of post-training is measurably above the base's."""
+    base, last = last_of(checkpoints, lambda g: g not in POSTTRAINING), checkpoints[-1]
+    if base is None or last.group not in POSTTRAINING:
+        return ""
+    before, after = ({h.source: h for h in c.heldout if h.bits_per_byte > 0} for c in (base, last))
+    shared = [source for source in before if source in after]
+    if not shared:
+        return ""
+    pair = [before[s] for s in shared], [after[s] for s in shared]
+    low, high = loss_interval(*pair)
+    if change_verdict(low, high, higher_is_better=False) != "worse":
+        return ""
+    first, second = (pooled(side)[0] for side in pair)
+    return (
+        f" After post-training it is worse: over all sources {first:.3f} at {base.label} and {second:.3f} at "
+        f"{last.label}, a change of {signed(second - first, 3)} ({signed(low, 3)} to {signed(high, 3)})."
     )
 
 
+def loss_axis(series: list[Series]) -> Axis:
+    """An axis that holds all intervals."""
+    low, high = min(v for s in series for v in s.lows), max(v for s in series for v in s.highs)
+    margin = 0.05 * (high - low) or 0.1
+    return Axis(low - margin, high + margin, tick_labels(nice_ticks(low, high, 4)))
+
+
 def samples_section(artefacts: list[ReportArtefact]) -> Section | None:
-    """What the model wrote at each checkpoint."""
+    """What the model wrote at each checkpoint, the last one first."""
     labels = {c.name: c for c in read_checkpoints(artefacts)}
     groups, files = [], []
     for artefact in of_kind(artefacts, "evaluation"):
@@ -233,30 +261,35 @@ def samples_section(artefacts: list[ReportArtefact]) -> Section | None:
         files.append(artefact.file("samples.json"))
     if not groups:
         return None
-    groups.sort(key=lambda g: (g[0], g[1]))
+    groups.sort(key=lambda g: (g[0], g[1]), reverse=True)
     return Section(
         "samples",
         "Samples",
-        ["What the model wrote, as it came out, at each checkpoint."],
+        ["What the model wrote, as it came out, at each checkpoint, the last one first."],
         [
             Folds(
                 "txt-samples",
                 "Samples by checkpoint.",
                 [(f"{label}: {plural(len(items), 'sample')}", items) for _, label, items in groups],
                 files,
+                first_open=True,
             )
         ],
     )
 
 
-def best_tasks(artefacts: list[ReportArtefact]) -> tuple[str, str, list[str]]:
-    """The scores of the final checkpoint farthest above chance, the checkpoint's label, and the file."""
+def extreme_scores(artefacts: list[ReportArtefact]) -> tuple[str, str, str, list[str]] | None:
+    """The scores of the last checkpoint farthest above chance and least above it: heading, words, note and files."""
     checkpoints = [c for c in read_checkpoints(artefacts) if c.scores]
     if not checkpoints:
-        return "", "", []
+        return None
     last = checkpoints[-1]
-    best = sorted(last.scores.values(), key=lambda s: (s.chance - s.value) / (1 - s.chance or 1))[:3]
-    return listed([f"{title_of(s.key)} {percent(s.value, 0)}" for s in best]), last.label, [last.file]
+    order = sorted(last.scores.values(), key=lambda s: (s.chance - s.value) / (1 - s.chance or 1))
+    shown = [order[0], order[-1]] if len(order) > 1 else order
+    chances = [f" (chance {percent(s.chance, 0)})" if s.chance else "" for s in shown]
+    words = [f"{title_of(s.key)} {percent(s.value, 0)}{chance}" for s, chance in zip(shown, chances, strict=True)]
+    heading = f"Best and weakest of {len(order)} measures" if len(order) > 1 else "Score"
+    return heading, ", ".join(words), f"checkpoint {last.label}", [last.file]
 
 
 def final_loss(artefacts: list[ReportArtefact]) -> tuple[float, list[str]] | None:

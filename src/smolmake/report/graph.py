@@ -23,13 +23,18 @@ PADDING, TITLE, LINE, FOOT = 10.0, 24.0, 16.0, 18.0
 KIND_NAMES = {
     "toyfiles": "Raw files",
     "adopted": "Adopted",
+    "suite_items": "Suites' items",
     "documents": "Documents",
+    "overlap": "Overlap",
     "heldout": "Held-out text",
     "tokenizer": "Tokenizers",
     "shards": "Token shards",
+    "packing": "Packing",
     "tokenizer_analysis": "Analysis",
     "mixture": "Mixtures",
     "ledger": "Epoch counts",
+    "preflight": "Machines",
+    "drill": "Task drill",
     "segment": "Segments",
     "posttraining": "Training",
     "preferences": "Preferences",
@@ -149,6 +154,12 @@ def needs(graph: GraphData) -> dict[str, list[str]]:
 def draw_graph(graph: GraphData) -> Markup:
     """The whole figure, for a page with the report's style sheet."""
     return _draw(graph, 0.0)
+
+
+def legend_of(graph: GraphData) -> list[tuple[str, str]]:
+    """The legend of the states that occur."""
+    found = {tally.state for stage in stages(graph).values() for tally in (stage.tally, *stage.kinds.values())}
+    return [entry for entry in LEGEND if entry[1] in found]
 
 
 def draw_alone(graph: GraphData, name: str) -> Markup:

@@ -62,13 +62,18 @@ class GraphData:
 
 @dataclass(frozen=True)
 class MetricLine:
-    """One optimizer step of metrics.jsonl; `tokens` counts from the start of its run."""
+    """One optimizer step of metrics.jsonl; `tokens` counts from the start of its run.
+
+    `noise` holds the estimates of |G|^2 and tr(Sigma) and the batch in sequences, where they were measured.
+    """
 
     step: int
     tokens: float
     loss: float
     learning_rate: float | None
     tokens_per_second: float | None
+    noise: tuple[float, float, float] | None = None
+    source_loss: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,6 +195,8 @@ def read_metrics(artefact: ReportArtefact) -> list[MetricLine]:
             raw["loss"],
             raw.get("learning_rate"),
             raw.get("tokens_per_second"),
+            (raw["gradient_square"], raw["gradient_variance"], raw["sequences"]) if "sequences" in raw else None,
+            raw.get("source_loss", {}),
         )
     return [lines[step] for step in sorted(lines)]
 

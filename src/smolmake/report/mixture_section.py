@@ -1,8 +1,10 @@
 """The section on mixtures: what each stage draws from."""
 
+from typing import Any
+
 from smolmake.report.bars import Part, stacked_bars
 from smolmake.report.blocks import Cell, Chart, Section, Table, source_colours, two_lines, unique
-from smolmake.report.inputs import ReportArtefact, read_mixtures, stage_name
+from smolmake.report.inputs import ReportArtefact, of_kind, read_facts, read_mixtures, stage_name
 from smolmake.report.text import compact, listed, percent, plural, round_to, whole
 
 
@@ -19,12 +21,13 @@ def mixture_section(artefacts: list[ReportArtefact]) -> Section | None:
         stage, capped = stage_name(m["stage"]), m.get("capped", True)
         parts = [
             Part(
+                number,
                 name,
                 m["sources"][name]["share"],
                 colours[name],
                 f"{stage}: {name} ({domain}) {percent(m['sources'][name]['share'])}",
             )
-            for name, domain in domains.items()
+            for number, (name, domain) in enumerate(domains.items(), 1)
             if name in m["sources"]
         ]
         tokens = m["sequences"] * m["sequence_length"]
@@ -49,7 +52,10 @@ def mixture_section(artefacts: list[ReportArtefact]) -> Section | None:
             *(two_lines(whole(m["sequences"]), f"of {whole(m['sequence_length'])} tokens") for m, _ in mixtures),
         ]
     )
+    if any("padding" in e for m, _ in mixtures for e in m["sources"].values()):
+        rows.append(["padding", "", *(padding(m) for m, _ in mixtures)])
     files = unique([file for _, file in mixtures])
+    dropped = dropped_table(artefacts)
     stages = [stage_name(m["stage"]) for m, _ in mixtures]
     return Section(
         "mixtures",
@@ -61,11 +67,12 @@ def mixture_section(artefacts: list[ReportArtefact]) -> Section | None:
         [
             Chart(
                 "fig-mixtures",
-                "Share of the sequences of each stage by source; sources of one domain share a hue. "
+                "Share of the sequences of each stage by source; sources of one domain share a hue. Where there is no "
+                "room for a source's name, its number in the legend stands for it. "
                 "At the end of each bar: tokens of the stage.",
                 [stacked_bars("Mixtures by stage", bars, f"One bar for each of {listed(stages)}.")],
                 files,
-                [(f"{name} ({domain})", colours[name]) for name, domain in domains.items()],
+                [(f"{k} {name} ({domain})", colours[name]) for k, (name, domain) in enumerate(domains.items(), 1)],
             ),
             Table(
                 "tab-epochs",
@@ -76,5 +83,35 @@ def mixture_section(artefacts: list[ReportArtefact]) -> Section | None:
                 files,
                 names=2,
             ),
+            *dropped,
         ],
     )
+
+
+def padding(mixture: dict[str, Any]) -> str:
+    """The share of a stage's positions that are padding, where its documents are packed."""
+    shares = [e["share"] * e["padding"] for e in mixture["sources"].values() if "padding" in e]
+    return percent(sum(shares), 2) if shares else "–"
+
+
+def dropped_table(artefacts: list[ReportArtefact]) -> list[Table]:
+    """Sequences that were drawn and not trained on, because training went back before a spike of the loss."""
+    columns: dict[str, dict[str, int]] = {}
+    files, tokens = [], 0
+    for artefact in of_kind(artefacts, "segment"):
+        facts = read_facts(artefact)
+        if facts.get("dropped_steps"):
+            column = columns.setdefault(stage_name(artefact.group), {})
+            for name, count in facts["dropped_by_source"].items():
+                column[name] = column.get(name, 0) + count
+            tokens += facts["dropped_tokens"]
+            files.append(artefact.file("manifest.json"))
+    if not columns:
+        return []
+    names = sorted({name for column in columns.values() for name in column})
+    rows: list[list[Cell]] = [[name, *(whole(column.get(name, 0)) for column in columns.values())] for name in names]
+    caption = (
+        f"Sequences that the mixtures above count and that were not trained on, {compact(tokens)} tokens in all: "
+        "their steps were dropped after a spike of the loss."
+    )
+    return [Table("tab-dropped", caption, ["Source", *(name.capitalize() for name in columns)], rows, files)]

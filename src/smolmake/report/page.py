@@ -12,8 +12,8 @@ from smolmake.report.blocks import Section, unique
 from smolmake.report.data_sections import data_section, tokenizer_section
 from smolmake.report.effect_sections import all_claims, claims_section, effect_section
 from smolmake.report.evaluation_sections import (
-    best_tasks,
     evaluation_section,
+    extreme_scores,
     final_loss,
     samples_section,
 )
@@ -29,7 +29,9 @@ from smolmake.report.mixture_section import mixture_section
 from smolmake.report.text import compact, duration
 from smolmake.report.training_sections import graph_section, trained_tokens, training_section, wall_seconds
 
-COMMAND = "snakemake --workflow-profile profiles/local --config recipe={recipe} --forcerun write_report report"
+COMMAND = (
+    ".venv/bin/snakemake report --workflow-profile profiles/local --config recipe={recipe} --forcerun write_report"
+)
 NUMBERED = {"chart": "Figure", "table": "Table", "folds": "Listing"}
 
 
@@ -44,7 +46,7 @@ class Fact:
 
 
 def headline(artefacts: list[ReportArtefact]) -> list[Fact]:
-    """Parameters, tokens, time, loss and best tasks; what is not known is left out."""
+    """Parameters, tokens, time, loss, and best and weakest score; what is not known is left out."""
     facts = []
     models = of_kind(artefacts, *MODELS)
     counted = next((c for a in reversed(models) if (c := count_parameters(a))), None)
@@ -67,9 +69,8 @@ def headline(artefacts: list[ReportArtefact]) -> list[Fact]:
                 [f for c in claims for f in c.files],
             )
         )
-    best, checkpoint, best_files = best_tasks(artefacts)
-    if best:
-        facts.append(Fact("Best tasks", best, f"checkpoint {checkpoint}", best_files))
+    if extremes := extreme_scores(artefacts):
+        facts.append(Fact(*extremes))
     return facts
 
 

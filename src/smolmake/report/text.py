@@ -2,10 +2,12 @@
 
 import math
 
+UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
 
 def compact(value: float) -> str:
     """412345 -> 412k, 1843200 -> 1.84M, three significant digits."""
-    for factor, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+    for factor, suffix in UNITS:
         if abs(value) >= factor * 0.9995:
             return f"{round_to(value / factor, 3)}{suffix}"
     return round_to(value, 3)

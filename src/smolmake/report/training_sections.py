@@ -1,66 +1,24 @@
 """The sections on the run itself: the graph of steps, and training."""
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from smolmake.report.bars import throughput_chart
 from smolmake.report.blocks import Block, Chart, Section, Table, unique
 from smolmake.report.charts import Span, loss_chart, small_loss
-from smolmake.report.graph import LEGEND, draw_graph, headline
+from smolmake.report.graph import draw_graph, headline, legend_of
 from smolmake.report.inputs import (
     TRAINED,
     GraphData,
     MetricLine,
     ReportArtefact,
-    is_extension,
-    is_pretraining,
     of_kind,
+    read_facts,
     read_json,
     read_metrics,
     short_name,
     stage_name,
 )
-from smolmake.report.svg import Point
-from smolmake.report.text import compact, percent, plural, round_to
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """One segment on the common token axis: its lines, and the tokens trained before its run."""
-
-    artefact: ReportArtefact
-    group: str
-    lines: list[MetricLine]
-    offset: float
-
-    @property
-    def end(self) -> float:
-        return self.offset + self.lines[-1].tokens
-
-    def curve(self, value: Callable[[MetricLine], float | None]) -> list[Point]:
-        return [(self.offset + m.tokens, v) for m in self.lines if (v := value(m)) is not None]
-
-
-def stretches(artefacts: list[ReportArtefact]) -> list[Stretch]:
-    """The segments of pretraining and long context one after the other.
-
-    Tokens of a segment count from the start of its run: the stages are one run, each extension is another.
-    """
-    found: list[Stretch] = []
-    offset, run = 0.0, ""
-    for artefact in of_kind(artefacts, "segment"):
-        if not (is_pretraining(artefact.group) or is_extension(artefact.group)):
-            continue
-        lines = read_metrics(artefact)
-        if not lines:
-            continue
-        this = "pretraining" if is_pretraining(artefact.group) else artefact.group
-        if run not in ("", this):
-            offset = found[-1].end
-        run = this
-        found.append(Stretch(artefact, artefact.group, lines, offset))
-    return found
+from smolmake.report.stretches import Stretch, segment_steps, stretches
+from smolmake.report.text import compact, listed, percent, plural, round_to
+from smolmake.report.training_measures import incidents_table, noise_figure, source_loss_figure
 
 
 def graph_section(graph: GraphData, artefacts: list[ReportArtefact]) -> Section | None:
@@ -82,16 +40,30 @@ def graph_section(graph: GraphData, artefacts: list[ReportArtefact]) -> Section 
         [
             Chart(
                 "fig-graph",
-                "The steps of the run by stage: how many are done and the time they took, summed; of those to run "
-                "the GPU-hours and price, and the stage's share of the longest chain as wall-clock time. Steps whose "
-                "time nobody knows yet are not counted.",
+                graph_caption(graph),
                 [draw_graph(graph)],
                 unique(files),
-                LEGEND,
+                legend_of(graph),
             ),
             *blocks,
         ],
     )
+
+
+def graph_caption(graph: GraphData) -> str:
+    """What the cards say: of steps to run, and of GPUs, only where there are any."""
+    done, left = [n for n in graph.nodes if n.state == "done"], [n for n in graph.nodes if n.state != "done"]
+    parts = ["how many are done and the time they took, summed"] if done else ["how many there are to run"]
+    if any(n.gpu_hours for n in done):
+        parts[0] += ", with the GPU-hours spent"
+    costs = "GPU-hours and price" if graph.price is not None else "GPU-hours"
+    to_run = [costs] if any(n.gpu_hours for n in left) else []
+    waiting = any(graph.waits.get(n.group, 0) >= 1 for n in graph.nodes)
+    to_run += ["the stage's share of the longest chain as wall-clock time"] if waiting else []
+    if to_run:
+        parts.append(f"of those to run {listed(to_run)}")
+    unknown = " Steps whose time nobody knows yet are not counted." if any(n.seconds is None for n in left) else ""
+    return f"The steps of the run by stage: {'; '.join(parts)}.{unknown}"
 
 
 def training_section(artefacts: list[ReportArtefact]) -> Section | None:
@@ -101,6 +73,8 @@ def training_section(artefacts: list[ReportArtefact]) -> Section | None:
     lead: list[str] = []
     if segments:
         blocks += [loss_figure(segments), *throughput_figure(segments)]
+        blocks += [*source_loss_figure(segments, stage_spans(segments)), *noise_figure(segments, stage_spans(segments))]
+        blocks += incidents_table(segments)
         last = segments[-1]
         lead.append(
             f"{plural(len(segments), 'segment')}, {compact(last.end)} tokens, "
@@ -136,7 +110,7 @@ def stage_spans(segments: list[Stretch]) -> list[Span]:
     spans: list[Span] = []
     for group in dict.fromkeys(s.group for s in segments):
         end = max(s.end for s in segments if s.group == group)
-        spans.append(Span(spans[-1].end if spans else 0.0, end, stage_name(group)))
+        spans.append(Span(spans[-1].end if spans else 0.0, end, stage_name(group), short_name(group)))
     return spans
 
 
@@ -154,7 +128,8 @@ def loss_figure(segments: list[Stretch]) -> Chart:
     return Chart(
         "fig-loss",
         "Training loss (faint: each step, strong: mean of its neighbourhood) and learning rate over all "
-        "pretraining stages and long-context extensions, on one token axis; dashed lines part the stages.",
+        "pretraining stages and long-context extensions, on one token axis; dashed lines part the stages. Where there "
+        "is no room for its name, S stands for a stage and LC for a long context.",
         [picture],
         [s.artefact.file("metrics.jsonl") for s in segments],
     )
@@ -188,17 +163,14 @@ def throughput_figure(segments: list[Stretch]) -> list[Block]:
     ]
 
 
-def segment_steps(segment: Stretch) -> str:
-    """The span of a segment, as its name says it: stage1-0-150 -> 0–150."""
-    named = re.search(r"-(\d+)-(\d+)$", segment.artefact.name)
-    first, last = named.groups() if named else (segment.lines[0].step, segment.lines[-1].step)
-    return f"{first}–{last}"
-
-
 def trained_tokens(artefacts: list[ReportArtefact]) -> tuple[float, list[str]]:
     """Tokens of pretraining and long context, and the files that say so."""
     segments = stretches(artefacts)
-    return (segments[-1].end, [s.artefact.file("metrics.jsonl") for s in segments]) if segments else (0.0, [])
+    if not segments:
+        return 0.0, []
+    files = [s.artefact.file("metrics.jsonl") for s in segments]
+    dropped = {s.artefact.file("manifest.json"): read_facts(s.artefact).get("dropped_tokens", 0) for s in segments}
+    return segments[-1].end - sum(dropped.values()), files + [file for file, tokens in dropped.items() if tokens]
 
 
 def wall_seconds(artefacts: list[ReportArtefact]) -> tuple[float, list[str]]:
