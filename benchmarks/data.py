@@ -1,10 +1,10 @@
 """Speed of the data path beside what users have, in one run on one machine. Prints tables.
 
-Usage: python benchmarks/data.py CORPUS.parquet TOKENIZER_FOLDER [--only tokenization|loader|cleaning] [--megabytes 60]
+Usage: python benchmarks/data.py CORPUS.parquet TOKENIZER_FOLDER [--only packing] [--megabytes 60]
 
 CORPUS has a column `text`; TOKENIZER_FOLDER a tokenizer.json of about 128,000 entries. datatrove and MosaicML Streaming
-are taken where they are installed, each through a Python of its own: --datatrove VENV/bin/python. Runs of rivals take
-turns, and medians are printed: the machine may be busy with other things.
+are taken where they are installed, each through a Python of its own: --datatrove VENV/bin/python, --streaming. Runs of
+rivals take turns, and medians are printed: the machine may be busy with other things.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
+from data_tasks import ODD
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
@@ -33,14 +34,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("tokenizer", type=Path)
-    parser.add_argument("--only", choices=["tokenization", "loader", "cleaning"])
+    parser.add_argument("--only", choices=["tokenization", "memory", "packing", "loader", "cleaning"])
     parser.add_argument("--megabytes", type=float, default=60, help="text for smolmake; rivals get --slow-megabytes")
     parser.add_argument("--slow-megabytes", type=float, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--datatrove", help="a Python that has datatrove")
+    parser.add_argument("--streaming", help="a Python that has mosaicml-streaming")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
-        for name, bench in (("tokenization", tokenization), ("loader", loader), ("cleaning", cleaning)):
+        benches = {
+            "tokenization": tokenization, "memory": memory, "packing": packing, "loader": loader, "cleaning": cleaning
+        }  # fmt: skip
+        for name, bench in benches.items():
             if arguments.only in (None, name):
                 bench(arguments, Path(folder))
 
@@ -157,6 +162,16 @@ def tokenization(arguments: argparse.Namespace, folder: Path) -> None:
     table(f"Tokenization to shards, {large:.0f} MB (rivals {small:.0f} MB), {os.cpu_count()} cores", COLUMNS, rows)
 
 
+def memory(arguments: argparse.Namespace, folder: Path) -> None:
+    """The peak over several documents of 50 MB that strain the encoder, of each kind."""
+    rows = []
+    for kind in ODD:
+        result = child(sys.executable, "odd_documents", kind, arguments.tokenizer / "tokenizer.json", 50, 4)
+        said = result.get("error") or f"{result['peak_mib']:.0f}"
+        rows.append([kind, said, str(result.get("note", "")), f"{200 / result.get('seconds', 1e9):.1f}"])
+    table("Four documents of 50 MB each to shards", ["what", "peak MiB", "note", "MB/s"], rows)
+
+
 def cleaning(arguments: argparse.Namespace, folder: Path) -> None:
     texts, few = (
         corpus_of(arguments.corpus, arguments.megabytes / 2),
@@ -205,14 +220,36 @@ def five_grams(text: str) -> set[tuple[str, ...]]:
     return set(zip(*(words[i:] for i in range(5)), strict=False))
 
 
+def packing(arguments: argparse.Namespace, folder: Path) -> None:
+    rows = []
+    for length in (2048, 4096, 32_768):
+        results = [child(sys.executable, "pack_lengths", 900, 1_000_000, length) for _ in range(arguments.rounds)]
+        seconds = statistics.median(result["seconds"] for result in results)
+        found = results[0]
+        cut, speed = found["cut_documents"] / 1e6, f"{1 / seconds:.2f}"
+        rows.append(
+            [f"{length:,}", speed, f"{found['tokens'] / seconds / 1e6:.0f}", f"{found['padding']:.4%}", f"{cut:.1%}"]
+        )
+    columns = ["sequence length", "M documents/s", "M tokens/s", "padding", "documents longer than a sequence"]
+    table("Best-fit packing, a million documents of exponential lengths, mean 900, one process", columns, rows)
+
+
 def loader(arguments: argparse.Namespace, folder: Path) -> None:
     python = sys.executable
     shards = folder / "shards"
     made = child(python, "make_shards", shards, 60, 20_000_000)
+    packed = child(python, "pack_shards", shards)
     rows = []
     for steps in (32_000, 3_200_000):
-        for name, task in (("smolmake", "smolmake_loader"), ("prebuilt index, as nanotron's", "index_loader")):
-            results = [child(python, task, shards, steps) for _ in range(arguments.rounds)]
+        runs: list[tuple[str, str, str, list[str]]] = [
+            ("smolmake", "smolmake_loader", python, []),
+            (f"smolmake, packed, {packed.get('note', packed)}", "smolmake_loader", python, ["packed"]),
+            ("prebuilt index, as nanotron's", "index_loader", python, []),
+        ]
+        if arguments.streaming:
+            runs.append(("MosaicML Streaming", "streaming_loader", arguments.streaming, []))
+        for name, task, interpreter, more in runs:
+            results = [child(interpreter, task, shards, steps, *more) for _ in range(arguments.rounds)]
             good = [result for result in results if "error" not in result]
             if not good:
                 rows.append([name, f"{steps:,}", f"not run: {results[0]['error']}", "", "", "", ""])

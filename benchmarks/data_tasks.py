@@ -64,6 +64,39 @@ def smolmake(corpus: str, tokenizer: str) -> dict[str, Any]:
         return {"seconds": time.perf_counter() - started, "note": f"{encoder.name}, {facts['tokens']:,} tokens"}
 
 
+ODD = {  # code points from, up to; the share that is replaced by a full stop
+    "words, each another": (ord("a"), ord("z") + 1, 0.12),
+    "signs": (33, 127, 0.01),
+    "Chinese, one run of letters": (0x4E00, 0xA000, 0.0),
+    "emoji": (0x1F300, 0x1FA00, 0.0),
+    "digits": (ord("0"), ord("9") + 1, 0.0),
+    "any characters": (0xE000, 0x10FFFF, 0.0),
+}
+
+
+@task
+def odd_documents(kind: str, tokenizer: str, megabytes: str, count: str) -> dict[str, Any]:
+    """Some documents of one kind, each as large as asked, made one by one."""
+    from tokenizers import Tokenizer
+
+    from smolmake.data.shard_writer import write_shards
+
+    first, last, stops = ODD[kind]
+    size = int(float(megabytes) * 1e6) // len(chr(first).encode())
+
+    def documents() -> Iterator[str]:
+        for seed in range(int(count)):
+            rng = np.random.default_rng(seed)
+            codes = rng.integers(first, last, size, dtype=np.uint32)
+            codes[rng.integers(0, size, int(size * stops))] = ord(".")
+            yield codes.tobytes().decode("utf-32-le")
+
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        facts = write_shards(Path(folder), documents(), Tokenizer.from_file(tokenizer))
+        return {"seconds": time.perf_counter() - started, "note": f"{facts['tokens']:,} tokens"}
+
+
 @task
 def gigatoken(corpus: str, tokenizer: str) -> dict[str, Any]:
     from gigatoken.gigatoken_rs import load_hf_json
@@ -267,12 +300,12 @@ def make_shards(folder: str, sources: str, tokens: str) -> dict[str, Any]:
 
 
 def read_through(step: Callable[[int], Any], steps: int, start: float, index_mib: float) -> dict[str, Any]:
-    """Measure batches in order for some seconds, and single batches anywhere."""
+    """Measure the first batch, and batches in order from the middle of the run for some seconds."""
     step(0)
     start_seconds = time.perf_counter() - start
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < 4:
-        step(count % steps)
+        step((steps // 2 + count) % steps)
         count += 1
     speed = count * ROWS * LENGTH / (time.perf_counter() - began)
     return {"tokens_per_second": speed, "start_seconds": start_seconds, "index_mib": index_mib}
@@ -298,10 +331,51 @@ def weights_of(count: int) -> dict[str, float]:
 
 
 @task
-def smolmake_loader(folder: str, steps: str) -> dict[str, Any]:
+def pack_lengths(mean: str, documents: str, length: str) -> dict[str, Any]:
+    """Pack documents of exponential lengths (at least 16 tokens), window by window, in one process."""
+    from smolmake.data.packing import join_packings, pack_window, windows
+    from smolmake.data.shards import Part, Shards
+
+    lengths = np.random.default_rng(0).exponential(float(mean), int(documents)).astype(np.int64).clip(16)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    part = Part(np.zeros(0, np.uint32), offsets)  # packing reads no tokens
+    shards = Shards([Path()], [int(offsets[-1])], [len(lengths)], 0, np.dtype("<u4"), {0: part})
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        facts = [pack_window(shards, number, int(length), Path(folder)) for number in range(windows(shards))]
+        seconds = time.perf_counter() - started
+    found = join_packings(facts, int(length))
+    return {"seconds": seconds, **{key: found[key] for key in ("tokens", "padding", "sequences", "cut_documents")}}
+
+
+@task
+def pack_shards(folder: str) -> dict[str, Any]:
+    """The packing of every source, beside its shards."""
+    from smolmake.data.packing import join_packings, pack_window
+
+    facts = []
+    for place in sorted(Path(folder).glob("s*")):
+        part = place / "packing" / "parts" / "00000"
+        part.mkdir(parents=True)
+        facts.append(pack_window(source_at(place), 0, LENGTH, part))
+        (place / "packing" / "facts.json").write_text(json.dumps(join_packings(facts[-1:], LENGTH)))
+    return {"note": f"{join_packings(facts, LENGTH)['padding']:.2%} padding"}
+
+
+def source_at(place: Path) -> Any:
+    """The shards that `make_shards` wrote."""
+    from smolmake.data.shards import open_shards
+
+    size = (place / "tokens.bin").stat().st_size // 4
+    documents = len(np.load(place / "offsets.npy", mmap_mode="r")) - 1
+    return open_shards(place, {"tokens": size, "documents": documents, "token_bits": 32, "end_of_text": 0})
+
+
+@task
+def smolmake_loader(folder: str, steps: str, packed: str = "") -> dict[str, Any]:
     from smolmake.data.loader import BatchReader
     from smolmake.data.mixture import build_pattern, make_mixture, period_for, slot_counts
-    from smolmake.data.shards import open_shards
+    from smolmake.data.packed_shards import pack_onto
 
     weights = weights_of(60)
     counts = slot_counts(weights, period_for(weights))
@@ -309,12 +383,11 @@ def smolmake_loader(folder: str, steps: str) -> dict[str, Any]:
     description = {"sources": {n: {"first": 0} for n in weights}, "sequence_length": LENGTH, "seed": 0, "label": "p"}
     before, start = resident(), time.perf_counter()
     mixture = make_mixture(description, pattern)
-    shards = {}
-    for name in weights:
-        size = (Path(folder) / name / "tokens.bin").stat().st_size // 4
-        documents = len(np.load(Path(folder) / name / "offsets.npy", mmap_mode="r")) - 1
-        facts = {"tokens": size, "documents": documents, "token_bits": 32, "end_of_text": 0}
-        shards[name] = open_shards(Path(folder) / name, facts)
+    shards = {name: source_at(Path(folder) / name) for name in weights}
+    if packed:
+        for name, source in shards.items():
+            packing = Path(folder) / name / "packing"
+            shards[name] = pack_onto(source, packing, json.loads((packing / "facts.json").read_text()))
     index = resident() - before
     reader = BatchReader(mixture, shards, ROWS, 0)
     found = read_through(reader.batch, int(steps), start, index)
@@ -355,6 +428,36 @@ def datatrove_loader(folder: str) -> dict[str, Any]:
     rows = DatatroveFolderDataset(str(Path(folder) / "ds"), LENGTH, token_size=4)
     found = read_through(lambda s: [rows[(s * ROWS + r) % len(rows)] for r in range(ROWS)], 10**9, start, 0.0)
     return found | {"random_ms": random_rows(lambda p: rows[p], len(rows))}
+
+
+@task
+def streaming_loader(folder: str, steps: str) -> dict[str, Any]:
+    """MosaicML Streaming over the same sources with the same weights, shuffled, one process."""
+    from streaming import MDSWriter, Stream, StreamingDataset
+
+    weights, streams = weights_of(60), []
+    for name, weight in weights.items():
+        place = Path(folder) / "mds" / name
+        streams.append(Stream(local=str(place), proportion=weight))
+        if place.exists():
+            continue
+        tokens = np.fromfile(Path(folder) / name / "tokens.bin", dtype=np.uint32)
+        with MDSWriter(out=str(place), columns={"tokens": f"ndarray:uint32:{LENGTH + 1}"}) as writer:
+            for first in range(0, len(tokens) - LENGTH, LENGTH):
+                writer.write({"tokens": tokens[first : first + LENGTH + 1]})
+    before, start = resident(), time.perf_counter()
+    samples = int(steps) * ROWS
+    rows = StreamingDataset(streams=streams, batch_size=ROWS, shuffle=True, epoch_size=samples, num_canonical_nodes=1)
+    stream = iter(rows)
+    next(stream)
+    index = resident() - before
+
+    def step(number: int) -> Any:
+        return np.stack([next(stream)["tokens"].astype(np.int64) for _ in range(ROWS)])
+
+    return read_through(step, int(steps), start, index) | {
+        "random_ms": random_rows(lambda p: rows[p], rows.num_samples)
+    }
 
 
 if __name__ == "__main__":

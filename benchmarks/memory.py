@@ -24,27 +24,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from smolmake.model.attention import document_mask  # noqa: E402
 from smolmake.model.config import ModelConfig  # noqa: E402
-from smolmake.model.decoder import Decoder, document_mask, rope_table  # noqa: E402
-from smolmake.plan.memory import GIB, Layout, memory_use  # noqa: E402
-from smolmake.plan.size import MODELS, Shape  # noqa: E402
+from smolmake.model.decoder import Decoder, rope_table  # noqa: E402
+from smolmake.model.size import MODELS, Shape  # noqa: E402
+from smolmake.plan.fit import GIB  # noqa: E402
+from smolmake.plan.memory import Layout, memory_use  # noqa: E402
 
 TINY = Shape(
     vocab_size=1000, hidden_size=64, intermediate_size=176, num_hidden_layers=3, num_attention_heads=4,
     num_key_value_heads=2, head_dim=16, tie_word_embeddings=True,
 )  # fmt: skip
-ATEN = torch.ops.aten
-KEPT_BY_SELECTIVE = [
-    ATEN.mm.default,
-    ATEN._scaled_dot_product_flash_attention.default,
-    ATEN._scaled_dot_product_cudnn_attention.default,
-    ATEN._scaled_dot_product_efficient_attention.default,
-    ATEN._scaled_dot_product_flash_attention_for_cpu.default,
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +124,7 @@ class Step:
         if self.case.transformers:
             return self.model(input_ids=tokens, labels=labels, use_cache=False).loss
         x = self.model.model.embed_tokens(tokens)
-        rotation = rope_table(self.model.config, tokens.shape[1], self.device)
+        rotation = rope_table(self.model.config, torch.arange(tokens.shape[1], device=self.device))
         mask = None
         if self.layout.document_mask:
             mask = document_mask(torch.arange(tokens.shape[1], device=self.device).expand_as(tokens) // 900)
@@ -166,25 +160,15 @@ def decoder(shape: Shape, layout: Layout) -> Decoder:
     sizes = {name: value for name, value in dataclasses.asdict(shape).items() if name in names}
     rest = {"no_rope_layer_interval": 4, "rms_norm_eps": 1e-6, "initializer_range": 0.02, "rope_theta": 5e4}
     model = Decoder(ModelConfig(**sizes, **rest, max_position_embeddings=layout.sequence_length))
-    for block in model.model.layers:
-        if layout.checkpointing != "none":
-            block.forward = recomputed(block.forward, selective=layout.checkpointing == "selective")
+    model.recompute(layout.checkpointing)
     return model
-
-
-def recomputed(forward: Callable[..., Tensor], selective: bool) -> Callable[..., Tensor]:
-    def contexts() -> Any:
-        return create_selective_checkpoint_contexts(KEPT_BY_SELECTIVE)
-
-    more = {"context_fn": contexts} if selective else {}
-    return lambda *arguments: checkpoint(forward, *arguments, use_reentrant=False, **more)
 
 
 def transformers_model(shape: Shape) -> Any:
     from transformers import SmolLM3Config, SmolLM3ForCausalLM
 
     sizes = dataclasses.asdict(shape)
-    sizes.pop("head_dim")
+    del sizes["head_dim"], sizes["qk_norm"]
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     return SmolLM3ForCausalLM(SmolLM3Config(**sizes, **special, attn_implementation="sdpa")).train()
 

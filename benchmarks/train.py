@@ -2,13 +2,15 @@
 
     python benchmarks/train.py CASE [CASE ...] [--steps 8] [--warm 3] [--accumulate 4] [--profile]
 
-A case is SHAPE:WHAT:LENGTH:DOCUMENTS:ROWS, such as 3b:bf16:4096:900:4
+A case is SHAPE:WHAT:LENGTH:DOCUMENTS:ROWS[:STRATEGY[:CONTEXT]], such as 3b:bf16:4096:900:4 or 3b:bf16:4096:900:4:fsdp
     SHAPE      1b (Llama-3.2-1B), 3b (SmolLM3-3B), toy (the toy recipe), tiny
     WHAT       fp32, bf16 or float8 (this trainer), or hf (transformers, bf16, compiled on a GPU, no document mask);
                with +selective or +full activation checkpointing
     LENGTH     tokens a sequence
     DOCUMENTS  mean length of documents (exponential, at least 16), 0 for one document a sequence
     ROWS       sequences a forward pass
+    STRATEGY   under torchrun: ddp, fsdp, hsdp-N (N groups of copies), zero1, zero2
+    CONTEXT    devices that share a sequence
 
 A step is --accumulate forward and backward passes over random tokens, clipping and AdamW by the trainer's own loop with
 its loader thread. The figure is the median step. MFU is (6N + 12 L d T) tokens/s over 989e12 (dense bf16 peak of an
@@ -20,6 +22,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -27,15 +30,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from smolmake.model.checkpoint import CLASSES, to_transformers
-from smolmake.model.config import ModelConfig, flops_per_token, masked_flops_per_token, parameter_count
+from smolmake.model.config import ModelConfig
 from smolmake.model.decoder import Decoder
+from smolmake.model.size import attended_length, count_parameters, flops_per_token
+from smolmake.train.drills import RandomBatches
 from smolmake.train.loop import Trainer
 from smolmake.train.optimizer import make_optimizer
-from smolmake.train.parallel import Group, join_group, leave_group
+from smolmake.train.parallel import Group, join_group, leave_group, with_layout
+from smolmake.train.recovery import Recovery
 
 PEAK = 989e12
 COMMON = {"rms_norm_eps": 1e-6, "initializer_range": 0.02, "tie_word_embeddings": True, "rope_theta": 5e4}
@@ -66,34 +71,21 @@ class Case:
     length: int
     documents: int
     rows: int
+    strategy: str = "ddp"
+    context: int = 1
     recompute: str = "none"
 
     @classmethod
     def parse(cls, text: str) -> Case:
-        shape, what, length, documents, rows = text.split(":")
+        parts = text.split(":")
+        shape, what, length, documents, rows, strategy, context = parts + ["ddp", "1"][len(parts) - 5 :]
         what, _, recompute = what.partition("+")
-        return cls(shape, what, int(length), int(documents), int(rows), recompute or "none")
+        return cls(shape, what, int(length), int(documents), int(rows), strategy, int(context), recompute or "none")
 
-
-class RandomBatches:
-    """Stands in for the mixture: random tokens in documents of exponential length; same batch for the same step."""
-
-    def __init__(self, vocabulary: int, rows: int, length: int, mean: int) -> None:
-        self.vocabulary, self.rows, self.length, self.mean = vocabulary, rows, length, mean
-
-    def documents(self, row: int) -> list[int]:
-        random, left, lengths = np.random.default_rng(row), self.length + 1, []
-        while left > 0:
-            lengths.append(min(left, max(16, int(random.exponential(self.mean)))) if self.mean else left)
-            left -= lengths[-1]
-        return lengths
-
-    def batch(self, step: int, rows: range | None = None) -> tuple[Any, Any, Any]:
-        wanted = [step * self.rows + row for row in (rows or range(self.rows))]
-        tokens = np.stack([np.random.default_rng(n).integers(0, self.vocabulary, self.length + 1) for n in wanted])
-        numbers = np.stack([np.repeat(np.arange(len(d)), d) for d in map(self.documents, wanted)])
-        labels = np.where(numbers[:, 1:] == numbers[:, :-1], tokens[:, 1:], -100)
-        return tokens[:, :-1].copy(), labels, numbers[:, :-1].copy()
+    @property
+    def layout(self) -> dict[str, Any]:
+        strategy, _, nodes = self.strategy.partition("-")
+        return {"strategy": strategy, "nodes": int(nodes or 1), "context_parallel": self.context}
 
 
 class Theirs(torch.nn.Module):
@@ -138,9 +130,10 @@ def build(case: Case, group: Group) -> Any:
 
 def measure(case: Case, arguments: argparse.Namespace, group: Group) -> dict[str, Any]:
     gpu = group.device.type == "cuda"
-    batch = case.rows * arguments.accumulate * group.world
+    group = with_layout(group, case.layout)
+    batch = case.rows * arguments.accumulate * group.world // group.sharing
     model = build(case, group)
-    reader: Any = RandomBatches(model.config.vocab_size, batch, case.length, case.documents)
+    reader: Any = RandomBatches(batch, case.length, case.documents, model.config.vocab_size)
     spec = {"start": 0, "end": 10**9, "sequence_length": case.length, "global_batch": batch}
     spec["optimizer"] = {**OPTIMIZER, "no_weight_decay": ["embed_tokens"]}
     run = {"micro_batch": case.rows, "sequences_per_forward": case.length}
@@ -154,43 +147,107 @@ def measure(case: Case, arguments: argparse.Namespace, group: Group) -> dict[str
             began = time.perf_counter()
             losses.append(trainer.step(step, 1e-4)[0])
             times.append(time.perf_counter() - began)
-        shares = profile(trainer, arguments.warm + arguments.steps) if arguments.profile else {}
+        kept, done = times[arguments.warm :], arguments.warm + arguments.steps
+        seconds = statistics.median(kept)
+        shares = profile(trainer, done) if arguments.profile else {}
+        saved = save_and_restore(trainer, Path(arguments.save), done + 1, seconds) if arguments.save else {}
         trainer.loader.shutdown(cancel_futures=True)
-    kept = times[arguments.warm :]
-    seconds = statistics.median(kept)
     rate = batch * case.length / seconds / group.world
-    lengths = [length for row in range(64) for length in reader.documents(row)]
+    seen = attended_length([length for row in range(64) for length in reader.lengths(row)])
     return {
         "case": f"{case.shape} {case.what}{'' if case.recompute == 'none' else '+' + case.recompute} "
         f"{case.length} docs {case.documents or 'one'} mb {case.rows}x{arguments.accumulate}",
+        "gpus": group.world, "strategy": case.strategy, "context": case.context,
         "tokens_per_second": round(rate), "milliseconds": round(seconds * 1e3, 1),
-        "mfu": round(rate * flops_per_token(model.config, case.length) / PEAK, 4),
-        "mfu_masked": round(rate * masked_flops_per_token(model.config, lengths) / PEAK, 4),
+        "mfu": round(rate * flops_per_token(model.config.shape, case.length) / PEAK, 4),
+        "mfu_masked": round(rate * flops_per_token(model.config.shape, seen, causal=True) / PEAK, 4),
         "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1) if gpu else None,
         "first_step_s": round(times[0], 1), "spread": round((max(kept) - min(kept)) / seconds, 3),
         "first_loss": round(losses[0], 3), "last_loss": round(losses[-1], 3),
-        "parameters": parameter_count(model.config), "shares": shares,
+        "parameters": count_parameters(model.config.shape).total, "shares": shares, **saved,
+    }  # fmt: skip
+
+
+def save_and_restore(trainer: Trainer, folder: Path, step: int, usual: float) -> dict[str, float]:
+    """What a recovery checkpoint costs, in seconds: of waiting, until it is whole on the disk, of training, to read it.
+
+    Training goes on while it is written; lost is what the steps meanwhile, the wait included, take longer than usual.
+    The first save makes the copies in host memory, and is not counted.
+    """
+    parameters = {name: parameter.detach() for name, parameter in trainer.model.named_parameters()}
+    recovery, whole = Recovery(folder, trainer.group), []
+    recovery.save(step, trainer._state())
+    recovery.wait()
+    began = time.perf_counter()
+    recovery.save(step + 1, trainer._state())
+    if recovery.under_way is not None:
+        recovery.under_way.add_done_callback(lambda _: whole.append(time.perf_counter() - began))
+    waiting = time.perf_counter() - began
+    steps = 0
+    while steps == 0 or any(trainer.group.any(recovery.busy)):
+        trainer.step(step + steps, 1e-4)
+        steps += 1
+    lost = time.perf_counter() - began - steps * usual
+    recovery.wait()
+    reading = time.perf_counter()
+    recovery.load(parameters)
+    reading = time.perf_counter() - reading
+    size = sum(file.stat().st_size for file in (folder / f"step-{step + 1:09d}").rglob("*")) / 1e9
+    trainer.group.wait()
+    if trainer.group.first:
+        shutil.rmtree(folder)
+    return {
+        "save_wait_s": round(waiting, 3), "save_s": round(whole[0], 2) if whole else 0.0,
+        "save_gb": round(size, 3), "save_gb_s": round(size / whole[0], 3) if whole else 0.0,
+        "save_lost_s": round(lost, 3), "save_steps": steps, "load_s": round(reading, 2),
     }  # fmt: skip
 
 
 def profile(trainer: Trainer, step: int) -> dict[str, float]:
-    """The share of a step's GPU time by group of kernels; prints the largest kernels."""
+    """The share of a step's time by group of GPU kernels; prints the largest kernels.
+
+    Communication runs beside the arithmetic, so the shares may sum to more than 1; `communication alone` is the share
+    in which nothing else runs: what it costs.
+    """
     kind = torch.profiler.ProfilerActivity
-    with torch.profiler.profile(activities=[kind.CPU, kind.CUDA]) as record:
+    gpu = trainer.group.device.type == "cuda"
+    with torch.profiler.profile(activities=[kind.CPU, kind.CUDA] if gpu else [kind.CPU]) as record:
         began = time.perf_counter()
         trainer.step(step, 1e-4)
         wall = time.perf_counter() - began
-    shares: dict[str, float] = {}
-    kernels = [e for e in record.key_averages() if e.self_device_time_total > 0 and "aten::" not in e.key]
-    kernels = [e for e in kernels if str(e.device_type).endswith("CUDA")]
-    for event in kernels:
-        name = event.key.lower()
-        group = next((g for g, words in GROUPS.items() if any(word in name for word in words)), "other")
-        shares[group] = shares.get(group, 0.0) + event.self_device_time_total / 1e6
-    for event in sorted(kernels, key=lambda e: -e.self_device_time_total)[:28]:
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for event in record.events():
+        if is_kernel(event, event.name):
+            spans.setdefault(group_of(event.name), []).append(
+                (event.time_range.start / 1e6, event.time_range.end / 1e6)
+            )
+    kernels = [e for e in record.key_averages() if is_kernel(e, e.key)]
+    for event in sorted(kernels, key=lambda e: -e.self_device_time_total)[: 28 if trainer.group.first else 0]:
         print(f"    {event.self_device_time_total / 1e3:8.2f} ms {event.count:6d}  {event.key[:110]}")
-    shares["idle"] = max(0.0, wall - sum(shares.values()))
+    shares = {name: sum(end - start for start, end in found) for name, found in spans.items()}
+    busy = covered([span for found in spans.values() for span in found])
+    computing = covered([span for name, found in spans.items() if name != "communication" for span in found])
+    if spans:
+        shares |= {"idle": max(0.0, wall - busy), "communication alone": busy - computing}
     return {name: round(seconds / wall, 3) for name, seconds in sorted(shares.items(), key=lambda x: -x[1])}
+
+
+def is_kernel(event: Any, name: str) -> bool:
+    """Whether it is work of the GPU: not a range that FSDP or NCCL marks on its timeline."""
+    return str(event.device_type).endswith("CUDA") and not event.is_user_annotation and "aten::" not in name
+
+
+def group_of(kernel: str) -> str:
+    return next((group for group, words in GROUPS.items() if any(word in kernel.lower() for word in words)), "other")
+
+
+def covered(spans: list[tuple[float, float]]) -> float:
+    """How long at least one of the spans (start, end) lasts."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
 
 
 def main() -> None:
@@ -200,15 +257,21 @@ def main() -> None:
     parser.add_argument("--warm", type=int, default=3)
     parser.add_argument("--accumulate", type=int, default=4)
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--strategy", default="ddp")
+    parser.add_argument("--save", default="", help="a folder: also time a recovery checkpoint there, and reading it")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    group = join_group("auto", {"strategy": arguments.strategy})
+    group = join_group(arguments.device, {})
     for text in arguments.cases:
         try:
-            result = measure(Case.parse(text), arguments, group)
+            result = {"asked": text, **measure(Case.parse(text), arguments, group)}
         except Exception as error:  # one case that fails, by memory say, leaves the others
-            result = {"case": text, "error": f"{type(error).__name__}: {str(error)[:1500]}"}
+            result = {
+                "asked": text,
+                "case": text,
+                "gpus": group.world,
+                "error": f"{type(error).__name__}: {str(error)[:1500]}",
+            }
         if group.first:
             print(json.dumps(result), flush=True)
             if arguments.out:
