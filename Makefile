@@ -5,6 +5,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 RECIPE ?= toy
 DOT ?= dot
+ifneq ($(words $(RECIPE)),1)
+$(error RECIPE="$(RECIPE)" is not one recipe: give one name of config/recipes or one path, such as RECIPE=toy)
+endif
 FILE ?= plan-$(basename $(notdir $(RECIPE))).svg
 # Options for the installation of torch, such as the index of its builds without CUDA.
 TORCH_PIP_ARGS ?=
@@ -12,7 +15,7 @@ PYTEST_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.set-up
-SNAKEMAKE := $(BIN)/snakemake --workflow-profile profiles/local --config recipe=$(RECIPE)
+SNAKEMAKE := $(BIN)/snakemake --workflow-profile profiles/local --config recipe=$(RECIPE) $(if $(CONSENT),consent=$(CONSENT))
 LATEST := results/latest/$(basename $(notdir $(RECIPE)))
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 # Bytecode is left to the first import: most of what is installed is never imported here.
@@ -26,11 +29,12 @@ PIP_PROGRESS := 2> >(grep -v '^WARNING: Location' >&2) | awk ' \
 	{ fflush() }'
 CODE := src workflow tests tools config benchmarks
 
-.PHONY: help setup toy plan compute adopt gc test check graph picture report-pictures clean-env
+.PHONY: help setup toy plan status nodes compute adopt gc test check graph picture report-pictures slurm-profile \
+	slurm-test chaos clean-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables: RECIPE=$(RECIPE) (a name in config/recipes or a path), PYTHON=$(PYTHON), PYTEST_ARGS, TORCH_PIP_ARGS"
+	@echo "Variables: RECIPE=$(RECIPE) (a name in config/recipes or a path), CONSENT, PYTHON=$(PYTHON), PYTEST_ARGS, TORCH_PIP_ARGS"
 
 setup: $(STAMP) ## create .venv with everything that is needed
 
@@ -49,7 +53,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@set -o pipefail; $(PIP) --no-build-isolation -c constraints.txt -e '.[dev]' $(PIP_PROGRESS)
 	@touch $@
 
-toy: $(STAMP) ## run a recipe from raw text to report (RECIPE=toy)
+toy: $(STAMP) ## run a recipe from raw text to report (RECIPE=toy; CONSENT=GPU_HOURS runs it over budget)
 	@$(SNAKEMAKE)
 	@if [ -e "$(LATEST)/report.html" ]; then echo "The report: $(LATEST)/report.html"; \
 	else echo "The report is in results/latest/, under the recipe's name."; fi
@@ -57,14 +61,22 @@ toy: $(STAMP) ## run a recipe from raw text to report (RECIPE=toy)
 plan: $(STAMP) ## what a recipe would run, why, and what it costs (JSON=FILE writes it as JSON too)
 	@$(SNAKEMAKE) --dry-run $(if $(JSON),--logger-smolmake-json $(JSON))
 
+status: $(STAMP) ## where a run is: stages, training, goodput, incidents, time left, disk (JSON=yes, WATCH=SECONDS)
+	@$(BIN)/python -m smolmake.plan.status $(RECIPE) $(if $(JSON),--json) $(if $(WATCH),--watch $(WATCH))
+
+nodes: $(STAMP) ## list the nodes that a preflight excluded; CLEAR=NODE,NODE or CLEAR=all lets them take jobs again
+	@$(BIN)/python -m smolmake.nodes $(if $(CLEAR),--clear $(CLEAR))
+
 compute: $(STAMP) ## model, tokens, GPUs, days, MFU, goodput: the missing one (ARGS="--model smollm3-3b --gpus 384 ...")
+	$(if $(strip $(ARGS)),,$(error ARGS is missing: make compute ARGS="--model smollm3-3b --gpus 384 --days 24 --mfu 30% --goodput 0.9"))
 	@$(BIN)/python -m smolmake.plan.compute $(ARGS)
 
 adopt: $(STAMP) ## print the lines by which a recipe adopts FOLDER, token shards or a model
+	$(if $(strip $(FOLDER)),,$(error FOLDER is missing: make adopt FOLDER=models/SmolLM3-3B-Base))
 	@$(BIN)/python -m smolmake.plan.adopt $(FOLDER)
 
-gc: $(STAMP) ## list the results that no recipe reaches any more (DELETE=yes deletes them)
-	@$(BIN)/python -m smolmake.plan.gc $(if $(filter yes,$(DELETE)),--delete) $(RECIPES)
+gc: $(STAMP) ## list the results that no recipe reaches any more, or spare optimizer states (STATES=yes); DELETE=yes deletes
+	@$(BIN)/python -m smolmake.plan.gc $(if $(filter yes,$(STATES)),--states) $(if $(filter yes,$(DELETE)),--delete) $(RECIPES)
 
 test: $(STAMP) ## run the tests (PYTEST_ARGS="-m 'not slow'" for the quick ones)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -90,6 +102,24 @@ picture: $(STAMP) ## draw a recipe's stages with their states and prices (RECIPE
 
 report-pictures: $(STAMP) ## take the pictures of docs/images from the toy's report (needs chromium)
 	@$(BIN)/python tools/take_pictures.py --recipe $(notdir $(basename $(RECIPE)))
+
+slurm-profile: ## let `snakemake --profile slurm` find profiles/slurm by that name
+	@place="$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake"; mkdir -p "$$place"; \
+	if [ -e "$$place/slurm" ] && [ ! -L "$$place/slurm" ]; then \
+	  echo "error: $$place/slurm is there and no link: move it away first" >&2; exit 1; fi; \
+	ln -sfn "$(CURDIR)/profiles/slurm" "$$place/slurm"; echo "$$place/slurm -> $(CURDIR)/profiles/slurm"
+
+# Exit code 3 of `start`: this machine cannot run the daemons, and it has said why.
+slurm-test: $(STAMP) ## run tests/slurm on a real Slurm that is started and removed again (as root, Debian or Ubuntu)
+	@code=0; $(BIN)/python tools/slurm_cluster.py start || code=$$?; \
+	if [ $$code = 3 ]; then exit 0; elif [ $$code != 0 ]; then exit $$code; fi; \
+	trap '$(BIN)/python tools/slurm_cluster.py stop' EXIT; \
+	$(BIN)/python -m pytest -n0 -m 'not chaos' tests/slurm $(PYTEST_ARGS)
+
+chaos: $(STAMP) ## train on that Slurm while something breaks every minute (ARGS="--minutes 20 --seed 1")
+	@$(BIN)/python tools/slurm_cluster.py start && \
+	{ trap '$(BIN)/python tools/slurm_cluster.py stop' EXIT; \
+	  $(BIN)/python -m pytest -n0 -m chaos tests/slurm && $(BIN)/python tests/slurm/chaos.py $(ARGS); }
 
 clean-env: ## remove .venv
 	rm -rf .venv

@@ -15,7 +15,8 @@ from smolmake.plan.graph import Plan, plan_recipe
 
 ROOT = Path(__file__).parents[1]
 MINI, SMALL = "tests/pipeline/mini.yaml", "tests/pipeline/small.yaml"
-PARTS = ("Snakefile", "workflow", "config", "profiles", "src", "envs", MINI, SMALL)
+TWO_NODES = "tests/slurm/two_nodes.yaml"
+PARTS = ("Snakefile", "workflow", "config", "profiles", "src", "envs", MINI, SMALL, TWO_NODES)
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 
 
@@ -97,6 +98,16 @@ def stamps(tree: Path, *kinds: str) -> dict[str, tuple[int, str]]:
         for kind in kinds
         for path in manifests(tree, kind)
     }
+
+
+def write_chats(tree: Path, rows: int) -> None:
+    """Conversations of one question each."""
+    (tree / "texts").mkdir(exist_ok=True)
+    lines = []
+    for number in range(rows):
+        question = {"role": "user", "content": f"What is {number} + 2?"}
+        lines.append(json.dumps({"messages": [question, {"role": "assistant", "content": f"It is {number + 2}."}]}))
+    (tree / "texts" / "chats.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def write_notes(tree: Path, documents: int, words: int = 60) -> None:

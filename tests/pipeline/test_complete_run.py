@@ -16,8 +16,8 @@ from smolmake.plan.graph import Plan
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 NOTHING, NOTHING_DRY = "Nothing to be done", "Nothing would run"
-# test_adopt.py, tests/unit/test_suites.py and tests/unit/test_data_steps.py have these.
-NOT_IN_MINI = {"adopted", "suite", "overlap"}
+# test_adopt.py, tests/unit/test_suites.py, test_data_steps.py and test_preflight.py have these.
+NOT_IN_MINI = {"adopted", "suite", "suite_items", "overlap", "preflight", "drill"}
 
 
 @pytest.fixture(scope="module")

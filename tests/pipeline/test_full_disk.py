@@ -9,7 +9,11 @@ import pytest
 from workflow_runs import SMALL, copy_tree, fail, manifests, plan_of, succeed, verify_all, write_notes
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
-KIND_OF_FILLING = ("documents", "shards", "segment")
+SAID = {  # a segment is refused at its start; what fills the disk later is met in tests/unit/test_loop.py
+    "documents": "No space left on device",
+    "shards": "No space left on device",
+    "segment": "not enough free space for what this segment will write",
+}
 
 
 def resize(results: Path, kilobytes: int) -> None:
@@ -41,7 +45,7 @@ def tree(tmp_path: Path) -> Iterator[Path]:
 
 def test_every_kind_of_step_meets_a_full_disk_and_goes_on(tree: Path) -> None:
     steps = plan_of(tree, SMALL).steps
-    for kind in KIND_OF_FILLING:
+    for kind, words in SAID.items():
         (step,) = steps.of_kind(kind)
         for before in step.inputs.values():
             succeed(tree, before.manifest, recipe=SMALL)
@@ -50,7 +54,7 @@ def test_every_kind_of_step_meets_a_full_disk_and_goes_on(tree: Path) -> None:
         finished = manifests(tree)
         resize(tree / "results", used(tree / "results") + 64)
         said = fail(tree, step.manifest, recipe=SMALL)
-        assert "No space left on device" in said and "remedy" in said and "free space" in said, said
+        assert words in said and "remedy" in said and "free space" in said, said
         assert manifests(tree) == finished
         resize(tree / "results", 64 * 1024)
         succeed(tree, step.manifest, recipe=SMALL)

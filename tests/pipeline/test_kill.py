@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from patience import WAIT
-from workflow_runs import MINI, clone, manifests, plan_of, stamps, start, succeed, verify_all
+from workflow_runs import MINI, clone, fail, manifests, plan_of, stamps, start, succeed, verify_all
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
@@ -83,3 +83,16 @@ def test_killed_while_data_is_made_it_goes_on(mini: Path, tmp_path: Path) -> Non
     assert stamps(tree, "toyfiles") == before
     for target in targets:
         assert (tree / target).read_bytes() == (mini / target).read_bytes()
+
+
+def test_a_step_that_fails_after_its_manifest_is_done(mini: Path, tmp_path: Path) -> None:
+    tree = clone(mini, tmp_path / "tree")
+    with (tree / "workflow/scripts/build_mixture.py").open("a") as script:
+        script.write("    raise SystemExit('something failed at the very end')\n")
+    target = plan_of(tree, MINI).steps.of_kind("mixture")[0].manifest
+    assert not (tree / target).exists()
+    said = fail(tree, target, recipe=MINI)
+    assert "something failed at the very end" in said and "--keep-incomplete" not in said
+    made = (tree / target).stat().st_mtime_ns
+    assert "mixing" not in succeed(tree, target, recipe=MINI)
+    assert (tree / target).stat().st_mtime_ns == made
