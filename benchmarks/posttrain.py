@@ -47,6 +47,7 @@ from smolmake.train.parallel import choose_device  # noqa: E402
 
 TEMPLATE = Path(__file__).parents[1] / "config" / "templates" / "smollm3-short.jinja"
 WORDS = [f"{first}{last}" for first in "bcdfgklmnprstvz" for last in ("at", "en", "ir", "os", "um")]
+ATTENTIONS = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 LONGEST_POSITION, PAIRS = 65_536, 256
 SPEC = {"learning_rate": 1e-5, "epochs": 1.0, "warmup_ratio": 0.1, "clip_grad_norm": 0.2, "seed": 0}
 
@@ -177,9 +178,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--warm", type=int, default=2)
     parser.add_argument("--accumulate", type=int, default=2)
-    parser.add_argument(
-        "--attention", help="of transformers, such as sdpa or flex_attention, instead of the pipeline's"
-    )
+    parser.add_argument("--attention", choices=ATTENTIONS, help="instead of the pipeline's")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

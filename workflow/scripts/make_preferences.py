@@ -63,7 +63,7 @@ def compute(job: Job) -> None:
 def answers(job: Job, role: str, rows: list[dict]) -> list[str]:
     """One checkpoint's answers to all prompts, in their order."""
     model, tokenizer = load_for_training(job.input(role) / "checkpoint", None)
-    model.eval()
+    model.eval().to("cuda" if torch.cuda.is_available() and job.run["device"] != "cpu" else "cpu")
     set_seed(job.spec["seed"])
     prompts = [
         render_prompt(
