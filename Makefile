@@ -18,9 +18,8 @@ STAMP := .venv/.set-up
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile profiles/local --config recipe=$(RECIPE) $(if $(CONSENT),consent=$(CONSENT))
 LATEST := results/latest/$(basename $(notdir $(RECIPE)))
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
-# Bytecode is left to the first import: most of what is installed is never imported here. It has to be kept then, whatever
-# the environment says (images of containers like to forbid it): compiling torch and transformers takes longer than
-# many a step.
+# Bytecode is left to the first import: most of what is installed is never imported here. It is kept then, even where
+# the environment forbids it, as images of containers like to: compiling torch anew takes longer than many a step.
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --no-compile --no-input --disable-pip-version-check
 # pip's output cut down to what tells how far it is; its errors stay whole.

@@ -1,5 +1,6 @@
 """The plan's parts: costs from the recipe, the budget, wall-clock, and what is refused before anything starts."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from recipes import SMALL, changed, write_recipe
 from smolmake.errors import UserError
 from smolmake.files import write_json
 from smolmake.identity.content import content_digest
-from smolmake.plan.graph import Plan, plan_recipe
+from smolmake.plan.graph import Plan, plan_recipe, use_environment_of
 from smolmake.plan.outlook import check_budget, look_ahead
 from smolmake.plan.reasons import NEW, UNFINISHED
 from smolmake.plan.repeats import repeat_warnings
@@ -193,3 +194,11 @@ def test_an_adopted_folder_must_be_what_the_recipe_says(tree: Path) -> None:
     }
     (folder / "tokens.bin").write_bytes(b"1235")
     assert refused(tree, adopting("shards", digest)).key == "sources.notes.shards.digest"
+
+
+def test_jobs_find_this_python_and_keep_its_bytecode(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONPATH", ""), ("PATH", "/bin"), ("OMP_WAIT_POLICY", "")):
+        monkeypatch.setenv(name, value)
+    use_environment_of("/somewhere/bin/python", tree)
+    assert os.environ["PATH"] == "/somewhere/bin:/bin" and os.environ["PYTHONPATH"] == str(tree / "src")
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ
