@@ -108,7 +108,7 @@ class Chaos:
         """Start Snakemake again if it gave up, and note that: it should not have."""
         if self.controller.process.poll() not in (None, 0):
             self.trouble.append(self.controller.said[-2000:])
-            print("          Snakemake gave up and is started again", flush=True)
+            print(f"          Snakemake gave up and is started again. It said:\n{self.trouble[-1]}", flush=True)
             self.start()
 
     def start(self) -> None:
