@@ -197,8 +197,10 @@ def test_an_adopted_folder_must_be_what_the_recipe_says(tree: Path) -> None:
 
 
 def test_jobs_find_this_python_and_keep_its_bytecode(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONPATH", ""), ("PATH", "/bin"), ("OMP_WAIT_POLICY", "")):
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PATH", "/bin")
+    for name in ("PYTHONPATH", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")
     use_environment_of("/somewhere/bin/python", tree)
     assert os.environ["PATH"] == "/somewhere/bin:/bin" and os.environ["PYTHONPATH"] == str(tree / "src")
     assert "PYTHONDONTWRITEBYTECODE" not in os.environ
