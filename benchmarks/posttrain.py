@@ -40,10 +40,10 @@ from smolmake.data.tokenizer import tokenizer_config, train_bpe  # noqa: E402
 from smolmake.model.checkpoint import save_tensors  # noqa: E402
 from smolmake.model.config import ModelConfig  # noqa: E402
 from smolmake.model.decoder import Decoder  # noqa: E402
+from smolmake.model.device import choose_device  # noqa: E402
 from smolmake.posttrain import trainers  # noqa: E402
 from smolmake.posttrain.devices import divide  # noqa: E402
 from smolmake.posttrain.trainers import conversation_trainer, preference_trainer  # noqa: E402
-from smolmake.train.parallel import choose_device  # noqa: E402
 
 TEMPLATE = Path(__file__).parents[1] / "config" / "templates" / "smollm3-short.jinja"
 WORDS = [f"{first}{last}" for first in "bcdfgklmnprstvz" for last in ("at", "en", "ir", "os", "um")]

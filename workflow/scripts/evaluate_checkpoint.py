@@ -11,23 +11,20 @@ import pyarrow.parquet as pq
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from smolmake.evaluate.checkpoint import measured_checkpoint
 from smolmake.evaluate.heldout import heldout_loss
 from smolmake.evaluate.samples import write_samples
 from smolmake.evaluate.tasks import score_tasks
 from smolmake.files import write_json
-from smolmake.identity.manifest import payload_under, verify_payload
+from smolmake.model.device import on_gpu
 from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:
-    torch.set_num_threads(1 if job.run["device"] == "cpu" or not torch.cuda.is_available() else 4)
-    milestone = job.spec.get("milestone")
-    place = "checkpoint" if milestone is None else f"milestones/step-{milestone}"
-    checkpoint = job.input("checkpoint") / place
-    if milestone is not None:  # it may be in remote storage alone
-        verify_payload(job.inputs["checkpoint"], only=payload_under(job.inputs["checkpoint"], place))
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
-    model.to("cuda" if torch.cuda.is_available() and job.run["device"] != "cpu" else "cpu")
+    device, threads = ("cuda", 4) if on_gpu(job.run["device"]) else ("cpu", 1)
+    torch.set_num_threads(threads)
+    checkpoint = measured_checkpoint(job)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval().to(device)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     toy = job.input("data") / "files" if "data" in job.inputs else None
     scores = score_tasks(model, tokenizer, job.spec, toy) if job.spec["tasks"] else []

@@ -16,6 +16,7 @@ from smolmake.data.sources import MissingColumn, data_files, read_rows
 from smolmake.errors import UserError
 from smolmake.evaluate.prompts import render_prompt
 from smolmake.evaluate.samples import generate
+from smolmake.model.device import on_gpu
 from smolmake.posttrain.columns import told_of_section
 from smolmake.posttrain.training import load_for_training
 from smolmake.progress import Progress
@@ -63,7 +64,7 @@ def compute(job: Job) -> None:
 def answers(job: Job, role: str, rows: list[dict]) -> list[str]:
     """One checkpoint's answers to all prompts, in their order."""
     model, tokenizer = load_for_training(job.input(role) / "checkpoint", None)
-    model.eval().to("cuda" if torch.cuda.is_available() and job.run["device"] != "cpu" else "cpu")
+    model.eval().to("cuda" if on_gpu(job.run["device"]) else "cpu")
     set_seed(job.spec["seed"])
     prompts = [
         render_prompt(

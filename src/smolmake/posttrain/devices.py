@@ -7,9 +7,8 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from smolmake.errors import UserError
+from smolmake.model.device import on_gpu
 
 STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
 BUCKET = 50_000_000  # elements that are sent at a time
@@ -41,7 +40,7 @@ def divide(batch: int, run: dict[str, Any]) -> Devices:
             key="run.layouts", value=f"nodes {layout.get('nodes', 1)}, gpus_per_node {layout['gpus_per_node']}",
             remedy="start one process a device, as the rule does with torchrun",
         )  # fmt: skip
-    on_cpu = run["device"] == "cpu" or not torch.cuda.is_available()
+    on_cpu = not on_gpu(run["device"])
     strategy = layout.get("strategy", "ddp") if world > 1 else "ddp"
     _check_strategy(strategy, layout.get("context_parallel", 1), on_cpu)
     share, rest = divmod(batch, world)

@@ -28,6 +28,7 @@ from smolmake.errors import UserError
 from smolmake.model.config import ModelConfig
 from smolmake.model.context import GROUPS
 from smolmake.model.decoder import Decoder
+from smolmake.model.device import choose_device
 from smolmake.train.leaving import leave_processes
 
 Forward = Callable[..., Tensor]
@@ -198,10 +199,6 @@ def _check_float8(device: torch.device, config: ModelConfig) -> None:
                 "float8 needs sizes that are multiples of 16",
                 key="pretraining.precision", value=f"{name} {size}", remedy="use bf16, or change the model's shape",
             )  # fmt: skip
-
-
-def choose_device(asked: str) -> str:
-    return ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
 
 
 def share_model(model: Decoder, group: Group) -> Forward:

@@ -1,0 +1,16 @@
+"""The checkpoint that a job measures."""
+
+from pathlib import Path
+
+from smolmake.identity.manifest import payload_under, verify_payload
+from smolmake.program import Job
+
+
+def measured_checkpoint(job: Job) -> Path:
+    """The folder of a checkpoint, or of the milestone that the job names: that one may be in remote storage alone."""
+    milestone, step = job.spec.get("milestone"), job.input("checkpoint")
+    if milestone is None:
+        return step / "checkpoint"
+    place, manifest = f"milestones/step-{milestone}", job.inputs["checkpoint"]
+    verify_payload(manifest, only=payload_under(manifest, place))
+    return step / place
