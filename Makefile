@@ -64,21 +64,21 @@ plan: $(STAMP) ## what a recipe would run, why, and what it costs (JSON=FILE wri
 	@$(SNAKEMAKE) --dry-run $(if $(JSON),--logger-smolmake-json $(JSON))
 
 status: $(STAMP) ## where a run is: stages, training, goodput, incidents, time left, disk (JSON=yes, WATCH=SECONDS)
-	@$(BIN)/python -m smolmake.plan.status $(RECIPE) $(if $(JSON),--json) $(if $(WATCH),--watch $(WATCH))
+	@$(BIN)/python -m smolmake.planning.status $(RECIPE) $(if $(JSON),--json) $(if $(WATCH),--watch $(WATCH))
 
 nodes: $(STAMP) ## list the nodes that a preflight excluded; CLEAR=NODE,NODE or CLEAR=all lets them take jobs again
-	@$(BIN)/python -m smolmake.nodes $(if $(CLEAR),--clear $(CLEAR))
+	@$(BIN)/python -m smolmake.cluster.excluded_nodes $(if $(CLEAR),--clear $(CLEAR))
 
 compute: $(STAMP) ## model, tokens, GPUs, days, MFU, goodput: the missing one (ARGS="--model smollm3-3b --gpus 384 ...")
 	$(if $(strip $(ARGS)),,$(error ARGS is missing: make compute ARGS="--model smollm3-3b --gpus 384 --days 24 --mfu 30% --goodput 0.9"))
-	@$(BIN)/python -m smolmake.plan.compute $(ARGS)
+	@$(BIN)/python -m smolmake.planning.estimate $(ARGS)
 
 adopt: $(STAMP) ## print the lines by which a recipe adopts FOLDER, token shards or a model
 	$(if $(strip $(FOLDER)),,$(error FOLDER is missing: make adopt FOLDER=models/SmolLM3-3B-Base))
-	@$(BIN)/python -m smolmake.plan.adopt $(FOLDER)
+	@$(BIN)/python -m smolmake.planning.adopt $(FOLDER)
 
 gc: $(STAMP) ## list the results that no recipe reaches any more, or spare optimizer states (STATES=yes); DELETE=yes deletes
-	@$(BIN)/python -m smolmake.plan.gc $(if $(filter yes,$(STATES)),--states) $(if $(filter yes,$(DELETE)),--delete) $(RECIPES)
+	@$(BIN)/python -m smolmake.planning.gc $(if $(filter yes,$(STATES)),--states) $(if $(filter yes,$(DELETE)),--delete) $(RECIPES)
 
 test: $(STAMP) ## run the tests (PYTEST_ARGS="-m 'not slow'" for the quick ones)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -71,7 +71,7 @@ def submission(executor: str, count: int) -> float:
 
 def leases() -> tuple[float, float]:
     """Seconds to hold a lease once, and processor seconds of an hour of heartbeats of one process."""
-    from smolmake import lease as module
+    from smolmake.execution import lease as module
 
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)

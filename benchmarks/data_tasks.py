@@ -25,7 +25,7 @@ def task(function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any
 
 
 def texts_of(path: Path) -> Iterator[str]:
-    from smolmake.data.sources import read_rows
+    from smolmake.data.readers import read_rows
 
     return (row["text"] for row in read_rows(path, columns=["text"]))
 
@@ -163,8 +163,8 @@ def recall(kept: set[int], originals: int, all_documents: int) -> str:
 
 @task
 def smolmake_minhash(corpus: str, originals: str) -> dict[str, Any]:
-    from smolmake.data.duplicates import near_duplicates, signatures_of
-    from smolmake.data.words import words_of
+    from smolmake.data.dedup import near_duplicates, signatures_of
+    from smolmake.data.ngrams import words_of
 
     started = time.perf_counter()
     signatures = [
@@ -226,8 +226,8 @@ def datatrove_minhash(corpus: str, originals: str) -> dict[str, Any]:
 
 @task
 def smolmake_decontaminate(corpus: str, items: str) -> dict[str, Any]:
-    from smolmake.data.contamination import Contamination
-    from smolmake.data.words import words_of
+    from smolmake.data.decontaminate import Contamination
+    from smolmake.data.ngrams import words_of
 
     index = Contamination({"t": items_of(items)}, 13)
     started = time.perf_counter()
@@ -259,12 +259,12 @@ def datatrove_decontaminate(corpus: str, items: str) -> dict[str, Any]:
 
 @task
 def smolmake_clean(corpus: str, items: str) -> dict[str, Any]:
-    from smolmake.data.cleaning import Counts
-    from smolmake.data.contamination import Contamination
-    from smolmake.data.documents import join_parts, write_part
-    from smolmake.data.rows import Document
-    from smolmake.parts import do_parts
-    from smolmake.recipe.data import Cleaning
+    from smolmake.data.clean import join_parts, write_part
+    from smolmake.data.decontaminate import Contamination
+    from smolmake.data.documents import Document
+    from smolmake.data.filters import Counts
+    from smolmake.execution.parts import do_parts
+    from smolmake.recipe.sources import Cleaning
 
     settings = Cleaning(max_characters=10**6, near_duplicates=NEAR).model_dump()  # type: ignore[arg-type]
     index = {"t": items_of(items)}
@@ -334,7 +334,7 @@ def weights_of(count: int) -> dict[str, float]:
 def pack_lengths(mean: str, documents: str, length: str) -> dict[str, Any]:
     """Pack documents of exponential lengths (at least 16 tokens), window by window, in one process."""
     from smolmake.data.packing import join_packings, pack_window, windows
-    from smolmake.data.shards import Part, Shards
+    from smolmake.data.token_shards import Part, Shards
 
     lengths = np.random.default_rng(0).exponential(float(mean), int(documents)).astype(np.int64).clip(16)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -364,7 +364,7 @@ def pack_shards(folder: str) -> dict[str, Any]:
 
 def source_at(place: Path) -> Any:
     """The shards that `make_shards` wrote."""
-    from smolmake.data.shards import open_shards
+    from smolmake.data.token_shards import open_shards
 
     size = (place / "tokens.bin").stat().st_size // 4
     documents = len(np.load(place / "offsets.npy", mmap_mode="r")) - 1

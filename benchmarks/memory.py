@@ -1,4 +1,4 @@
-"""Memory of real training steps on a CUDA GPU against the prediction of smolmake.plan.memory.
+"""Memory of real training steps on a CUDA GPU against the prediction of smolmake.hardware.memory.
 
     python benchmarks/memory.py            all cases, about a minute on an H200
     python benchmarks/memory.py --tiny     tiny shapes, also on a CPU, where nothing is measured: tries the script
@@ -28,12 +28,12 @@ from torch.utils.checkpoint import checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from smolmake.hardware.fit import GIB  # noqa: E402
+from smolmake.hardware.memory import Layout, memory_use  # noqa: E402
 from smolmake.model.attention import document_mask  # noqa: E402
 from smolmake.model.config import ModelConfig  # noqa: E402
+from smolmake.model.counts import MODELS, Shape  # noqa: E402
 from smolmake.model.decoder import Decoder, rope_table  # noqa: E402
-from smolmake.model.size import MODELS, Shape  # noqa: E402
-from smolmake.plan.fit import GIB  # noqa: E402
-from smolmake.plan.memory import Layout, memory_use  # noqa: E402
 
 TINY = Shape(
     vocab_size=1000, hidden_size=64, intermediate_size=176, num_hidden_layers=3, num_attention_heads=4,

@@ -30,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from smolmake.plan.graph import Plan, plan_recipe  # noqa: E402
+from smolmake.planning.workflow import Plan, plan_recipe  # noqa: E402
 
 PARTS = ("Snakefile", "workflow", "config", "profiles", "src", "envs", "examples")
 MOST_RATIO, MOST_DRY, MOST_NOTHING, MOST_START = 1.5, 10.0, 6.0, 2.0  # the last three in seconds; DRY for 5,000 jobs

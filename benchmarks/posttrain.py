@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from smolmake.program import stay_offline
+from smolmake.execution.job import stay_offline
 
 stay_offline()  # before a library reads the environment
 
@@ -37,12 +37,12 @@ from train import COMMON, SHAPES  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
 
 from smolmake.data.tokenizer import tokenizer_config, train_bpe  # noqa: E402
-from smolmake.model.checkpoint import save_tensors  # noqa: E402
 from smolmake.model.config import ModelConfig  # noqa: E402
+from smolmake.model.conversion import save_tensors  # noqa: E402
 from smolmake.model.decoder import Decoder  # noqa: E402
 from smolmake.model.device import choose_device  # noqa: E402
 from smolmake.posttrain import trainers  # noqa: E402
-from smolmake.posttrain.devices import divide  # noqa: E402
+from smolmake.posttrain.parallelism import divide  # noqa: E402
 from smolmake.posttrain.trainers import conversation_trainer, preference_trainer  # noqa: E402
 
 TEMPLATE = Path(__file__).parents[1] / "config" / "templates" / "smollm3-short.jinja"

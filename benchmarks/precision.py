@@ -22,9 +22,9 @@ import torch
 from smolmake.model.config import ModelConfig
 from smolmake.model.decoder import Decoder
 from smolmake.model.init import initialise
-from smolmake.train.loop import Trainer
 from smolmake.train.optimizer import make_optimizer
 from smolmake.train.parallel import join_group
+from smolmake.train.trainer import Trainer
 
 OPTIMIZER = {"beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.1, "clip_grad_norm": 1.0}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from smolmake.train.parallel import Group
-from smolmake.train.recovery import Recovery
+from smolmake.train.recovery.checkpoint import Recovery
 
 
 def step(weights: torch.Tensor, inputs: torch.Tensor) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from smolmake.recipe.machine import Preflight, Run
+from smolmake.recipe.runtime import Preflight, Run
 
 PARTS = ("single", "shared", "posttrain", "long", "context", "saving", "drills")
 DRILLS = [("ddp", 1), ("fsdp", 1), ("zero2", 1), ("zero1", 1), ("hsdp", 1), ("ddp", 2), ("fsdp", 4), ("fsdp", 8)]

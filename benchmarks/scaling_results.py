@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from smolmake.report.svg import Axis, Frame, axes, curve, dot, element, picture, text  # noqa: E402
+from smolmake.report.charts.svg import Axis, Frame, axes, curve, dot, element, picture, text  # noqa: E402
 
 Row = dict[str, Any]
 COLOURS = {"ddp": "c1", "zero1": "c3", "zero2": "c2", "zero3": "c5", "fsdp": "c4", "hsdp": "c6"}

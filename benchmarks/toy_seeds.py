@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from smolmake.plan.graph import plan_recipe  # noqa: E402
+from smolmake.planning.workflow import plan_recipe  # noqa: E402
 
 LEFT_OUT = {"acc_norm"}
 

@@ -32,15 +32,15 @@ from typing import Any
 
 import torch
 
-from smolmake.model.checkpoint import CLASSES, to_transformers
 from smolmake.model.config import ModelConfig
+from smolmake.model.conversion import CLASSES, to_transformers
+from smolmake.model.counts import attended_length, count_parameters, flops_per_token
 from smolmake.model.decoder import Decoder
-from smolmake.model.size import attended_length, count_parameters, flops_per_token
-from smolmake.train.drills import RandomBatches
-from smolmake.train.loop import Trainer
+from smolmake.preflight.parity import RandomBatches
 from smolmake.train.optimizer import make_optimizer
 from smolmake.train.parallel import Group, join_group, leave_group, with_layout
-from smolmake.train.recovery import Recovery
+from smolmake.train.recovery.checkpoint import Recovery
+from smolmake.train.trainer import Trainer
 
 PEAK = 989e12
 COMMON = {"rms_norm_eps": 1e-6, "initializer_range": 0.02, "tie_word_embeddings": True, "rope_theta": 5e4}

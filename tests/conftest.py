@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from workflow_runs import MINI, SMALL, clone, copy_tree, succeed, write_notes
+from helpers.workflow_runs import MINI, SMALL, clone, copy_tree, succeed, write_notes
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")

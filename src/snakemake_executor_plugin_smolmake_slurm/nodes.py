@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from smolmake.cluster.excluded_nodes import exclude_nodes, excluded_nodes, failing_nodes
 from smolmake.errors import UserError
-from smolmake.nodes import exclude_nodes, excluded_nodes, failing_nodes
 from snakemake_executor_plugin_smolmake_slurm.queue import node_names, nodes_of, sick_nodes
 from snakemake_executor_plugin_smolmake_slurm.watch import failed_nodes, out_of_storage
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.errors import CANNOT_WRITE
-from smolmake.lease import PULSES, Watch, read_lease
+from smolmake.execution.lease import PULSES, Watch, read_lease
 
 SRUN_ERROR = re.compile(r"srun: error: ([\w.-]+): tasks? [\d,\- ]+: (?!Terminated)")
 

@@ -58,7 +58,7 @@ class LogHandler(LogHandlerBase):
             return
         self.failed = self.failed or record.levelno >= logging.ERROR
         if getattr(record, "event", None) == LogEvent.JOB_ERROR:
-            from smolmake.plan.announce import job_failed  # of the tree whose Snakefile was read by now
+            from smolmake.planning.run_events import job_failed  # of the tree whose Snakefile was read by now
 
             logs = getattr(record, "log", [])
             job_failed(", ".join(getattr(record, "output", [])), ", ".join(logs))
@@ -83,9 +83,9 @@ class LogHandler(LogHandlerBase):
         print(f"\n{GO_ON}", file=self.printer.stream, flush=True)
 
     def _tell_plan(self) -> None:
-        from smolmake.plan.graph import current_run
-        from smolmake.plan.outlook import look_ahead
-        from smolmake.plan.show import plan_text
+        from smolmake.planning.plan import look_ahead
+        from smolmake.planning.text import plan_text
+        from smolmake.planning.workflow import current_run
 
         run = current_run()
         if run is None:

@@ -18,12 +18,12 @@ import torch
 from smolmake.model.config import ModelConfig
 from smolmake.model.decoder import Decoder
 from smolmake.model.init import initialise
-from smolmake.recipe.machine import Run
-from smolmake.recipe.training import Guard, Optimizer, RollBack
-from smolmake.train.incidents import read_incidents
-from smolmake.train.loop import Trainer
+from smolmake.monitoring.events import read_incidents
+from smolmake.recipe.pretraining import Guard, Optimizer, RollBack
+from smolmake.recipe.runtime import Run
 from smolmake.train.optimizer import make_optimizer
 from smolmake.train.parallel import Group
+from smolmake.train.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 DEVICE = os.environ.get("SMOLMAKE_TEST_DEVICE", "cuda")
@@ -157,7 +157,7 @@ def test_a_spike_is_rolled_back_to_the_curve_without_its_batches(tmp_path: Path)
 def test_context_parallelism_has_one_gpus_loss_and_gradients() -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    script = str(Path(__file__).with_name("context_together.py"))
+    script = str(ROOT / "tests/helpers/run_context_parallel.py")
     done = subprocess.run([*command, script, DEVICE], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

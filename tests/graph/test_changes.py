@@ -11,29 +11,31 @@ from typing import Any
 
 import pytest
 import yaml
-from pretended import pretend_done
-from workflow_runs import MINI, ROOT, copy_tree
+from helpers.changes import (
+    EVALUATIONS,
+    FROM_APO,
+    FROM_CLEANING,
+    FROM_LC1,
+    FROM_LC2,
+    FROM_MID,
+    FROM_SFT,
+    FROM_STAGE1,
+    FROM_STAGE2,
+    FROM_STAGE3,
+    FROM_TOKENIZER,
+    NOTHING,
+)
+from helpers.fake_results import pretend_done
+from helpers.workflow_runs import MINI, ROOT, copy_tree
 
-from smolmake.plan.graph import plan_recipe
-from smolmake.plan.outlook import Outlook, look_ahead
-from smolmake.plan.show import plan_text
+from smolmake.planning.plan import Outlook, look_ahead
+from smolmake.planning.text import plan_text
+from smolmake.planning.workflow import plan_recipe
 from smolmake.recipe.load import read_with_overlays
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 Values = dict[str, Any]
 Change = Callable[[Values], None]
-NOTHING: tuple[str, ...] = ()
-FROM_APO = ("alignment/*", "merge/*", "evaluation/apo", "evaluation/merged", "report/*")
-FROM_SFT = ("posttraining/sft", "evaluation/sft", "preferences/*", *FROM_APO)
-FROM_MID = ("posttraining/mid", "evaluation/mid", *FROM_SFT)
-FROM_LC2 = ("segment/lc2-*", "evaluation/lc2-*", *FROM_MID)
-FROM_LC1 = ("segment/lc1-*", "evaluation/lc1-*", *FROM_LC2)
-FROM_STAGE3 = ("segment/stage3-*", "evaluation/stage3-*", *FROM_LC1)
-FROM_STAGE2 = ("segment/stage2-*", "evaluation/stage2-*", *FROM_STAGE3)
-FROM_STAGE1 = ("segment/stage1-*", "evaluation/stage1-*", *FROM_STAGE2)
-FROM_TOKENIZER = ("tokenizer_analysis/*", "shards/*", "packing/*", "mixture/*", "ledger/*", *FROM_STAGE1)
-FROM_CLEANING = ("documents/*", "heldout/*", "tokenizer/*", *FROM_TOKENIZER)
-EVALUATIONS = ("evaluation/*", "report/*")
 
 
 def put(key: str, value: Any) -> Change:

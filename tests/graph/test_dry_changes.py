@@ -10,11 +10,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
-from test_changes import EVALUATIONS, FROM_MID, FROM_SFT, FROM_STAGE1, NOTHING
-from workflow_runs import MINI, clone, copy_tree, succeed
+from helpers.changes import EVALUATIONS, FROM_MID, FROM_SFT, FROM_STAGE1, NOTHING
+from helpers.workflow_runs import MINI, clone, copy_tree, succeed
 
-from smolmake.plan.graph import plan_recipe
-from smolmake.plan.outlook import look_ahead
+from smolmake.planning.plan import look_ahead
+from smolmake.planning.workflow import plan_recipe
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 Change = Callable[[Path], None]
@@ -98,10 +98,10 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "a touch": (touch, NOTHING, ""),
     "no .snakemake": (forget, NOTHING, ""),
     "reformatted": (reformat, NOTHING, ""),
-    "a comment": (append("src/smolmake/data/shards.py", "\n# A comment.\n"), NOTHING, ""),
+    "a comment": (append("src/smolmake/data/token_shards.py", "\n# A comment.\n"), NOTHING, ""),
     "a docstring": (replace("src/smolmake/posttrain/merge.py", '"""', '"""Another. '), NOTHING, ""),
-    "a local name in unrelated code": (rename("src/smolmake/plan/show.py", "groups"), NOTHING, ""),
-    "a neutral module": (append("src/smolmake/train/metrics.py", "\nX = 1\n"), NOTHING, ""),
+    "a local name in unrelated code": (rename("src/smolmake/planning/text.py", "groups"), NOTHING, ""),
+    "a neutral module": (append("src/smolmake/monitoring/metrics.py", "\nX = 1\n"), NOTHING, ""),
     "a rule's resources": (replace("workflow/rules/pretrain.smk", "runtime=1440", "runtime=2880"), NOTHING, ""),
     "a function that one step uses": (
         edit("src/smolmake/posttrain/merge.py", "merge_linear"),
@@ -112,8 +112,8 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
         "workflow/scripts/count_epochs.py: check() changed",
     ),
     "the learning rate's function": (
-        edit("src/smolmake/train/schedule.py", "learning_rate"), FROM_STAGE1,
-        "train/schedule.py: learning_rate() changed",
+        edit("src/smolmake/recipe/schedule.py", "learning_rate"), FROM_STAGE1,
+        "recipe/schedule.py: learning_rate() changed",
     ),
     "the report's wording": (
         append("src/smolmake/report/text.py", "\nWORD = 'other'\n"), ("report/*",),

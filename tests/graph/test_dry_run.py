@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from workflow_runs import SNAKEMAKE, copy_tree, fail, plan_of, succeed
+from helpers.workflow_runs import SNAKEMAKE, copy_tree, fail, plan_of, succeed
 
-from smolmake.identity.step import SCRIPTS
+from smolmake.execution.step import SCRIPTS
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 DRY = ("--dry-run",)

@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from workflow_runs import clone, fail, manifests, plan_of, succeed, verify_all
+from helpers.workflow_runs import clone, fail, manifests, plan_of, succeed, verify_all
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 
 def adopt_lines(tree: Path, folder: str) -> str:
     """The digest that the program of `make adopt` prints."""
-    command = [sys.executable, "-m", "smolmake.plan.adopt", folder]
+    command = [sys.executable, "-m", "smolmake.planning.adopt", folder]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=True)
     return done.stdout.rpartition("digest: ")[2].strip(" }\n")
 

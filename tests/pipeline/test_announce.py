@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from webhook import SECRET, VARIABLE, serving
-from workflow_runs import ROOT, SMALL, copy_tree, fail, plan_of, succeed, write_notes
+from helpers.webhook import SECRET, VARIABLE, serving
+from helpers.workflow_runs import ROOT, SMALL, copy_tree, fail, plan_of, succeed, write_notes
 
 pytestmark = pytest.mark.pipeline
 

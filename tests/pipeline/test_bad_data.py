@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from workflow_runs import SMALL, fail, manifests, plan_of, succeed
+from helpers.workflow_runs import SMALL, fail, manifests, plan_of, succeed
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 

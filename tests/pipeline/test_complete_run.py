@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.workflow_runs import MINI, clone, manifests, plan_of, stamps, succeed, verify_all
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from workflow_runs import MINI, clone, manifests, plan_of, stamps, succeed, verify_all
 
-from smolmake.identity.step import SCRIPTS
-from smolmake.plan.graph import Plan
+from smolmake.execution.step import SCRIPTS
+from smolmake.planning.workflow import Plan
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 NOTHING, NOTHING_DRY = "Nothing to be done", "Nothing would run"
-# test_adopt.py, tests/unit/test_suites.py, test_data_steps.py and test_preflight.py have these.
+# tests/pipeline/test_adopt.py, tests/unit/evaluate/test_suites.py,
+# tests/unit/data/test_data_steps.py and tests/unit/train/test_parallel.py have these.
 NOT_IN_MINI = {"adopted", "suite", "suite_items", "overlap", "preflight", "drill"}
 
 

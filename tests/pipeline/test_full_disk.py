@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from workflow_runs import SMALL, copy_tree, fail, manifests, plan_of, succeed, verify_all, write_notes
+from helpers.workflow_runs import SMALL, copy_tree, fail, manifests, plan_of, succeed, verify_all, write_notes
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
-SAID = {  # a segment is refused at its start; what fills the disk later is met in tests/unit/test_loop.py
+SAID = {  # a segment is refused at its start; what fills the disk later is met in tests/unit/train/test_trainer.py
     "documents": "No space left on device",
     "shards": "No space left on device",
     "segment": "not enough free space for what this segment will write",

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from patience import WAIT
-from workflow_runs import MINI, clone, fail, manifests, plan_of, stamps, start, succeed, verify_all
+from helpers.timeouts import WAIT
+from helpers.workflow_runs import MINI, clone, fail, manifests, plan_of, stamps, start, succeed, verify_all
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 

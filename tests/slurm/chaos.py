@@ -23,8 +23,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
-from cluster import Controller, Training, daemons, jobs_sent, runs, training_processes, wait_until
-from workflow_runs import TWO_NODES, copy_tree, plan_of, succeed, write_notes
+from helpers.slurm_cluster import Controller, Training, daemons, jobs_sent, runs, training_processes, wait_until
+from helpers.workflow_runs import TWO_NODES, copy_tree, plan_of, succeed, write_notes
 
 GOODPUT = 0.8  # more than is reached, so that the training lasts longer than the faults
 TRIAL = 1000  # steps, by which the machine's speed is taken

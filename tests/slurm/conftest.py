@@ -4,9 +4,9 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cluster
 import pytest
-from workflow_runs import TWO_NODES, clone, copy_tree, plan_of, succeed, write_chats, write_notes
+from helpers import slurm_cluster as cluster
+from helpers.workflow_runs import TWO_NODES, clone, copy_tree, plan_of, succeed, write_chats, write_notes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

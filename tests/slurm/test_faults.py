@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import cluster
 import pytest
-from cluster import Controller, Training, daemons, wait_until
+from helpers import slurm_cluster as cluster
+from helpers.slurm_cluster import Controller, Training, daemons, wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -7,10 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from cluster import SITE, Controller, jobs_sent, step_of
-from workflow_runs import TWO_NODES, plan_of, verify_all
+from helpers.slurm_cluster import SITE, Controller, jobs_sent, step_of
+from helpers.workflow_runs import TWO_NODES, plan_of, verify_all
 
-from smolmake.nodes import exclude_nodes, excluded_nodes, include_nodes
+from smolmake.cluster.excluded_nodes import exclude_nodes, excluded_nodes, include_nodes
 from snakemake_executor_plugin_smolmake_slurm.queue import node_names
 
 pytestmark = pytest.mark.slow
@@ -51,7 +51,11 @@ def test_a_node_that_the_preflight_found_wanting_was_left_out(undisturbed: Contr
     assert ["gpu-02" in node_names(nodes) for nodes in on_two] == [True, False, False, False]
     assert list(excluded_nodes(tree)) == ["gpu-02"]
     shown = subprocess.run(
-        [sys.executable, "-m", "smolmake.plan.status", TWO_NODES], cwd=tree, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "smolmake.planning.status", TWO_NODES],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "left out   gpu-02, " in shown.stdout
 

@@ -1,9 +1,12 @@
 """What several unit tests share."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from toy_files import COLUMNS, SEED
+from helpers.toy_files import COLUMNS, SEED
+from helpers.training import make_artefacts
 
 from smolmake.data.toy import write_toy_files
 
@@ -15,3 +18,18 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     counts = write_toy_files(out, SEED)
     assert {name for name in counts if "/" not in name} == set(COLUMNS)
     return out
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("loop")
+    make_artefacts(folder)
+    return folder
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -12,10 +12,10 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from snakemake.exceptions import WorkflowError
 from smolmake.errors import UserError
-from smolmake.plan.cluster import Requests, Site, check_one_machine
-from smolmake.plan.graph import begin_run, check_config, use_environment_of
-from smolmake.plan.outlook import check_budget, look_ahead
-from smolmake.plan.repeats import repeat_warnings
+from smolmake.planning.requests import Requests, Site, check_one_machine
+from smolmake.planning.workflow import begin_run, check_config, use_environment_of
+from smolmake.planning.plan import check_budget, look_ahead
+from smolmake.planning.epoch_estimates import repeat_warnings
 
 use_environment_of(sys.executable, ROOT)
 config.setdefault("recipe", "toy")

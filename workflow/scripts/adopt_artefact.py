@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 from smolmake.errors import UserError
+from smolmake.execution.content_hash import content_digest
+from smolmake.execution.job import Job, run_step
+from smolmake.execution.manifest import MANIFEST, read_manifest
 from smolmake.files import matching_files
-from smolmake.identity.content import content_digest
-from smolmake.identity.manifest import MANIFEST, read_manifest
-from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:

@@ -1,13 +1,13 @@
 """Preference optimisation with APO-zero through TRL. Usage: [torchrun ...] align_preferences.py JOB"""
 
-from smolmake.program import Job, run_step, stay_offline
+from smolmake.execution.job import Job, run_step, stay_offline
 
 stay_offline()  # before a library reads the environment
 
 import torch
 
-from smolmake.posttrain.conversations import read_pairs
-from smolmake.posttrain.devices import divide
+from smolmake.posttrain.chat_data import read_pairs
+from smolmake.posttrain.parallelism import divide
 from smolmake.posttrain.trainers import preference_trainer, train_step
 
 

@@ -4,11 +4,11 @@ from itertools import islice
 
 import pyarrow.parquet as pq
 
-from smolmake.data.documents import iterate_texts
+from smolmake.data.clean import iterate_texts
 from smolmake.data.tokenizer import load_tokenizer
-from smolmake.data.tokenizer_analysis import analyse
+from smolmake.data.tokenizer_comparison import analyse
+from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
-from smolmake.program import Job, run_step
 
 DOCUMENTS = 60
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from smolmake.data.loader import open_mixture
 from smolmake.data.mixture import build_pattern, period_for, slot_counts
-from smolmake.data.shards import open_shards
+from smolmake.data.token_shards import open_shards
 from smolmake.errors import UserError
+from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
-from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:

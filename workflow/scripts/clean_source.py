@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from smolmake.data.cleaning import Counts
-from smolmake.data.contamination import Contamination
-from smolmake.data.documents import group_files, join_parts, write_part
+from smolmake.data.clean import group_files, join_parts, write_part
+from smolmake.data.decontaminate import Contamination
+from smolmake.data.documents import read_documents
+from smolmake.data.filters import Counts
 from smolmake.data.hub import hub_parts, read_hub
-from smolmake.data.rows import read_documents
-from smolmake.data.sources import data_files
+from smolmake.data.readers import data_files
 from smolmake.errors import UserError
 from smolmake.evaluate.items import items_of
-from smolmake.identity.content import content_digest
-from smolmake.program import Job, run_step
+from smolmake.execution.content_hash import content_digest
+from smolmake.execution.job import Job, run_step
 
 
 def compute(job: Job) -> None:

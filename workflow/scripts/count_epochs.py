@@ -4,8 +4,8 @@ import sys
 
 from smolmake.data.loader import open_mixture
 from smolmake.errors import UserError
+from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
-from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from smolmake.errors import UserError, run_as_program
 from smolmake.files import write_atomically
-from smolmake.plan.graph import plan_recipe
-from smolmake.plan.outlook import look_ahead
-from smolmake.report.graph import draw_alone
+from smolmake.planning.plan import look_ahead
+from smolmake.planning.workflow import plan_recipe
+from smolmake.report.charts.graph import draw_alone
 from smolmake.report.states import graph_of
 
 

@@ -4,7 +4,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from smolmake.program import Job, run_step, stay_offline
+from smolmake.execution.job import Job, run_step, stay_offline
 
 stay_offline()  # before a library reads the environment
 

@@ -15,9 +15,9 @@ from smolmake.evaluate.checkpoint import measured_checkpoint
 from smolmake.evaluate.heldout import heldout_loss
 from smolmake.evaluate.samples import write_samples
 from smolmake.evaluate.tasks import score_tasks
+from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
 from smolmake.model.device import on_gpu
-from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:

@@ -5,9 +5,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from smolmake.evaluate.checkpoint import measured_checkpoint
 from smolmake.evaluate.suites import run_suite
+from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
 from smolmake.model.device import on_gpu
-from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:

@@ -3,8 +3,8 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
-from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:

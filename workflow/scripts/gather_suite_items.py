@@ -2,7 +2,7 @@
 
 from smolmake.evaluate.items import ITEMS, write_items
 from smolmake.evaluate.suite_items import suite_items
-from smolmake.program import Job, run_step
+from smolmake.execution.job import Job, run_step
 
 
 def compute(job: Job) -> None:

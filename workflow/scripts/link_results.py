@@ -9,8 +9,8 @@ from pathlib import Path
 
 from smolmake.errors import run_as_program
 from smolmake.files import write_json
-from smolmake.plan.graph import check_unchanged, plan_recipe
-from smolmake.plan.history import RECIPE
+from smolmake.planning.history import RECIPE
+from smolmake.planning.workflow import check_unchanged, plan_recipe
 
 
 def main() -> None:

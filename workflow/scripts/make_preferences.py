@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from smolmake.program import Job, run_step, stay_offline
+from smolmake.execution.job import Job, run_step, stay_offline
 
 stay_offline()  # before a library reads the environment
 
@@ -12,14 +12,14 @@ import torch
 from transformers import set_seed
 
 from smolmake.data.hub import hub_rows
-from smolmake.data.sources import MissingColumn, data_files, read_rows
+from smolmake.data.readers import MissingColumn, data_files, read_rows
 from smolmake.errors import UserError
 from smolmake.evaluate.prompts import render_prompt
 from smolmake.evaluate.samples import generate
 from smolmake.model.device import on_gpu
+from smolmake.monitoring.progress import Progress
 from smolmake.posttrain.columns import told_of_section
-from smolmake.posttrain.training import load_for_training
-from smolmake.progress import Progress
+from smolmake.posttrain.hf_trainer import load_for_training
 
 BATCH = 64
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from smolmake.data.contamination import Contamination
-from smolmake.data.documents import iterate_texts
-from smolmake.data.shards import open_shards
+from smolmake.data.clean import iterate_texts
+from smolmake.data.decontaminate import Contamination
+from smolmake.data.ngrams import words_of
+from smolmake.data.token_shards import open_shards
 from smolmake.data.tokenizer import load_tokenizer
-from smolmake.data.words import words_of
 from smolmake.evaluate.items import items_of
+from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
-from smolmake.program import Job, run_step
 
 BATCH = 256
 

@@ -3,8 +3,8 @@
 import os
 import shutil
 
+from smolmake.execution.job import Job, run_step
 from smolmake.posttrain.merge import merge_linear
-from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:

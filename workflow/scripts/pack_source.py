@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from smolmake.data.packing import join_packings, pack_window, windows
-from smolmake.data.shards import open_shards
-from smolmake.parts import part_record
-from smolmake.program import Job, run_step
+from smolmake.data.token_shards import open_shards
+from smolmake.execution.job import Job, run_step
+from smolmake.execution.parts import part_record
 
 
 def compute(job: Job) -> None:

@@ -5,17 +5,17 @@ from collections.abc import Iterator
 
 import torch
 
+from smolmake.cluster.excluded_nodes import FINDINGS
 from smolmake.errors import UserError
+from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
 from smolmake.model.config import ModelConfig
-from smolmake.model.size import count_parameters, flops_per_token
-from smolmake.nodes import FINDINGS
-from smolmake.program import Job, run_step
-from smolmake.train.drills import Drill, parity, resumption
-from smolmake.train.findings import Finding
-from smolmake.train.machine_checks import all_reduce, burn_in, device_memory, free_disk, scratch, storage
+from smolmake.model.counts import count_parameters, flops_per_token
+from smolmake.monitoring.device_stats import peak_of
+from smolmake.preflight.hardware import all_reduce, burn_in, device_memory, free_disk, scratch, storage
+from smolmake.preflight.parity import Drill, parity, resumption
+from smolmake.preflight.results import Finding
 from smolmake.train.parallel import Group, join_group, leave_group
-from smolmake.train.telemetry import peak_of
 
 STATE_BYTES, COPIES = 12, 3  # fp32 weights and two moments; two recovery checkpoints and the segment's own
 SAVING = 0.05  # of the time between recovery checkpoints may be spent on writing one

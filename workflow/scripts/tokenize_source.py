@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from smolmake.data.documents import document_parts, documents_in_part, iterate_texts
+from smolmake.data.clean import document_parts, documents_in_part, iterate_texts
 from smolmake.data.encoder import Encoder, Mismatch, make_encoder
 from smolmake.data.shard_writer import join_facts, write_shards
 from smolmake.data.tokenizer import check_round_trip, load_tokenizer
-from smolmake.parts import part_record
-from smolmake.program import Job, run_step
-from smolmake.progress import Progress
+from smolmake.execution.job import Job, run_step
+from smolmake.execution.parts import part_record
+from smolmake.monitoring.progress import Progress
 
 SLOW = "reference-only"
 SAMPLE, SAMPLE_CHARACTERS = 100, 2000

@@ -1,13 +1,13 @@
 """Mid-training or SFT through TRL. Usage: [torchrun ...] train_conversations.py JOB"""
 
-from smolmake.program import Job, run_step, stay_offline
+from smolmake.execution.job import Job, run_step, stay_offline
 
 stay_offline()  # before a library reads the environment
 
 import torch
 
-from smolmake.posttrain.conversations import read_conversations
-from smolmake.posttrain.devices import divide
+from smolmake.posttrain.chat_data import read_conversations
+from smolmake.posttrain.parallelism import divide
 from smolmake.posttrain.trainers import conversation_trainer, train_step
 
 

@@ -9,17 +9,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from smolmake.data.loader import BatchReader, open_mixture, open_mixture_shards
-from smolmake.data.staging import scratch_folder
-from smolmake.model.checkpoint import load_model, save_tensors
+from smolmake.execution.job import Job, run_step
+from smolmake.execution.node_cache import scratch_folder
 from smolmake.model.config import ModelConfig
+from smolmake.model.conversion import load_model, save_tensors
+from smolmake.model.counts import count_parameters
 from smolmake.model.decoder import Decoder
 from smolmake.model.init import initialise
-from smolmake.model.size import count_parameters
-from smolmake.program import Job, run_step
-from smolmake.train.loop import Trainer
 from smolmake.train.optimizer import Optimizers, load_optimizer, make_optimizer, optimizer_tensors
 from smolmake.train.parallel import Group, check_layout, join_group, leave_group, whole
 from smolmake.train.spikes import dropped_facts
+from smolmake.train.trainer import Trainer
 
 
 def compute(job: Job) -> None:

@@ -1,10 +1,10 @@
 """Train a byte-level BPE tokenizer on the cleaned sources, or take one that exists. Usage: train_tokenizer.py JOB"""
 
-from smolmake.data.documents import iterate_texts
+from smolmake.data.clean import iterate_texts
 from smolmake.data.taken_tokenizer import take_tokenizer
 from smolmake.data.tokenizer import load_tokenizer, splits_digits, tokenizer_config, train_bpe, training_texts
+from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
-from smolmake.program import Job, run_step
 
 
 def compute(job: Job) -> None:

@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 
 from smolmake.errors import run_as_program
-from smolmake.identity.manifest import MANIFEST, write_manifest
-from smolmake.lease import hold
-from smolmake.plan.graph import Plan, check_unchanged, plan_recipe
-from smolmake.plan.outlook import look_ahead
-from smolmake.program import Job
-from smolmake.report import ReportArtefact, write_report
+from smolmake.execution.job import Job
+from smolmake.execution.lease import hold
+from smolmake.execution.manifest import MANIFEST, write_manifest
+from smolmake.planning.plan import look_ahead
+from smolmake.planning.workflow import Plan, check_unchanged, plan_recipe
+from smolmake.report.artifacts import ReportArtefact
+from smolmake.report.page import write_report
 from smolmake.report.states import graph_of
 
 

@@ -1,7 +1,7 @@
 """Write the toy's sources and evaluation data, as real files. Usage: write_toy_files.py JOB"""
 
 from smolmake.data.toy import write_toy_files
-from smolmake.program import Job, run_step
+from smolmake.execution.job import Job, run_step
 
 
 def compute(job: Job) -> None:

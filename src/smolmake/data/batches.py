@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from smolmake.recipe.training import Pretraining
+    from smolmake.recipe.pretraining import Pretraining
 
 BatchPiece = list[int]  # first step, sequences a step, sequences before that step
 

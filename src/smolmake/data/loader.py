@@ -14,9 +14,9 @@ import numpy.typing as npt
 from smolmake.data.batches import BatchPiece, batch_at
 from smolmake.data.mixture import Mixture, Place, make_mixture
 from smolmake.data.packed_shards import pack_onto
-from smolmake.data.shards import Shards, open_shards
-from smolmake.data.staging import stage
-from smolmake.identity.manifest import MANIFEST, read_manifest, verify_payload
+from smolmake.data.token_shards import Shards, open_shards
+from smolmake.execution.manifest import MANIFEST, read_manifest, verify_payload
+from smolmake.execution.node_cache import stage
 
 IGNORED_LABEL = -100
 AHEAD = 8192  # positions worked out at a time, at most

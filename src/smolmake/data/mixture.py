@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smolmake.data.permutation import permute_each, round_keys, unpermute_all
-from smolmake.data.shards import Shards, Tokens
+from smolmake.data.token_shards import Shards, Tokens
 
 Numbers = npt.NDArray[np.int64]
 SMALLEST_PERIOD, LARGEST_PERIOD = 2**10, 2**22

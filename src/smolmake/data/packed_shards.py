@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from smolmake.data.shards import Shards, Tokens, starts_of
-from smolmake.parts import part_folder
+from smolmake.data.token_shards import Shards, Tokens, starts_of
+from smolmake.execution.parts import part_folder
 
 
 class Window(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smolmake.data.shards import Shards
+from smolmake.data.token_shards import Shards
 
 # Documents that are packed together. More would need more memory and hardly less padding: with lengths around 900 and
 # sequences of 4,096 this many leave less than one token in ten thousand empty.

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from smolmake.identity.manifest import payload_under, verify_payload
-from smolmake.program import Job
+from smolmake.execution.job import Job
+from smolmake.execution.manifest import payload_under, verify_payload
 
 
 def measured_checkpoint(job: Job) -> Path:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from smolmake.evaluate.statistics import bootstrap_ratio
+from smolmake.stats import bootstrap_ratio
 
 
 @torch.inference_mode()

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smolmake.data.sources import data_files, file_format, read_rows
-from smolmake.program import Job
+from smolmake.data.readers import data_files, file_format, read_rows
+from smolmake.execution.job import Job
 
 ITEMS = "items.parquet"  # of the suites' tasks: columns `task` and `text`
 SCHEMA = pa.schema([("task", pa.string()), ("text", pa.large_string())])

@@ -11,8 +11,8 @@ from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from smolmake.errors import UserError
-from smolmake.evaluate.statistics import mean_interval
 from smolmake.evaluate.suite_items import check_known
+from smolmake.stats import mean_interval
 
 
 def run_suite(

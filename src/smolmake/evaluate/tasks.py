@@ -15,9 +15,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from smolmake.data.sources import data_files
+from smolmake.data.readers import data_files
 from smolmake.evaluate.prompts import render_prompt
-from smolmake.evaluate.statistics import wilson
+from smolmake.stats import wilson
 
 METRICS_LEFT_OUT = ("acc_norm",)
 

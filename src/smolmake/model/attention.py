@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from smolmake.model.context import Split, to_heads, to_tokens
+from smolmake.model.context_parallel import Split, to_heads, to_tokens
 from smolmake.model.kernels import Packed
 
 BLOCK = 128

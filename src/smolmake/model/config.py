@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from smolmake.model.size import Shape
+from smolmake.model.counts import Shape
 
 Family = Literal["smollm3", "llama", "qwen3"]
 

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from smolmake.model.attention import Documents, Mask, attend, make_mask
 from smolmake.model.config import ModelConfig
-from smolmake.model.context import Split
+from smolmake.model.context_parallel import Split
 from smolmake.model.head import head_loss
 from smolmake.model.linear import Precision, compute_dtype, project, project_each, project_joined
 from smolmake.model.rope import rope_table, rotate

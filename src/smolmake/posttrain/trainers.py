@@ -14,9 +14,9 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from smolmake.data.tokenizer import TURN_END
-from smolmake.posttrain.devices import Devices
-from smolmake.posttrain.training import FullBatches, attention, common_settings, load_for_training, train_and_save
-from smolmake.program import Job
+from smolmake.execution.job import Job
+from smolmake.posttrain.hf_trainer import FullBatches, attention, common_settings, load_for_training, train_and_save
+from smolmake.posttrain.parallelism import Devices
 
 
 class Supervised(FullBatches, SFTTrainer):

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from smolmake.recipe.basics import Name, Section
-from smolmake.recipe.data import Files
+from smolmake.recipe.sources import Files
+from smolmake.recipe.types import Name, Section
 from smolmake.recipe.units import Count, Length
 
 

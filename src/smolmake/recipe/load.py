@@ -14,8 +14,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from smolmake.errors import UserError, did_you_mean
-from smolmake.recipe.check import check_recipe
 from smolmake.recipe.schema import Recipe
+from smolmake.recipe.validate import check_recipe
 
 FRAGMENTS = {"sources": "sources", "model": "models"}  # keys that may name a file under config/<folder>
 

@@ -19,10 +19,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from smolmake.files import write_atomically
-from smolmake.recipe.basics import Name
 from smolmake.recipe.example import commented_example, scalar
 from smolmake.recipe.load import FRAGMENTS
 from smolmake.recipe.schema import Recipe
+from smolmake.recipe.types import Name
 from smolmake.recipe.units import COUNT_UNITS, TIME_UNITS, Count, Length, Seconds
 
 FILE = Path("docs") / "recipe.md"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from smolmake.recipe.basics import Name, Section
-from smolmake.recipe.data import Cleaning, Source, Tokenizer
 from smolmake.recipe.evaluation import Evaluation
-from smolmake.recipe.machine import Compute, Run
 from smolmake.recipe.posttraining import Apo, Merge, Preferences, SupervisedTraining
-from smolmake.recipe.training import BaseModelFiles, LongContext, Model, Pretraining
+from smolmake.recipe.pretraining import BaseModelFiles, LongContext, Model, Pretraining
+from smolmake.recipe.runtime import Compute, Run
+from smolmake.recipe.sources import Cleaning, Source, Tokenizer
+from smolmake.recipe.types import Name, Section
 
 
 class Recipe(Section):

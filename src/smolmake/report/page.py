@@ -8,16 +8,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from smolmake.report.blocks import Section, unique
-from smolmake.report.data_sections import data_section, tokenizer_section
-from smolmake.report.effect_sections import all_claims, claims_section, effect_section
-from smolmake.report.evaluation_sections import (
-    evaluation_section,
-    extreme_scores,
-    final_loss,
-    samples_section,
-)
-from smolmake.report.inputs import (
+from smolmake.report.artifacts import (
     MODELS,
     GraphData,
     ReportArtefact,
@@ -25,9 +16,18 @@ from smolmake.report.inputs import (
     of_kind,
     read_checkpoints,
 )
-from smolmake.report.mixture_section import mixture_section
+from smolmake.report.blocks import Section, unique
+from smolmake.report.sections.data import data_section, tokenizer_section
+from smolmake.report.sections.effects import all_claims, claims_section, effect_section
+from smolmake.report.sections.evaluation import (
+    evaluation_section,
+    extreme_scores,
+    final_loss,
+    samples_section,
+)
+from smolmake.report.sections.mixtures import mixture_section
+from smolmake.report.sections.training import graph_section, trained_tokens, training_section, wall_seconds
 from smolmake.report.text import compact, duration
-from smolmake.report.training_sections import graph_section, trained_tokens, training_section, wall_seconds
 
 COMMAND = (
     ".venv/bin/snakemake report --workflow-profile profiles/local --config recipe={recipe} --forcerun write_report"

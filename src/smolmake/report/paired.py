@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from smolmake.report.inputs import HeldOut, Score
+from smolmake.report.artifacts import HeldOut, Score
 
 RESAMPLES = 4_000
 Interval = tuple[float, float]

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from smolmake.identity.step import Step
-from smolmake.plan.outlook import Outlook
-from smolmake.report.inputs import GraphData, GraphNode
+from smolmake.execution.step import Step
+from smolmake.planning.plan import Outlook
+from smolmake.report.artifacts import GraphData, GraphNode
 
 
 def graph_of(outlook: Outlook, leave_out: str = "") -> GraphData:

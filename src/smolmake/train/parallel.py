@@ -1,10 +1,10 @@
 """Several devices: how processes find each other, how parameters are shared, and how tensors come together again.
 
 Every process computes its own rows of the global batch, or its own tokens of rows that it shares with its neighbours
-(model/context.py), and gradients are averaged, so any number of processes sees the same batches. DDP keeps a copy of
-everything on each device; FSDP2 (Zhao et al. 2023) shards weights, gradients and the optimizer's state. The stages of
-ZeRO (Rajbhandari et al. 2020) are settings of the same machinery: zero3 is fsdp; zero2 keeps whole weights from the
-forward to the backward pass; zero1 also adds up whole gradients over micro-batches.
+(model/context_parallel.py), and gradients are averaged, so any number of processes sees the same batches. DDP keeps a
+copy of everything on each device; FSDP2 (Zhao et al. 2023) shards weights, gradients and the optimizer's state. The
+stages of ZeRO (Rajbhandari et al. 2020) are settings of the same machinery: zero3 is fsdp; zero2 keeps whole weights
+from the forward to the backward pass; zero1 also adds up whole gradients over micro-batches.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from smolmake.errors import UserError
 from smolmake.model.config import ModelConfig
-from smolmake.model.context import GROUPS
+from smolmake.model.context_parallel import GROUPS
 from smolmake.model.decoder import Decoder
 from smolmake.model.device import choose_device
 from smolmake.train.leaving import leave_processes

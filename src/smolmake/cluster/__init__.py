@@ -1,0 +1,1 @@
+"""How a step's processes start on the nodes of a cluster."""

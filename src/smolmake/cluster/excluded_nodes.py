@@ -1,0 +1,85 @@
+"""Nodes that get no more jobs of this project, because a preflight named them as failing.
+
+    python -m smolmake.cluster.excluded_nodes [--clear NODE,NODE... | --clear all]
+
+Without an option it lists them. The Slurm executor adds nodes, and its jobs leave out those that are listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from smolmake.errors import UserError, did_you_mean, run_as_program
+from smolmake.files import write_json
+
+EXCLUDED = Path(".smolmake") / "excluded-nodes.json"
+FINDINGS = "findings.json"  # of a preflight: its table
+
+
+def excluded_nodes(root: Path) -> dict[str, str]:
+    """Why each of the nodes is left out, by name."""
+    try:
+        found = json.loads((root / EXCLUDED).read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        raise UserError(
+            "the list of excluded nodes cannot be read",
+            file=root / EXCLUDED, remedy="delete the file: the next preflight names the nodes again",
+        ) from None  # fmt: skip
+    return {str(node): str(reason) for node, reason in found.items()}
+
+
+def exclude_nodes(root: Path, reasons: dict[str, str]) -> None:
+    """Add nodes with their reasons."""
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    (root / EXCLUDED).parent.mkdir(exist_ok=True)
+    write_json(root / EXCLUDED, excluded_nodes(root) | {node: f"{day}: {why}" for node, why in reasons.items()})
+
+
+def include_nodes(root: Path, names: list[str]) -> list[str]:
+    """Let nodes take jobs again; gives their names. `all` means every one.
+
+    Raises:
+        UserError: if one of them is not excluded.
+    """
+    before = excluded_nodes(root)
+    wanted = list(before) if names == ["all"] else names
+    for name in wanted:
+        if name not in before:
+            remedy = did_you_mean(name, before) if before else "nothing is to be done"
+            raise UserError("this node is not excluded", key="CLEAR", value=name, remedy=remedy)
+    write_json(root / EXCLUDED, {node: why for node, why in before.items() if node not in wanted})
+    return wanted
+
+
+def failing_nodes(folder: Path) -> dict[str, str]:
+    """The nodes that the last preflight of a step's folder found wanting, each with its reasons."""
+    try:
+        findings = json.loads((folder / FINDINGS).read_text())
+    except (OSError, ValueError):
+        return {}
+    reasons: dict[str, list[str]] = {}
+    for finding in findings:
+        for node in () if finding["passed"] else finding["nodes"]:
+            reasons.setdefault(node, []).append(f"{finding['check']} {finding['found']}, wanted {finding['wanted']}")
+    return {node: "; ".join(why) for node, why in reasons.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clear", metavar="NODES", help="names with commas between them, or all")
+    asked = parser.parse_args().clear
+    if asked is not None:
+        cleared = include_nodes(Path.cwd(), asked.split(","))
+        print(f"may take jobs again: {', '.join(cleared) or 'none was excluded'}")
+        return
+    for node, reason in excluded_nodes(Path.cwd()).items() or [("no node is excluded", "")]:
+        print(f"{node}  {reason}".rstrip())
+
+
+if __name__ == "__main__":
+    run_as_program(main)

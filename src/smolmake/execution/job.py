@@ -1,0 +1,209 @@
+"""What every script of workflow/scripts shares: its one argument, its errors, its manifest."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from smolmake.errors import UserError, run_as_program
+from smolmake.execution.fingerprint import code_definitions, code_fingerprint
+from smolmake.execution.lease import Lease, Lost, await_end, await_first, hold, pulse
+from smolmake.execution.manifest import MANIFEST, RECORD, read_manifest, verify_payload, write_manifest
+from smolmake.execution.parts import Valid, Work, do_parts, helpers, part_payload
+from smolmake.files import write_json
+
+
+@dataclass(frozen=True)
+class Job:
+    """One step to compute: what it is (spec), what it reads (inputs: role -> manifest), how it runs (run).
+
+    `origin` is the slice of the recipe it was made from, `meaning` its identity without the code, `code` the
+    fingerprint of the code that its id was made with, `recipe` the name of the recipe that asked for it.
+    """
+
+    kind: str
+    name: str
+    id: str
+    folder: Path
+    spec: dict[str, Any]
+    inputs: dict[str, Path]
+    run: dict[str, Any]
+    origin: dict[str, Any] = field(default_factory=dict)
+    meaning: str = ""
+    code: str = ""
+    recipe: str = ""
+    started: float = field(default_factory=time.time)
+    workers: int = 1
+    helper: tuple[int, int] | None = None
+    lease: Lease | None = None
+
+    def input(self, role: str) -> Path:
+        """The folder of an input, after a check that its files are what its manifest says."""
+        verify_payload(self.inputs[role])
+        return self.inputs[role].parent
+
+    def group(self, prefix: str) -> dict[str, Path]:
+        """Folders of the inputs whose role is `prefix:NAME`, by name, checked as `input` does."""
+        marker = prefix + ":"
+        return {role.removeprefix(marker): self.input(role) for role in self.inputs if role.startswith(marker)}
+
+    def facts(self, role: str) -> dict[str, Any]:
+        """The facts that an input's manifest states."""
+        facts: dict[str, Any] = read_manifest(self.inputs[role])["facts"]
+        return facts
+
+    def record_identity(self, script: Path) -> None:
+        """Write identity.json: what the step was made from, for the reasons that later plans give.
+
+        Raises:
+            UserError: if the code is no longer what the graph was laid out with.
+        """
+        if self.code and self.code != code_fingerprint(script):
+            raise UserError(
+                "the code has changed since this run started: what it computes now would not be what its path says",
+                file=script, key="step", value=f"{self.kind}/{self.name}",
+                remedy="run the same command again: what is still valid is kept",
+            )  # fmt: skip
+        record = {
+            "spec": self.spec,
+            "origin": self.origin,
+            "meaning": self.meaning,
+            "inputs": {role: f"{path.parts[-3]}/{path.parts[-2]}" for role, path in self.inputs.items()},
+            "code": code_definitions(script),
+        }
+        write_json(self.folder / RECORD, record)
+
+    def parts(self, count: int, work: Work, valid: Valid | None = None) -> bool:
+        """Do the step's parts, as `do_parts` says, with as many processes as the job has workers.
+
+        Gives False in a helper, which has no more to do then.
+        """
+        if self.helper is not None:
+            number, of = self.helper
+            do_parts(self.folder, count, work, helper=True, first=number * count // of, valid=valid)
+            return False
+        with helpers(min(self.workers, count) - 1, sys.argv[1] if self.workers > 1 else ""):
+            do_parts(self.folder, count, work, helper=False, valid=valid)
+        return True
+
+    def check_lease(self) -> None:
+        """Raise Lost if another process has taken the step over: to be called before anything is put in its place."""
+        if self.lease is not None:
+            self.lease.check()
+
+    def finish_parts(self, count: int, payload: list[str], facts: dict[str, Any]) -> None:
+        """As `finish`, with the files of all parts as payload, whose hashes are known already."""
+        self.finish(payload, facts, *part_payload(self.folder, count))
+
+    def finish(
+        self,
+        payload: list[str],
+        facts: dict[str, Any],
+        known: dict[str, Any] | None = None,
+        stamps: dict[str, list[int]] | None = None,
+    ) -> None:
+        """Write the manifest over the payload (files or folders under the step's folder): the step is done."""
+        files: list[Path] = []
+        for name in payload:
+            path = self.folder / name
+            files += [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+        self.check_lease()
+        step = {"kind": self.kind, "name": self.name, "id": self.id}
+        layout = self.run.get("layout") or {}
+        gpus = layout.get("nodes", 1) * layout.get("gpus_per_node", 0)
+        about = {"recipe": self.recipe, "gpus": gpus}
+        write_manifest(self.folder, step, self.inputs, files, facts, self.started, known, about, stamps)
+        print(f"{self.kind}/{self.name}-{self.id}: done in {time.time() - self.started:.1f} s", file=sys.stderr)
+
+
+def stay_offline() -> None:
+    """Switch the Hugging Face hub off, unless the job of the command line reads from it.
+
+    To be called before a library of theirs is imported: they read the environment once.
+    """
+    if len(sys.argv) < 2 or '"hub":' not in sys.argv[1]:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def run_step(compute: Callable[[Job], None], usage: str) -> None:
+    """Parse the command line `SCRIPT JOB`, where JOB is JSON as the rules write it, and compute the step."""
+
+    def main() -> None:
+        parser = argparse.ArgumentParser(description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("job", help="JSON with kind, name, id, folder, spec, inputs, run; see docs/artefacts.md")
+        parser.add_argument("--workers", type=int, default=1, help="processes for a step that is done in parts")
+        parser.add_argument(
+            "--helper", type=int, nargs=2, metavar=("I", "N"), help="only help with the parts, beginning at I / N"
+        )
+        arguments = parser.parse_args()
+        values = json.loads(arguments.job)
+        inputs = {role: Path(path) for role, path in values.pop("inputs").items()}
+        helper = tuple(arguments.helper) if arguments.helper else None
+        values |= {"folder": Path(values["folder"]), "inputs": inputs, "workers": arguments.workers, "helper": helper}
+        job = Job(**values)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        if job.helper is not None:
+            if not (job.folder / MANIFEST).exists():
+                compute(job)
+            return
+        tell_time_limit()
+        if rank := int(os.environ.get("RANK", "0")):  # one of several processes: the first has lease and manifest
+            if await_first(job.folder):
+                with pulse(job.folder, rank):
+                    try:
+                        compute(job)
+                    except UserError:
+                        await_end(job.folder)
+                        raise
+            return
+        with hold(job.folder, job.folder / MANIFEST) as lease:
+            if lease.needless:
+                verify_payload(job.folder / MANIFEST)
+                return
+            (job.folder / MANIFEST).unlink(missing_ok=True)
+            job.record_identity(Path(sys.argv[0]).resolve())
+            try:
+                compute(replace(job, lease=lease))
+            except Lost as lost:
+                sys.exit(f"error: {lost}; this copy publishes nothing")
+            except UserError as error:
+                raise named(error, job) from error
+
+    run_as_program(main)
+
+
+def named(error: UserError, job: Job) -> UserError:
+    """An error of a key such as `evaluation.suites.*.tasks` with the recipe's own keys for it, and the recipe's file.
+
+    Keys whose value is or has what is wrong come alone; else all that the step was made from.
+    """
+    if error.key is None or "*" not in error.key:
+        return error
+    keys = [key for key in job.origin if fnmatch(key, error.key)]
+    guilty = [key for key in keys if isinstance(job.origin[key], list) and error.value in job.origin[key]]
+    key = ", ".join(guilty or keys) or error.key
+    file = Path("config/recipes") / f"{job.recipe}.yaml"
+    at = error.file or (file if file.is_file() else f"the recipe {job.recipe}")
+    return UserError(error.what, file=at, key=key, value=error.value, remedy=error.remedy)
+
+
+def tell_time_limit() -> None:
+    """Set SLURM_JOB_END_TIME where Slurm is too old to do so (before 23.02): a training stops in time before it."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or "SLURM_JOB_END_TIME" in os.environ:
+        return
+    try:
+        done = subprocess.run(["squeue", "-h", "-j", job, "-o", "%e"], capture_output=True, text=True, timeout=30)
+        os.environ["SLURM_JOB_END_TIME"] = str(int(datetime.fromisoformat(done.stdout.strip()).timestamp()))
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        print("Slurm does not tell this job's time limit: it will not stop before it by itself", file=sys.stderr)

@@ -1,0 +1,184 @@
+"""A step of the graph and its identity: a slice of the recipe, the steps it reads, the code that computes it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from smolmake.errors import UserError, did_you_mean
+from smolmake.execution.fingerprint import code_fingerprint
+from smolmake.execution.manifest import RECORD
+from smolmake.execution.pins import Pin
+from smolmake.files import digest
+
+SCRIPTS = {
+    "toyfiles": "write_toy_files",
+    "adopted": "adopt_artefact",
+    "documents": "clean_source",
+    "suite_items": "gather_suite_items",
+    "overlap": "measure_overlap",
+    "heldout": "gather_heldout",
+    "tokenizer": "train_tokenizer",
+    "tokenizer_analysis": "analyse_tokenizers",
+    "shards": "tokenize_source",
+    "packing": "pack_source",
+    "mixture": "build_mixture",
+    "ledger": "count_epochs",
+    "preflight": "preflight",
+    "segment": "train_segment",
+    "posttraining": "train_conversations",
+    "preferences": "make_preferences",
+    "alignment": "align_preferences",
+    "merge": "merge_models",
+    "evaluation": "evaluate_checkpoint",
+    "suite": "evaluate_suite",
+    "drill": "drill_evaluation",
+    "report": "write_report",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Step:
+    """One node of the graph. `spec`, `inputs` and the code decide `id`; `run` and `group` do not.
+
+    `keys` are the places of the recipe that `spec` was made from, in the user's terms, and `meaning` is the identity
+    without the code: what a pin holds on to.
+    """
+
+    kind: str
+    name: str
+    spec: dict[str, Any]
+    inputs: dict[str, Step]
+    id: str
+    group: str
+    run: dict[str, Any]
+    keys: tuple[str, ...]
+    meaning: str
+    code: str
+    pin: Pin | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """kind/name-id: the step's folder under results/."""
+        return f"{self.kind}/{self.name}-{self.id}"
+
+    @cached_property
+    def label(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    def __repr__(self) -> str:
+        return f"Step({self.key})"  # the inputs' inputs' inputs would fill pages
+
+    @cached_property
+    def manifest(self) -> str:
+        return f"results/{self.key}/manifest.json"
+
+
+@dataclass
+class Steps:
+    """All steps of one recipe, in an order in which inputs come first.
+
+    `values` is the recipe in the user's terms (see `recipe_values`), `pins` holds pins by step label.
+    """
+
+    root: Path
+    values: dict[str, Any] = field(default_factory=dict)
+    pins: dict[str, Pin] = field(default_factory=dict)
+    all: dict[str, Step] = field(default_factory=dict)
+    checkpoints: dict[str, Step] = field(default_factory=dict)
+    _code: dict[str, str] = field(default_factory=dict)
+
+    def add(
+        self,
+        kind: str,
+        name: str,
+        spec: dict[str, Any],
+        inputs: dict[str, Step],
+        group: str,
+        keys: tuple[str, ...] = (),
+        **run: Any,
+    ) -> Step:
+        """Name, identify and keep a step.
+
+        Raises:
+            UserError: if a pin names this step and cannot be kept.
+        """
+        code = self._code.get(kind)
+        if code is None:
+            code = self._code[kind] = code_fingerprint(self.root / "workflow" / "scripts" / f"{SCRIPTS[kind]}.py")
+        content = {"kind": kind, "spec": spec, "inputs": {role: step.id for role, step in inputs.items()}, "code": code}
+        meaning = digest({"kind": kind, "spec": spec, "inputs": {role: s.meaning for role, s in inputs.items()}})
+        identity, pin = digest(content)[:10], self.pins.get(f"{kind}/{name}")
+        if pin is not None and pin.id != identity:
+            check_pin(pin, meaning, self.root)
+            identity, inputs = pin.id, {}
+        elif pin is not None:
+            pin = None  # it names what the step is anyway
+        step = Step(kind, name, spec, inputs, identity, group, run, keys, meaning, code, pin)
+        return self.all.setdefault(step.key, step)
+
+    def of_kind(self, kind: str) -> list[Step]:
+        return [step for step in self.all.values() if step.kind == kind]
+
+    def origin(self, step: Step) -> dict[str, Any]:
+        """The slice of the recipe that the step was made from: recipe key -> value."""
+        found: dict[str, Any] = {}
+        for key in step.keys:
+            flatten(look_up(self.values, key), key, found)
+        return found
+
+    def check_pins(self) -> None:
+        """Raise UserError for a pin of a step that the recipe does not have."""
+        labels = {step.label for step in self.all.values()}
+        for label, pin in self.pins.items():
+            if label not in labels:
+                raise UserError(
+                    "a pin names a step that the recipe does not have",
+                    file=pin.file, key="step", value=label, remedy=f"{did_you_mean(label, labels)} Or remove the pin.",
+                )  # fmt: skip
+
+
+def check_pin(pin: Pin, meaning: str, root: Path) -> None:
+    """Raise UserError unless the pinned result is there and differs from what the recipe wants by its code alone."""
+    folder = root / "results" / f"{pin.step}-{pin.id}"
+    if not (folder / "manifest.json").is_file():
+        raise UserError(
+            "a pinned result is not there, and the code that made it has changed since: it cannot be made again",
+            file=pin.file, key=pin.step, value=pin.id,
+            remedy=f"bring {folder.relative_to(root)} back from a copy, go back to the code that made it, or remove"
+            " the pin",
+        )  # fmt: skip
+    try:
+        recorded = json.loads((folder / RECORD).read_text())["meaning"]
+    except (OSError, ValueError, KeyError):
+        raise UserError(
+            f"the pinned result has no readable {RECORD}, so nobody knows what it was made from",
+            file=folder / RECORD, key=pin.step, value=pin.id, remedy="remove the pin, or bring the file back",
+        ) from None  # fmt: skip
+    if recorded != meaning:
+        raise UserError(
+            "a pinned result was made from another recipe or other data, not only by other code",
+            file=pin.file, key=pin.step, value=pin.id,
+            remedy="set the recipe back to what it was, or remove the pin: the step then runs again",
+        )  # fmt: skip
+
+
+def look_up(values: Any, key: str) -> Any:
+    """The value at a dotted key, or None."""
+    for part in key.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return None
+        values = values[part]
+    return values
+
+
+def flatten(value: Any, key: str, found: dict[str, Any]) -> None:
+    """Add every leaf under `value` to `found`, by its dotted key."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            flatten(inner, f"{key}.{name}", found)
+    else:
+        found[key] = value

@@ -1,0 +1,66 @@
+"""What the machine does while it trains: speed, use of the GPU, memory, temperature. Changes no result."""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from typing import Any
+
+import torch
+
+from smolmake.monitoring.events import Incidents
+
+# Dense bf16 peaks in FLOP/s of NVIDIA's data sheets, by what the GPU's name holds.
+PEAKS = {"H200": 989e12, "H100": 989e12, "GH200": 989e12, "B200": 2250e12, "A100": 312e12}
+SAGGING, WINDOW = 0.8, 50
+
+
+class Telemetry:
+    """Readings of each step; tells when the speed sags against the run's own median."""
+
+    def __init__(self, device: torch.device, flops_per_token: float, devices: int, incidents: Incidents) -> None:
+        self.incidents = incidents
+        self.device, self.flops, self.devices = device, flops_per_token, devices
+        self.gpu = device.type == "cuda"
+        self.peak = peak_of(device)
+        self.rates: deque[float] = deque(maxlen=WINDOW)
+        self.usual: float | None = None
+        self.sagging = False
+
+    def readings(self, step: int, tokens: int, seconds: float, waited: float) -> dict[str, Any]:
+        """For metrics.jsonl: MFU is (6N + 12 L d T) tokens a second a device over its dense bf16 peak."""
+        rate = tokens / seconds
+        values: dict[str, Any] = {"tokens_per_second": rate, "seconds": seconds, "data_wait": waited}
+        if self.peak is not None:
+            values["mfu"] = rate / self.devices * self.flops / self.peak
+        if self.gpu:
+            values["memory_gib"] = torch.cuda.max_memory_allocated(self.device) / 2**30
+            values |= _sensors(self.device)
+        self._watch(step, rate)
+        return values
+
+    def _watch(self, step: int, rate: float) -> None:
+        self.rates.append(rate)
+        if len(self.rates) < WINDOW:
+            return
+        now = statistics.median(self.rates)
+        self.usual = max(now, self.usual or 0.0)
+        sagging = now < SAGGING * self.usual
+        if sagging != self.sagging:
+            what = "sags" if sagging else "has recovered"
+            self.incidents.add("sagging", step, f"throughput {what}: {now:,.0f} tokens/s, was {self.usual:,.0f}")
+        self.sagging = sagging
+
+
+def peak_of(device: torch.device) -> float | None:
+    """The dense bf16 peak of a device in FLOP/s, if it is known."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return next((peak for part, peak in PEAKS.items() if part in name), None)
+
+
+def _sensors(device: torch.device) -> dict[str, Any]:
+    """Temperature and clock, where the driver's library can be asked."""
+    try:
+        return {"gpu_celsius": torch.cuda.temperature(device), "gpu_mhz": torch.cuda.clock_rate(device)}
+    except (RuntimeError, ModuleNotFoundError, AssertionError):
+        return {}

@@ -1,0 +1,83 @@
+"""What a segment tells while it trains: metrics, progress, the machine's readings, incidents. Changes no result."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from smolmake.monitoring.alerts import Alerts
+from smolmake.monitoring.device_stats import Telemetry
+from smolmake.monitoring.events import Incidents
+from smolmake.monitoring.metrics import Metrics
+from smolmake.monitoring.progress import Progress
+from smolmake.monitoring.trackers import Trackers
+from smolmake.train.parallel import Group
+
+SESSIONS = "sessions.jsonl"
+
+
+class Journal:
+    """Written by the first process; the others' does nothing."""
+
+    def __init__(self, folder: Path, label: str, group: Group, run: dict[str, Any], flops_per_token: float) -> None:
+        self.folder, self.label, self.group, self.run = folder, label, group, run
+        self.alerts = Alerts(run.get("alerts"), {"segment": folder.name}, group.first)
+        self.incidents = Incidents(folder, group.first, self.alerts)
+        self.telemetry = Telemetry(group.device, flops_per_token, group.world, self.incidents)
+        self.trackers = Trackers(run.get("trackers", []), folder, self.incidents, group.first)
+        self.metrics: Metrics | None = None
+        self.skipped = 0  # steps in a row
+
+    def begin(self, step: int, done: int, total: int) -> None:
+        """From a step on, at which `done` of `total` tokens are seen: what was told of later steps is taken back."""
+        if self.metrics is not None:
+            self.metrics.close()
+        elif self.group.first:
+            self._note_start(step)
+        self.metrics = Metrics(self.folder / "metrics.jsonl", step, self.group.first)
+        self.progress = Progress(self.label, total, "tokens", done)
+
+    def step(self, values: dict[str, Any], tokens: int, seconds: float, waited: float) -> None:
+        """A step's line; `tokens` are its own."""
+        if not self.group.first or self.metrics is None:
+            return
+        trained = "dropped" not in values
+        if trained:
+            values = values | self.telemetry.readings(values["step"], tokens, seconds, waited)
+        self.skipped = self.skipped + 1 if "skipped" in values else 0
+        if self.skipped:
+            self.incidents.add("skipped", values["step"], f"skipped: {values['skipped']}")
+        if self.skipped > 1:  # a single one is what the guard is for
+            self.alerts.post("skipped", f"{self.skipped} steps in a row skipped, the last {values['step']}")
+        if trained:
+            self.metrics.kept_seconds += seconds
+        now = {"time": round(time.time(), 3), "kept_seconds": round(self.metrics.kept_seconds, 3)}
+        self.metrics.write(**values, **now)
+        self.trackers.write(values)
+        loss = values["loss"]
+        told = f"loss {loss:.3f}" if loss is not None and math.isfinite(loss) else "no loss"
+        self.progress.add(tokens, told)
+
+    def _note_start(self, step: int) -> None:
+        """A line in sessions.jsonl: what goodput begins to count from, and how often a training was started."""
+        about = {"time": round(time.time(), 3), "step": step, "host": socket.gethostname(), "pid": os.getpid()}
+        try:
+            with (self.folder / SESSIONS).open("a") as file:
+                file.write(json.dumps(about) + "\n")
+        except OSError as error:
+            print(f"cannot write {SESSIONS}: {error.strerror}", file=sys.stderr)
+
+    def incident(self, kind: str, step: int, what: str, **more: Any) -> None:
+        self.incidents.add(kind, step, what, **more)
+
+    def close(self) -> None:
+        if self.metrics is not None:
+            self.metrics.close()
+        self.trackers.close()
+        self.alerts.close()

@@ -1,0 +1,171 @@
+"""What can be known to be wrong before anything runs and needs arithmetic or the files that a recipe adopts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from smolmake.errors import UserError
+from smolmake.execution.content_hash import content_digest
+from smolmake.hardware.fit import fit
+from smolmake.hardware.gpus import gpu_kind
+from smolmake.hardware.memory import LOSS_CHUNKS
+from smolmake.hardware.memory import Layout as MemoryLayout
+from smolmake.model.counts import count_parameters
+from smolmake.planning.cost import shape_of
+from smolmake.recipe.runtime import Layout
+from smolmake.recipe.schema import Recipe
+from smolmake.recipe.sources import Adopted
+from smolmake.recipe.validate import all_files
+
+Sharding = Literal["ddp", "zero1", "zero2", "zero3"]
+SHARDING: dict[str, Sharding] = {
+    "ddp": "ddp", "zero1": "zero1", "zero2": "zero2", "zero3": "zero3", "fsdp": "zero3", "hsdp": "zero3",
+}  # fmt: skip
+POST_TRAINING = ("mid", "sft", "apo")
+
+
+def check_plan(recipe: Recipe, file: Path, root: Path) -> None:
+    """Raise UserError for an unknown GPU, a missed parameter count, a layout that cannot be, data that is not
+    what the recipe says, a wrong digest."""
+    try:
+        gpu_kind(recipe.compute.gpu)
+    except UserError as error:
+        raise UserError(
+            error.what, file=file, key="compute.gpu", value=recipe.compute.gpu, remedy=error.remedy
+        ) from None
+    _check_parameters(recipe, file)
+    _check_layouts(recipe, file)
+    _check_memory(recipe, file)
+    if any(files.path is not None for _, files in all_files(recipe)):
+        from smolmake.planning.first_rows import check_first_rows  # it loads Arrow, which takes its time
+
+        check_first_rows(recipe, root)
+    for key, adopted in _adopted(recipe):
+        _check_adopted(adopted, key, file, root)
+
+
+def _check_parameters(recipe: Recipe, file: Path) -> None:
+    shape, model = shape_of(recipe), recipe.model
+    if shape is None or model is None or model.parameters is None:
+        return
+    count = count_parameters(shape).total
+    miss = abs(count - model.parameters) / model.parameters
+    if miss > model.parameters_tolerance:
+        raise UserError(
+            f"the model has {count:,} parameters, {miss:.1%} from its target of {model.parameters:,}",
+            file=file, key="model.parameters", value=model.parameters,
+            remedy=f"change the model's shape or the vocabulary, or allow `parameters_tolerance: {miss + 5e-4:.3f}`",
+        )  # fmt: skip
+
+
+def _check_layouts(recipe: Recipe, file: Path) -> None:
+    """Raise UserError for a layout whose devices do not share a batch evenly."""
+    batches = {}
+    if recipe.pretraining is not None:
+        batches = {stage.name: recipe.pretraining.global_batch for stage in recipe.pretraining.stages}
+        batches["pretraining"] = recipe.pretraining.global_batch
+    batches |= {stage.name: stage.global_batch for stage in recipe.long_context}
+    batches |= {
+        name: section.batch
+        for name, section in (("mid", recipe.mid_training), ("sft", recipe.sft), ("apo", recipe.apo))
+        if section is not None
+    }
+    for name, layout in recipe.run.layouts.items():
+        key = f"run.layouts.{name}"
+        if name in POST_TRAINING:
+            _check_post_training(layout, file, key)
+        if layout.gpus and layout.gpus % layout.context_parallel:
+            raise UserError(
+                f"{layout.gpus} GPUs do not divide into groups of {layout.context_parallel}",
+                file=file, key=f"{key}.context_parallel", value=layout.context_parallel,
+                remedy="give a divisor of nodes x gpus_per_node",
+            )  # fmt: skip
+        batch, ranks = batches.get(name), max(layout.gpus // layout.context_parallel, 1)
+        if batch is not None and batch % (ranks * (layout.micro_batch or 1)):
+            raise UserError(
+                f"a batch of {batch} does not divide into {ranks} devices with {layout.micro_batch or 1} each",
+                file=file, key=f"{key}.micro_batch", value=layout.micro_batch,
+                remedy="change micro_batch, nodes or gpus_per_node so that their product divides the batch",
+            )  # fmt: skip
+
+
+def _check_post_training(layout: Layout, file: Path, key: str) -> None:
+    """Raise UserError for what TRL and DeepSpeed do not have here."""
+    if layout.context_parallel > 1:
+        raise UserError(
+            "post-training gives every device whole rows",
+            file=file, key=f"{key}.context_parallel", value=layout.context_parallel,
+            remedy="leave it out; zero3 saves memory too",
+        )  # fmt: skip
+    if layout.strategy == "hsdp":
+        raise UserError(
+            "post-training cannot shard within nodes alone",
+            file=file, key=f"{key}.strategy", value="hsdp", remedy="use zero3, zero2, zero1, fsdp or ddp",
+        )  # fmt: skip
+
+
+def memory_layouts(recipe: Recipe) -> dict[str, MemoryLayout]:
+    """For each stage that trains on GPUs, its layout in the terms of the memory formulas.
+
+    The trainer has float32 master weights, takes the loss in chunks and masks documents without a dense mask.
+    """
+    found: dict[str, MemoryLayout] = {}
+    if recipe.pretraining is None:
+        return found
+    lengths = {stage.name: recipe.pretraining.sequence_length for stage in recipe.pretraining.stages}
+    lengths |= {stage.name: stage.sequence_length for stage in recipe.long_context}
+    for name, length in lengths.items():
+        layout = recipe.run.layouts.get(name) or recipe.run.layouts.get("pretraining")
+        if layout is None or not layout.gpus:
+            continue
+        found[name] = MemoryLayout(
+            micro_batch=layout.micro_batch or recipe.run.micro_batch,
+            sequence_length=length,
+            sharding=SHARDING[layout.strategy],
+            shard_group=layout.gpus_per_node if layout.strategy == "hsdp" else layout.gpus,
+            context_parallel=layout.context_parallel,
+            checkpointing=layout.activation_checkpointing,
+            precision=recipe.pretraining.precision,
+            loss_chunks=LOSS_CHUNKS,
+        )
+    return found
+
+
+def _check_memory(recipe: Recipe, file: Path) -> None:
+    """Raise UserError if a stage's training would not fit into its GPUs."""
+    shape = shape_of(recipe)
+    if shape is None:
+        return
+    for name, layout in memory_layouts(recipe).items():
+        found = fit(shape, layout, gpu_kind(recipe.compute.gpu).memory)
+        if not found.fits:
+            raise UserError(
+                f"{name} would not fit into the memory of a {recipe.compute.gpu}: {found.reason}",
+                file=file, key=f"run.layouts.{name if name in recipe.run.layouts else 'pretraining'}",
+                remedy=found.remedy or "take more or larger GPUs",
+            )  # fmt: skip
+
+
+def _adopted(recipe: Recipe) -> list[tuple[str, Adopted]]:
+    found = [(f"sources.{name}.shards", s.shards) for name, s in recipe.sources.items() if s.shards is not None]
+    if recipe.base is not None and recipe.base.adopt is not None:
+        found.append(("base.adopt", recipe.base.adopt))
+    return found
+
+
+def _check_adopted(adopted: Adopted, key: str, file: Path, root: Path) -> None:
+    folder = root / adopted.path
+    if not folder.is_dir():
+        raise UserError(
+            "there is no such folder to adopt", file=file, key=f"{key}.path", value=adopted.path,
+            remedy="the path is taken from the project's root; check its spelling",
+        )  # fmt: skip
+    found = content_digest(adopted.path, root)
+    if found != adopted.digest:
+        raise UserError(
+            "what lies there is not what the recipe adopts: its digest differs",
+            file=file, key=f"{key}.digest", value=f"{adopted.digest[:16]}..., found {found[:16]}...",
+            remedy=f"bring back the files that {adopted.path} had, or adopt what it has now: make adopt"
+            f" FOLDER={adopted.path}",
+        )  # fmt: skip

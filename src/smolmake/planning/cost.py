@@ -1,0 +1,203 @@
+"""What a step costs: tokens, FLOPs, devices, hours and disk, from the recipe alone or from what was measured before.
+
+GPU steps: hours = FLOPs / (GPUs x peak x MFU x goodput), with the layout's MFU or compute.mfu. A segment with no GPUs
+in its layout takes what an earlier result of the same step took, else FLOPs / (threads x compute.cpu_flops). Without
+GPUs, FLOPs say little of an evaluation or of post-training (starting, generating): what finished steps of the same kind
+took is all that counts. Where there are none, or the recipe does not say how much data a step has, its time is
+unknown, and the plan says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from smolmake.execution.step import Step
+from smolmake.files import matching_files
+from smolmake.hardware.gpus import gpu_kind
+from smolmake.model.counts import Shape, count_parameters, flops_per_token
+from smolmake.planning.history import History
+from smolmake.recipe.posttraining import Conversations, PostTraining
+from smolmake.recipe.schema import Recipe
+from smolmake.recipe.sources import Files
+
+BYTES_PER_TOKEN = 4.5  # of English text in a large vocabulary: for data whose tokens nobody has counted
+TEXT_COMPRESSION = 0.4  # of cleaned documents in zstd Parquet
+DATA_TOKENS_PER_SECOND = {"documents": 1e6, "shards": 1e7}  # a process, assumed: docs/plan.md has what was measured
+FROM_SIZE = ("documents", "shards", "segment")  # their time grows with tokens that are known before
+LONG = ("posttraining", "alignment", "evaluation", "suite")  # no seconds: unknown until one of them was measured
+WEIGHT_BYTES, OPTIMIZER_BYTES = 4, 8  # float32 weights; two float32 moments
+RECOVERY_COPIES = 2  # the last recovery checkpoint and the one being written
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of one step. `hours` is wall-clock on its devices; bytes are kept, or needed only while it runs."""
+
+    tokens: float = 0.0
+    flops: float = 0.0
+    gpus: int = 0
+    hours: float | None = 0.0
+    kept_bytes: float = 0.0
+    temporary_bytes: float = 0.0
+
+    @property
+    def gpu_hours(self) -> float:
+        return self.gpus * (self.hours or 0.0)
+
+
+class Costs:
+    """The costs of a recipe's steps from what results/ holds, or from the recipe alone (no `history`)."""
+
+    def __init__(self, recipe: Recipe, root: Path, history: History | None) -> None:
+        self.recipe, self.root, self.history = recipe, root, history
+        self.shape = shape_of(recipe)
+        self.parameters = count_parameters(self.shape).total if self.shape is not None else 0
+        self.peak = gpu_kind(recipe.compute.gpu).peak()
+
+    def of(self, step: Step) -> Cost:
+        """The cost of running this step from its beginning."""
+        estimate = getattr(self, f"_{step.kind}", None)
+        cost: Cost = Cost() if estimate is None else estimate(step)
+        if cost.gpus or self.history is None or step.kind in FROM_SIZE:
+            return cost
+        hours = self.measured(step)
+        if hours is None:
+            hours = self.history.typical_hours(step.kind, self.recipe.name)
+        return replace(cost, hours=0.0 if hours is None and step.kind not in LONG else hours)
+
+    def measured(self, step: Step) -> float | None:
+        """The hours that the newest result of a step of that kind and name took."""
+        return None if self.history is None else self.history.measured_hours(step)
+
+    def _timed(self, step: Step, tokens: float | None, flops_per_token: float | None, **sizes: float) -> Cost:
+        """A cost whose time follows from the FLOPs and the step's layout."""
+        layout = step.run.get("layout") or {}
+        gpus = layout.get("nodes", 1) * layout.get("gpus_per_node", 0)
+        if tokens is None or flops_per_token is None:
+            return Cost(gpus=gpus, hours=self.measured(step), **sizes)
+        flops, compute = tokens * flops_per_token, self.recipe.compute
+        if gpus:
+            rate = gpus * self.peak * (layout.get("mfu") or compute.mfu) * compute.goodput
+            return Cost(tokens, flops, gpus, flops / rate / 3600, **sizes)
+        threads = step.run.get("threads" if step.kind == "segment" else "threads_posttraining", 1)
+        hours = self.measured(step)
+        return Cost(tokens, flops, 0, flops / (threads * compute.cpu_flops) / 3600 if hours is None else hours, **sizes)
+
+    def _documents(self, step: Step) -> Cost:
+        tokens = source_tokens(self.recipe.sources[step.name], self.root)
+        if tokens is None:
+            return Cost(hours=self.measured(step))
+        hours = tokens / DATA_TOKENS_PER_SECOND["documents"] / step.run["data_workers"] / 3600
+        return Cost(tokens, hours=hours, kept_bytes=tokens * BYTES_PER_TOKEN * TEXT_COMPRESSION)
+
+    def _shards(self, step: Step) -> Cost:
+        tokens = source_tokens(self.recipe.sources[step.name], self.root)
+        if tokens is None:
+            return Cost(hours=self.measured(step))
+        vocabulary = self.shape.vocab_size if self.shape is not None else 0
+        hours = tokens / DATA_TOKENS_PER_SECOND["shards"] / step.run["data_workers"] / 3600
+        return Cost(tokens, hours=hours, kept_bytes=tokens * (2 if vocabulary <= 2**16 else 4))
+
+    def _segment(self, step: Step) -> Cost:
+        spec = step.spec
+        tokens = (spec["end"] - spec["start"]) * spec["global_batch"] * spec["sequence_length"]
+        milestones = len(step.run["milestones"]) * self.parameters * WEIGHT_BYTES
+        state = self.parameters * (WEIGHT_BYTES + OPTIMIZER_BYTES)
+        return self._timed(
+            step,
+            tokens,
+            self._training_flops(spec["sequence_length"]),
+            kept_bytes=state + milestones,
+            temporary_bytes=RECOVERY_COPIES * state,
+        )
+
+    def _posttraining(self, step: Step) -> Cost:
+        section = self.recipe.mid_training if step.name == "mid" else self.recipe.sft
+        assert section is not None
+        return self._post(step, section, section.data, 1.0)
+
+    def _alignment(self, step: Step) -> Cost:
+        assert self.recipe.apo is not None
+        # A pair is two answers, and the reference model adds a forward pass to each: a third of training it.
+        return self._post(step, self.recipe.apo, self.recipe.apo.data, 1 + 1 / 3)
+
+    def _post(self, step: Step, section: PostTraining, data: dict[str, Conversations], passes: float) -> Cost:
+        counts = [conversation_tokens(files, section.max_length) for files in data.values()]
+        tokens = None if None in counts else sum(count or 0.0 for count in counts) * section.epochs
+        flops = self._training_flops(section.max_length)
+        state = self.parameters * (WEIGHT_BYTES + OPTIMIZER_BYTES)
+        return self._timed(
+            step,
+            tokens,
+            flops * passes if flops is not None else None,
+            kept_bytes=self.parameters * WEIGHT_BYTES,
+            temporary_bytes=RECOVERY_COPIES * state,
+        )
+
+    def _merge(self, step: Step) -> Cost:
+        return Cost(kept_bytes=self.parameters * WEIGHT_BYTES)
+
+    def _evaluation(self, step: Step) -> Cost:
+        section = self.recipe.evaluation
+        documents = section.heldout_documents * len(self.recipe.sources) if "heldout" in step.inputs else 0
+        length = step.spec["heldout_tokens"] or 0
+        # Without task tokens of its own in the recipe, the held-out text is all there is.
+        flops = self._training_flops(length) if length else None
+        return self._timed(step, documents * length, flops / 3 if flops is not None else None)
+
+    def _suite(self, step: Step) -> Cost:
+        suite = self.recipe.evaluation.suites[step.run["suite"]]
+        flops = 2.0 * self.parameters if self.parameters else None
+        return self._timed(step, suite.tokens, flops)
+
+    def _training_flops(self, sequence_length: int) -> float | None:
+        return flops_per_token(self.shape, sequence_length) if self.shape is not None else None
+
+
+def shape_of(recipe: Recipe) -> Shape | None:
+    """The model's shape for counting, or None where only a model of the hub knows it."""
+    model = recipe.model
+    if model is None or recipe.tokenizer is None:
+        return None
+    return Shape(
+        vocab_size=recipe.tokenizer.vocab_size,
+        hidden_size=model.hidden_size,
+        intermediate_size=model.intermediate_size,
+        num_hidden_layers=model.num_hidden_layers,
+        num_attention_heads=model.num_attention_heads,
+        num_key_value_heads=model.num_key_value_heads,
+        head_dim=model.hidden_size // model.num_attention_heads,
+        tie_word_embeddings=model.tie_word_embeddings,
+        qk_norm=model.family == "qwen3",
+    )
+
+
+def source_tokens(files: Files, root: Path) -> float | None:
+    """Tokens of a dataset: as the recipe says, else from the size of its files, else unknown."""
+    if files.tokens is not None:
+        return float(files.tokens)
+    if files.path is None:
+        return None
+    return sum(file.stat().st_size for file in matching_files(files.path, root)) / BYTES_PER_TOKEN
+
+
+def conversation_tokens(files: Conversations, max_length: int) -> float | None:
+    """Tokens of the rows that are used; from their number, a row has a quarter of the longest."""
+    if files.tokens is not None:
+        return files.tokens * files.share
+    return files.rows * files.share * max_length / 4 if files.rows is not None else None
+
+
+def describe(cost: Cost) -> dict[str, Any]:
+    """The cost as JSON."""
+    return {
+        "tokens": cost.tokens,
+        "flops": cost.flops,
+        "gpus": cost.gpus,
+        "hours": cost.hours,
+        "gpu_hours": cost.gpu_hours,
+        "kept_bytes": cost.kept_bytes,
+        "temporary_bytes": cost.temporary_bytes,
+    }

@@ -1,0 +1,111 @@
+"""What results/ holds already: earlier results of a step, what they were made from, and how long they took."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from smolmake.execution.manifest import MANIFEST, RECORD
+from smolmake.execution.step import Step
+
+RECIPE = "recipe.json"  # in results/latest/<recipe>: what the recipe said at its last whole run
+BEGUN = "begun.json"  # beside it: the steps (kind/name: key) of the run that was begun last
+FOLDER = re.compile(r"(?P<name>.+)-(?P<id>[0-9a-f]{10})")
+
+
+@dataclass
+class History:
+    """The folders under results/ by step label (kind/name), the newest first."""
+
+    root: Path
+    _records: dict[Path, dict[str, Any] | None] = field(default_factory=dict)
+    _typical: dict[tuple[str, str], float | None] = field(default_factory=dict)
+
+    @cached_property
+    def folders(self) -> dict[str, list[Path]]:
+        found: dict[str, list[tuple[int, Path]]] = defaultdict(list)
+        for manifest in (self.root / "results").glob(f"*/*/{MANIFEST}"):
+            match = FOLDER.fullmatch(manifest.parent.name)
+            if match is not None:
+                label = f"{manifest.parent.parent.name}/{match['name']}"
+                found[label].append((manifest.stat().st_mtime_ns, manifest.parent))
+        return {label: [folder for _, folder in sorted(dated, reverse=True)] for label, dated in found.items()}
+
+    @cached_property
+    def finished(self) -> set[str]:
+        """The keys (kind/name-id) of all finished steps."""
+        return {f"{folder.parent.name}/{folder.name}" for folders in self.folders.values() for folder in folders}
+
+    def earlier(self, step: Step, recipe: str) -> dict[str, Any] | None:
+        """What the newest other result of a step was made from, among those made for this recipe, or None."""
+        for folder in self.folders.get(step.label, []):
+            if folder.name == f"{step.name}-{step.id}":
+                continue
+            record, provenance = self.record(folder), _json(folder / "provenance.json") or {}
+            if record is not None and provenance.get("recipe") == recipe:
+                return record
+        return None
+
+    def last_recipe(self, recipe: str) -> dict[str, Any] | None:
+        """The values of a recipe at its last whole run (see `recipe_values`), or None."""
+        file = self.root / "results" / "latest" / recipe / RECIPE
+        if file not in self._records:
+            self._records[file] = _json(file)
+        return self._records[file]
+
+    def begun(self, step: Step) -> bool:
+        """Whether the step was started and did not end."""
+        folder = f"{self.root}/results/{step.key}"  # no Path: this is asked thousands of times
+        return os.path.exists(f"{folder}/{RECORD}") and not os.path.exists(f"{folder}/{MANIFEST}")
+
+    def record(self, folder: Path) -> dict[str, Any] | None:
+        if folder not in self._records:
+            self._records[folder] = _json(folder / RECORD)
+        return self._records[folder]
+
+    def measured_hours(self, step: Step) -> float | None:
+        """How long the newest result of a step took, in hours."""
+        for folder in self.folders.get(step.label, []):
+            provenance = _json(folder / "provenance.json")
+            if provenance is not None and "seconds" in provenance:
+                return float(provenance["seconds"]) / 3600
+        return None
+
+    def typical_hours(self, kind: str, recipe: str) -> float | None:
+        """What a finished step of a kind took without GPUs: the median of this recipe's, else of all, in hours."""
+        if (kind, recipe) not in self._typical:
+            ours, all_times = [], []
+            for folder in (folder for folders in self.folders.values() for folder in folders):
+                provenance = (_json(folder / "provenance.json") or {}) if folder.parent.name == kind else {}
+                if "seconds" in provenance and not provenance.get("gpus"):
+                    all_times.append(float(provenance["seconds"]) / 3600)
+                    if provenance.get("recipe") == recipe:
+                        ours.append(all_times[-1])
+            times = ours or all_times
+            self._typical[kind, recipe] = statistics.median(times) if times else None
+        return self._typical[kind, recipe]
+
+    def spent_gpu_hours(self, recipe: str, keys: set[str]) -> float:
+        """GPU-hours of all finished results that a recipe uses (`keys`) or that were made for it once."""
+        spent = 0.0
+        for folders in self.folders.values():
+            for folder in folders:
+                provenance = _json(folder / "provenance.json") or {}
+                if provenance.get("recipe") == recipe or f"{folder.parent.name}/{folder.name}" in keys:
+                    spent += provenance.get("gpus", 0) * provenance.get("seconds", 0.0) / 3600
+        return spent
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,81 @@
+"""Optimizer states of finished segments: which are spare, how they are removed, and who would miss one.
+
+Two thirds of a segment's checkpoint are the optimizer's state, which only a segment that follows reads. It is spare
+once all segments that follow, in all recipes, are finished. The last segment of a chain keeps its own: a run may be
+made longer. What was removed is noted in removed.json beside the manifest, so that the checkpoint still counts as
+whole.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from smolmake.errors import UserError
+from smolmake.execution.manifest import MANIFEST, REMOVED, note_removed, removed_files
+from smolmake.execution.remote_storage import has_remote
+from smolmake.execution.step import Step, Steps
+
+STATE = "checkpoint/optimizer.safetensors"
+
+
+def spare_states(recipes: Iterable[Steps], root: Path) -> list[Path]:
+    """The optimizer states of finished segments all of whose following segments are finished, if there are any."""
+    following: dict[str, set[str]] = {}
+    for steps in recipes:
+        for step in steps.of_kind("segment"):
+            parent = step.inputs.get("parent")
+            if parent is not None and parent.kind == "segment":
+                following.setdefault(parent.key, set()).add(step.key)
+    results = root / "results"
+    spare = [
+        results / key / STATE
+        for key, children in following.items()
+        if all((results / other / MANIFEST).exists() for other in (key, *children))
+    ]
+    return sorted(file for file in spare if file.is_file())
+
+
+def remove_state(file: Path) -> bool:
+    """Remove a segment's optimizer state, after a note of it. False if a running job holds the segment's folder."""
+    folder = file.parents[1]
+    with held(folder) as free:
+        if free:
+            note_removed(folder, {STATE}, "no segment that was still to run needed it")
+            file.unlink()
+        return free
+
+
+def check_states(steps: Steps) -> None:
+    """Raise UserError if a segment that is still to run follows one whose optimizer state was removed."""
+    for step in steps.of_kind("segment"):
+        parent = step.inputs.get("parent")
+        if parent is None or step.spec["fresh_optimizer"] or (steps.root / step.manifest).exists():
+            continue
+        folder = steps.root / "results" / parent.key
+        if (folder / MANIFEST).exists() and not (folder / STATE).exists() and STATE in removed_files(folder):
+            raise _missed(step, folder)
+
+
+def _missed(step: Step, folder: Path) -> UserError:
+    again = f"bring the file back from a copy, or delete {folder / MANIFEST}: that segment is then trained again"
+    if has_remote(folder, STATE):
+        again = f"delete {folder / REMOVED}: the file is then fetched from remote storage"
+    return UserError(
+        f"{step.label} is to run and goes on from an optimizer state that was removed (make gc STATES=yes)",
+        file=folder / STATE, remedy=again,
+    )  # fmt: skip
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[bool]:
+    """Hold a folder's lock, if no running job has it: gives whether it is free."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

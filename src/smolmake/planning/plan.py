@@ -1,0 +1,249 @@
+"""What would run, why, and what it costs: the plan that a dry run ends with, and that a run is checked against."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from smolmake.errors import UserError
+from smolmake.execution.step import Step
+from smolmake.planning.cost import Cost, Costs, describe
+from smolmake.planning.history import History
+from smolmake.planning.reasons import Reasons
+from smolmake.planning.workflow import Plan
+
+THREADS = {  # the key of a step's `run` that says how many cores it takes
+    "segment": "threads",
+    "posttraining": "threads_posttraining",
+    "alignment": "threads_posttraining",
+    "preferences": "threads_posttraining",
+    "documents": "data_workers",
+    "shards": "data_workers",
+    "packing": "data_workers",
+}
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A plan over the steps that would run. Hours are wall-clock, money is in the recipe's currency."""
+
+    plan: Plan
+    history: History
+    running: list[Step]  # inputs come first
+    costs: dict[str, Cost]
+    reasons: dict[str, tuple[str, ...]]  # what makes each step run, in itself or in what it waits for
+    own: dict[str, tuple[str, ...]]  # what changed in the step itself; empty where it only follows
+
+    @cached_property
+    def keys(self) -> set[str]:
+        return {step.key for step in self.running}
+
+    @cached_property
+    def done(self) -> set[str]:
+        return self.history.finished & set(self.plan.steps.all)
+
+    @property
+    def gpu_hours(self) -> float:
+        return sum(self.costs[step.key].gpu_hours for step in self.running)
+
+    @cached_property
+    def spent_gpu_hours(self) -> float:
+        return self.history.spent_gpu_hours(self.plan.recipe.name, set(self.plan.steps.all))
+
+    @property
+    def unknown(self) -> list[Step]:
+        """Steps whose time nobody can know before they have run once."""
+        return [step for step in self.running if self.costs[step.key].hours is None]
+
+    def money(self, gpu_hours: float) -> float | None:
+        price = self.plan.recipe.compute.price_per_gpu_hour
+        return None if price is None else gpu_hours * price
+
+    def total(self, quantity: str) -> float:
+        return math.fsum(getattr(self.costs[step.key], quantity) for step in self.running)
+
+    @cached_property
+    def critical_path(self) -> list[Step]:
+        """The chain of steps that takes longest, in order."""
+        best: dict[str, tuple[float, Step | None]] = {}
+        for step in self.running:
+            inputs = [other for other in step.inputs.values() if other.key in self.keys]
+            before = max(inputs, key=lambda other: best[other.key][0], default=None)
+            hours = self.costs[step.key].hours or 0.0
+            best[step.key] = ((best[before.key][0] if before is not None else 0.0) + hours, before)
+        chain: list[Step] = []
+        last = max(self.running, key=lambda step: best[step.key][0], default=None)
+        while last is not None:
+            chain.append(last)
+            last = best[last.key][1]
+        return chain[::-1]
+
+    @cached_property
+    def hours(self) -> float:
+        """Wall-clock hours with the devices there are: each step starts when its inputs are done and devices are free.
+
+        Devices are `compute.gpus`, and the cores of this machine for a recipe without GPUs; no limit where none is set.
+        """
+        all_gpus: float = self.plan.recipe.compute.gpus or math.inf
+        all_cores: float = math.inf if any(cost.gpus for cost in self.costs.values()) else os.cpu_count() or 1
+        gpus, cores = all_gpus, all_cores
+        waiting = {step.key: {other.key for other in step.inputs.values()} & self.keys for step in self.running}
+        followers: dict[str, list[str]] = {}
+        for key, inputs in waiting.items():
+            for other in inputs:
+                followers.setdefault(other, []).append(key)
+        order = {step.key: number for number, step in enumerate(self.running)}
+        ready = [(order[key], key) for key, inputs in waiting.items() if not inputs]
+        heapq.heapify(ready)
+        going: list[tuple[float, str, float, float]] = []
+        now = 0.0
+        while ready or going:
+            held: list[tuple[int, str]] = []
+            while ready:
+                number, key = heapq.heappop(ready)
+                cost = self.costs[key]
+                need_gpus = min(cost.gpus, all_gpus)
+                need_cores = 0.0 if cost.gpus else min(self._threads(key), all_cores)
+                if need_gpus > gpus or need_cores > cores:
+                    held.append((number, key))
+                    continue
+                gpus, cores = gpus - need_gpus, cores - need_cores
+                heapq.heappush(going, (now + (cost.hours or 0.0), key, need_gpus, need_cores))
+            for entry in held:
+                heapq.heappush(ready, entry)
+            now, key, freed_gpus, freed_cores = heapq.heappop(going)
+            gpus, cores = gpus + freed_gpus, cores + freed_cores
+            for follower in followers.get(key, []):
+                waiting[follower].discard(key)
+                if not waiting[follower]:
+                    heapq.heappush(ready, (order[follower], follower))
+        return now
+
+    def _threads(self, key: str) -> int:
+        step = self.plan.steps.all[key]
+        return int(step.run.get(THREADS.get(step.kind, ""), 1))
+
+    @cached_property
+    def by_cause(self) -> list[tuple[str, list[Step]]]:
+        """Every cause with the steps that it alone or with others makes run, the largest first."""
+        found: dict[str, list[Step]] = {}
+        for step in self.running:
+            for cause in self.reasons[step.key]:
+                found.setdefault(cause, []).append(step)
+        return sorted(found.items(), key=lambda item: -len(item[1]))
+
+    def as_json(self) -> dict[str, Any]:
+        """The whole plan as JSON values."""
+        compute = self.plan.recipe.compute
+        return {
+            "recipe": self.plan.recipe.name,
+            "file": str(self.plan.file),
+            "done": sorted(self.done),
+            "run": [
+                {
+                    "step": step.key,
+                    "kind": step.kind,
+                    "name": step.name,
+                    "stage": step.group,
+                    "reasons": list(self.reasons[step.key]),
+                    "waits_for": sorted({other.key for other in step.inputs.values()} & self.keys),
+                    **describe(self.costs[step.key]),
+                }
+                for step in self.running
+            ],
+            "pins": [
+                {"step": step.label, "id": step.id, "reason": step.pin.reason}
+                for step in self.plan.steps.all.values()
+                if step.pin is not None
+            ],
+            "totals": {
+                "tokens": self.total("tokens"),
+                "flops": self.total("flops"),
+                "gpu_hours": self.gpu_hours,
+                "hours": self.hours,
+                "critical_path": [step.key for step in self.critical_path],
+                "kept_bytes": self.total("kept_bytes"),
+                "temporary_bytes": max((self.costs[step.key].temporary_bytes for step in self.running), default=0.0),
+                "money": self.money(self.gpu_hours),
+                "currency": compute.currency,
+                "unknown": [step.key for step in self.unknown],
+            },
+            "budget": {
+                "gpu_hours": compute.budget.gpu_hours,
+                "money": compute.budget.money,
+                "spent_gpu_hours": self.spent_gpu_hours,
+                "spent_money": self.money(self.spent_gpu_hours),
+            },
+        }
+
+
+def look_ahead(plan: Plan, manifests: Iterable[str] | None = None) -> Outlook:
+    """The outlook for the steps with these manifests (as a dry run lists them), or for all that are not done."""
+    history = History(plan.steps.root)
+    if manifests is None:
+        running = unfinished(plan, history)
+    else:
+        wanted = set(manifests)
+        running = [step for step in plan.steps.all.values() if step.manifest in wanted]
+    reasons, costs = (
+        Reasons(plan.steps, history, plan.recipe.name),
+        Costs(plan.recipe, plan.steps.root, history),
+    )
+    keys = {step.key for step in running}
+    return Outlook(
+        plan,
+        history,
+        running,
+        {step.key: costs.of(step) for step in running},
+        {step.key: reasons.causes(step, keys) for step in running},
+        {step.key: reasons.own(step) for step in running},
+    )
+
+
+def unfinished(plan: Plan, history: History) -> list[Step]:
+    """The steps that the report, and so everything, waits for: those that are not finished."""
+    return [step for step in plan.steps.all.values() if step.key not in history.finished]
+
+
+def check_budget(outlook: Outlook, consent: float | None) -> None:
+    """Raise UserError if what would run exceeds the budget and `consent` (GPU-hours) does not cover it."""
+    recipe, budget = outlook.plan.recipe, outlook.plan.recipe.compute.budget
+    planned, spent = outlook.gpu_hours, outlook.spent_gpu_hours
+    if consent is not None and planned <= consent:
+        return
+    size, name = math.ceil(planned), recipe.name
+    if (root := outlook.plan.steps.root) / "config" / "recipes" / f"{name}.yaml" != outlook.plan.file:
+        file = outlook.plan.file
+        name = str(file.relative_to(root) if file.is_relative_to(root) else file)
+    remedy = (
+        f"make it smaller, raise the budget, or consent to this run: make toy RECIPE={name} CONSENT={size}"
+        f" (with snakemake: --config recipe={name} consent={size})"
+    )
+    if budget.gpu_hours is not None and planned > 0 and spent + planned > budget.gpu_hours:
+        raise UserError(
+            f"over budget: this run would take {number_text(planned)} GPU-hours, {number_text(spent)} are spent",
+            file=outlook.plan.file, key="compute.budget.gpu_hours", value=f"{budget.gpu_hours:,}", remedy=remedy,
+        )  # fmt: skip
+    price, paid = outlook.money(planned), outlook.money(spent)
+    if (
+        budget.money is not None
+        and price is not None
+        and paid is not None
+        and price > 0
+        and paid + price > budget.money
+    ):
+        raise UserError(
+            f"over budget: this run would cost {number_text(price)} {recipe.compute.currency},"
+            f" {number_text(paid)} are spent",
+            file=outlook.plan.file, key="compute.budget.money", value=f"{budget.money:,}", remedy=remedy,
+        )  # fmt: skip
+
+
+def number_text(value: float) -> str:
+    """A number for people: whole from 10 on, else with two significant digits."""
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.2g}"

@@ -1,0 +1,138 @@
+"""Why a step would run, in the user's terms: recipe keys, functions, files, or because it was never made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smolmake.execution.fingerprint import code_definitions
+from smolmake.execution.step import SCRIPTS, Step, Steps, flatten, look_up
+from smolmake.planning.history import History
+
+NEW, UNFINISHED = "missing", "begun and not finished: it goes on"
+# Parts of a spec that stand for the content of files: the place in the spec, and what it is called.
+CONTENTS = {
+    "files.content": "the files of the source",
+    "tasks.content": "the files of the tasks",
+    "data.content": "the data of the tasks",
+    "prompts.content": "the prompts",
+    "template": "the text of the chat template",
+    "content": "the files of the tokenizer",
+    "digest": "the digest of what was adopted",
+    "python": "the version of Python",
+}
+
+
+class Reasons:
+    """The reasons of the steps that would run: each step's own, and the causes that reach it through its inputs."""
+
+    def __init__(self, steps: Steps, history: History, recipe: str) -> None:
+        self.steps, self.history, self.recipe = steps, history, recipe
+        self._own: dict[str, tuple[str, ...]] = {}
+        self._causes: dict[str, tuple[str, ...]] = {}
+
+    def own(self, step: Step) -> tuple[str, ...]:
+        """What changed in the step itself; empty if only its inputs did."""
+        if step.key not in self._own:
+            self._own[step.key] = tuple(self._compare(step))
+        return self._own[step.key]
+
+    def causes(self, step: Step, running: set[str]) -> tuple[str, ...]:
+        """The step's own reasons, or those of the steps that it waits for. `running`: keys of all that would run."""
+        if step.key not in self._causes:
+            found = dict.fromkeys(self.own(step))
+            for other in step.inputs.values():
+                if other.key in running:
+                    found |= dict.fromkeys(cause for cause in self.causes(other, running) if cause != UNFINISHED)
+            self._causes[step.key] = tuple(cause for cause in found if cause != NEW) or tuple(found) or (NEW,)
+        return self._causes[step.key]
+
+    def _compare(self, step: Step) -> list[str]:
+        if self.history.begun(step):
+            return [UNFINISHED]
+        earlier = self.history.earlier(step, self.recipe)
+        if earlier is None:
+            return self._asked_for(step) or [NEW]
+        changes = []
+        if earlier["spec"] != step.spec:
+            changes += recipe_changes(earlier["origin"], self.steps.origin(step))
+            changes += content_changes(earlier["spec"], step.spec) or ([] if changes else spec_changes(earlier, step))
+        changes += code_changes(earlier["code"], code_definitions(self._script(step)))
+        if not changes and earlier["inputs"] == {role: other.key for role, other in step.inputs.items()}:
+            return [NEW]  # an equal result once, now lost
+        return changes
+
+    def _asked_for(self, step: Step) -> list[str]:
+        """For a step that there never was: which keys the recipe has changed since its last whole run."""
+        last = self.history.last_recipe(self.recipe)
+        if last is None:
+            return []
+        before: dict[str, Any] = {}
+        for key in step.keys:
+            flatten(look_up(last, key), key, before)
+        return recipe_changes(before, self.steps.origin(step))
+
+    def _script(self, step: Step) -> Any:
+        return self.steps.root / "workflow" / "scripts" / f"{SCRIPTS[step.kind]}.py"
+
+
+def recipe_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Recipe keys whose values differ: `pretraining.schedule.peak 0.001 → 0.002`."""
+    return [
+        f"{key} {_told(before.get(key))} → {_told(now.get(key))}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key)
+    ]
+
+
+def content_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Files behind the recipe that differ although no key does."""
+    old, new = _leaves(before), _leaves(now)
+    found = []
+    for place in sorted({*old, *new}):
+        if old.get(place) == new.get(place):
+            continue
+        name = next((told for end, told in CONTENTS.items() if place == end or place.endswith(f".{end}")), None)
+        if name is not None and old.get(place) is not None and new.get(place) is not None:
+            found.append(f"{name} changed" + (f" ({place.split('.')[1]})" if place.count(".") > 1 else ""))
+        elif place.startswith("packages."):
+            found.append(f"{place.removeprefix('packages.')} {_told(old.get(place))} → {_told(new.get(place))}")
+    return list(dict.fromkeys(found))
+
+
+def spec_changes(earlier: dict[str, Any], step: Step) -> list[str]:
+    """The last resort: the parts of the spec itself that differ."""
+    old, new = _leaves(earlier["spec"]), _leaves(step.spec)
+    return [
+        f"{place} {_told(old.get(place))} → {_told(new.get(place))}"
+        for place in sorted({*old, *new})
+        if old.get(place) != new.get(place)
+    ]
+
+
+def code_changes(before: dict[str, dict[str, str]], now: dict[str, dict[str, str]]) -> list[str]:
+    """Functions that differ: `recipe/schedule.py: within() changed`."""
+    found = []
+    for module in sorted({*before, *now}):
+        old, new = before.get(module), now.get(module)
+        if old == new:
+            continue
+        if old is None or new is None:
+            found.append(f"{module} is {'new' if old is None else 'no longer used'}")
+            continue
+        for name in sorted({*old, *new}):
+            if old.get(name) != new.get(name):
+                what = "changed" if name in old and name in new else "is new" if name in new else "is gone"
+                found.append(f"{module}: {name or 'its constants or imports'} {what}")
+    return found
+
+
+def _leaves(spec: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in spec.items():
+        flatten(value, key, found)
+    return found
+
+
+def _told(value: Any) -> str:
+    text = "nothing" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

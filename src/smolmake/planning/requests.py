@@ -1,0 +1,84 @@
+"""What a step asks of a cluster: nodes, GPUs, cores, memory and time, from the recipe's layout and the plan's costs.
+
+The names are those that Snakemake's Slurm plugin reads. One node: `gres`. Several: also `nodes` and, through `mpi`, a
+job whose command starts its own steps; one task a GPU, told by `tasks_per_node`, or by `tasks` where a node has one
+GPU, which the plugin refuses in the other form. `tasks_per_gpu: 0` keeps it from guessing that number from `tasks`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from smolmake.errors import UserError
+from smolmake.execution.step import Step
+from smolmake.planning.cost import Costs
+from smolmake.planning.workflow import Plan
+
+MARGIN, START_MINUTES = 1.5, 30  # of an estimated time; for the queue's node to start, load and save
+GPU_MEMORY_MB = 24_000  # of host memory for each process on a GPU: libraries, CUDA, batches, data under way
+STATE_BYTES = 40  # host memory per parameter while a checkpoint is put together: weights, two moments, copies of them
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a cluster allows: the longest job in minutes, and the type of GPU by which Slurm knows it."""
+
+    longest: int | None = None
+    gpu_type: str | None = None
+
+
+class Requests:
+    """The resources of a recipe's steps on a site."""
+
+    def __init__(self, plan: Plan, site: Site) -> None:
+        self.plan, self.site = plan, site
+
+    @cached_property
+    def costs(self) -> Costs:
+        return Costs(self.plan.recipe, self.plan.steps.root, None)
+
+    def of(self, step: Step, mem_mb: int, runtime: int) -> dict[str, Any]:
+        """Resources by name; None where a step asks for nothing. `mem_mb` and `runtime` (minutes) are the least."""
+        layout = step.run.get("layout") or {}
+        nodes, gpus = layout.get("nodes", 1), layout.get("gpus_per_node", 0)
+        asked: dict[str, Any] = dict.fromkeys(
+            ("gres", "nodes", "mpi", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_per_task")
+        )
+        if gpus:
+            asked["gres"] = ":".join(filter(None, ("gpu", self.site.gpu_type, str(gpus))))
+        if nodes > 1:
+            share = {"tasks": nodes} if gpus <= 1 else {"tasks_per_node": gpus}
+            asked |= {"nodes": nodes, "mpi": "srun", "tasks_per_gpu": 0, **share}
+        elif gpus > 1:
+            asked["cpus_per_task"] = gpus * int(step.run.get("threads", 1))
+        asked["mem_mb"] = max(mem_mb, self._memory(gpus))
+        asked["runtime"] = self._minutes(step, runtime)
+        return asked
+
+    def _memory(self, gpus: int) -> int:
+        return gpus * GPU_MEMORY_MB + math.ceil(self.costs.parameters * STATE_BYTES / 1e6)
+
+    def _minutes(self, step: Step, least: int) -> int:
+        """The time limit: the estimate with a margin, at least the rule's own, at most the site's.
+
+        A training that does not fit goes on in a second job from its last recovery checkpoint.
+        """
+        estimate = math.ceil((self.costs.of(step).hours or 0.0) * 60 * MARGIN) + START_MINUTES
+        wanted = max(estimate, least) if not self.costs.of(step).gpus else estimate
+        return min(wanted, self.site.longest or wanted)
+
+
+def check_one_machine(steps: Iterable[Step]) -> None:
+    """Raise UserError if a step's layout needs several nodes, where jobs run on this machine."""
+    for step in steps:
+        nodes = (step.run.get("layout") or {}).get("nodes", 1)
+        if nodes > 1:
+            raise UserError(
+                f"{step.label} runs on several nodes, and this profile runs jobs on this machine",
+                key="run.layouts", value=f"nodes {nodes}",
+                remedy="run with --profile profiles/slurm, or give the layout one node: the result is the same",
+            )  # fmt: skip

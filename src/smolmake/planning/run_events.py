@@ -1,0 +1,56 @@
+"""What a run of Snakemake says of itself as a whole: where it goes on, and to the recipe's webhook what failed."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from smolmake.files import write_json
+from smolmake.monitoring.alerts import Alerts, check_webhook
+from smolmake.planning.history import BEGUN, History
+from smolmake.planning.workflow import Plan
+
+_begun: list[tuple[Plan, Alerts]] = []
+
+
+def begin(plan: Plan) -> None:
+    """Note the run's steps for gc, and say where trainings go on: when the first job starts, where jobs are started.
+
+    Raises:
+        UserError: if the recipe wants alerts and the environment has no address for them.
+    """
+    alerts = plan.recipe.run.alerts
+    settings = None if alerts is None else alerts.model_dump()
+    check_webhook(settings)
+    steps = {step.label: key for key, step in plan.steps.all.items()}
+    write_json(plan.steps.root / "results" / "latest" / plan.recipe.name / BEGUN, steps)
+    _begun.append((plan, Alerts(settings, {"recipe": plan.recipe.name})))
+    history = History(plan.steps.root)
+    for step in plan.steps.all.values():
+        if history.begun(step) and (saved := last_saved(plan.steps.root / "results" / step.key / "recovery")):
+            print(f"{step.key} goes on from step {saved:,}", file=sys.stderr)
+    name = plan.file.stem if plan.file.parent.name == "recipes" else plan.file
+    print(f"How far it is: make status RECIPE={name}. Logs: logs/KIND/STEP.log", file=sys.stderr)
+
+
+def last_saved(recovery: Path) -> int | None:
+    """The step of the newest recovery checkpoint in a folder, of a segment or of TRL, if there is one."""
+    names = [re.match(r"(?:step|checkpoint)-(\d+)", path.name) for path in recovery.glob("*-*")]
+    return max((int(name[1]) for name in names if name), default=None)
+
+
+def job_failed(output: str, log: str) -> None:
+    """Post that a job failed; nothing in a process that only runs a job."""
+    for _, alerts in _begun[-1:]:
+        alerts.post("job", f"a job failed: {output}", output=output, log=log)
+
+
+def ended(succeeded: bool) -> None:
+    """Post how the run ended, and wait for the messages under way, for some seconds at most."""
+    for plan, alerts in _begun[-1:]:
+        steps = plan.steps.all
+        done = len(History(plan.steps.root).finished & set(steps))
+        how = "the run is done" if succeeded else "the run has failed"
+        alerts.post("end", f"{how}: {done:,} of {len(steps):,} steps are finished", succeeded=succeeded, done=done)
+        alerts.close()

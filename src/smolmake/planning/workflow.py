@@ -1,0 +1,190 @@
+"""A recipe's graph in the form in which the rules ask for it."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from smolmake.errors import UserError, did_you_mean
+from smolmake.execution.fingerprint import remembered_trees
+from smolmake.execution.step import Step, Steps
+from smolmake.files import canonical_json, digest
+from smolmake.graph.build import build_steps
+from smolmake.planning.checks import check_plan
+from smolmake.planning.optimizer_states import check_states
+from smolmake.recipe.load import find_recipe, load_recipe
+from smolmake.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe and its steps."""
+
+    recipe: Recipe
+    file: Path
+    steps: Steps
+
+    def step(self, kind: str, name_and_id: str) -> Step:
+        """The step of a wildcard.
+
+        Raises:
+            UserError: if the recipe has no such step, as when an old result is asked for by path.
+        """
+        try:
+            return self.steps.all[f"{kind}/{name_and_id}"]
+        except KeyError:
+            raise UserError(
+                "the recipe has no such step",
+                file=self.file,
+                key=kind,
+                value=name_and_id,
+                remedy="ask for a target such as `report`, or set the recipe back to what it was",
+            ) from None
+
+    def inputs(self, kind: str, name_and_id: str, forced: bool) -> list[str]:
+        """The manifests that a step waits for: none if it is finished, unless it is to run again by force.
+
+        Snakemake would otherwise run a finished step again when one of its inputs is lost and made anew, although
+        its path says that it is what it should be. Segments also wait for what nobody reads: the ledger, because no
+        training starts before all stages keep their repeat caps, and the preflight of their layout.
+        """
+        step = self.step(kind, name_and_id)
+        if not forced and (self.steps.root / step.manifest).exists():
+            return []
+        gates = self._gates(step) if kind == "segment" else []
+        return [*(other.manifest for other in step.inputs.values()), *gates]
+
+    def _gates(self, segment: Step) -> list[str]:
+        """The ledger, the preflight of a segment's layout, and the drill of the evaluation."""
+        checks = [step.manifest for step in self.steps.of_kind("preflight") if step.name == segment.run["preflight"]]
+        return [*self.manifests("ledger", "drill"), *checks]
+
+    def job(self, kind: str, name_and_id: str) -> str:
+        """The argument of the step's script, in canonical JSON."""
+        return self.job_of(self.step(kind, name_and_id))
+
+    def job_of(self, step: Step) -> str:
+        return canonical_json(
+            {
+                "kind": step.kind,
+                "name": step.name,
+                "id": step.id,
+                "folder": f"results/{step.key}",
+                "spec": step.spec,
+                "inputs": {role: other.manifest for role, other in step.inputs.items()},
+                "run": step.run,
+                "origin": self.steps.origin(step),
+                "meaning": step.meaning,
+                "recipe": self.recipe.name,
+                "code": step.code,
+            }
+        )
+
+    def launcher(self, kind: str, name_and_id: str) -> str:
+        """What starts the step's script on its devices."""
+        return str(self.step(kind, name_and_id).run["launcher"])
+
+    def manifests(self, *kinds: str) -> list[str]:
+        """The manifests of the steps of these kinds; of all steps if none is named."""
+        return [step.manifest for step in self.steps.all.values() if not kinds or step.kind in kinds]
+
+    @property
+    def links(self) -> str:
+        """The file that says that results/latest/<recipe> shows exactly these steps."""
+        state = digest(sorted(self.steps.all))[:10]
+        return f"results/latest/{self.recipe.name}/links-{state}.json"
+
+
+def use_environment_of(python: str, root: Path) -> None:
+    """Let the rules' commands find this Python and this tree's package.
+
+    Waiting threads sleep instead of spinning: on a busy machine, two spinning threads were 12 times slower than two
+    that sleep; on an idle one they were 8 % faster. Bytecode is kept, even where the environment forbids it, as
+    images of containers like to: a job that compiles torch and transformers anew starts 3 to 6 seconds later.
+    """
+    os.environ["PYTHONPATH"] = str(root / "src")
+    os.environ["PATH"] = str(Path(python).parent) + os.pathsep + os.environ["PATH"]
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def plan_recipe(name: str, root: Path) -> Plan:
+    """Load a recipe, check it and what it needs, and lay out its steps.
+
+    Raises:
+        UserError: for anything that is wrong.
+    """
+    _check_writable(root / "results")
+    recipe, file = load_recipe(name, root), find_recipe(name, root)
+    check_plan(recipe, file, root)
+    with remembered_trees(root):
+        steps = build_steps(recipe, root)
+    check_states(steps)
+    return Plan(recipe, file, steps)
+
+
+CONFIG_KEYS = ("recipe", "consent")
+_runs: list[Run] = []
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of Snakemake: its plan, and a function that gives the outputs of the jobs that it would run."""
+
+    plan: Plan
+    outputs: Callable[[], list[str]]
+
+
+def begin_run(name: str, root: Path, outputs: Callable[[], list[str]]) -> Plan:
+    """`plan_recipe` for the Snakefile: the run is kept for the logger plugin, which ends a dry run with its plan."""
+    # Snakemake is about to make some hundred objects for each job, none of which is garbage: looking for it among them
+    # again and again takes a fifth of a large graph's time.
+    gc.set_threshold(50_000, 20, 100)
+    plan = plan_recipe(name, root)
+    _runs.append(Run(plan, outputs))
+    return plan
+
+
+def current_run() -> Run | None:
+    """The run that the Snakefile of this process began last."""
+    return _runs[-1] if _runs else None
+
+
+def _check_writable(results: Path) -> None:
+    place = results if results.exists() else results.parent
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(
+            "the results cannot be written", file=place, remedy="give write permission there, or run from another place"
+        )
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Raise UserError for a key of --config that means nothing, or a consent that is no number of GPU-hours."""
+    for key in config:
+        if key not in CONFIG_KEYS:
+            raise UserError(
+                "unknown key of --config", key=key, value=config[key], remedy=did_you_mean(key, CONFIG_KEYS)
+            )
+    consent = config.get("consent")
+    if consent is not None and (isinstance(consent, bool) or not isinstance(consent, int | float)):
+        raise UserError(
+            "consent is a number of GPU-hours",
+            key="consent",
+            value=consent,
+            remedy="write the number that the plan gives, such as consent=1200",
+        )
+
+
+def check_unchanged(plan: Plan, now: str, asked: str) -> None:
+    """Raise UserError if what the recipe leads to now is not what the graph asked for when it started."""
+    if now != asked:
+        raise UserError(
+            "the recipe or the code has changed since this run started",
+            file=plan.file,
+            value=f"asked for {asked}, now {now}",
+            remedy="run the same command again: what is still valid is kept",
+        )

@@ -1,0 +1,164 @@
+"""The recipe's sections on data: where it lies, how it is cleaned and tokenized."""
+
+from __future__ import annotations
+
+import string
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from smolmake.recipe.types import Digest, HubId, Name, Section, Share
+from smolmake.recipe.units import Count
+
+
+class Files(Section):
+    """Where data lies: your own `path`, a dataset of the Hugging Face `hub`, or a `toy` file of smolmake's own."""
+
+    path: str | None = Field(None, description="A file, a folder or a glob, relative to the project's root.")
+    hub: HubId | None = Field(None, description="A dataset of the Hugging Face hub instead: owner/name.")
+    config: str | None = Field(None, description="The hub dataset's configuration.")
+    split: str = Field("train", description="The hub dataset's split.")
+    files: list[str] = Field(
+        [], description="Patterns of file names inside the hub dataset; only these files are read, and no `config`."
+    )
+    revision: str | None = Field(None, description="The hub dataset's commit; without one, what the hub has that day.")
+    toy: Name | None = Field(None, description="The name of one of the toy's files instead of a path.")
+    rows: Count | None = Field(None, ge=1, description="Known number of rows. For the plan alone: no result has it.")
+    tokens: Count | None = Field(None, ge=1, description="Known number of tokens. For the plan alone.")
+    tokens_from: str = Field("", description="Where the number of tokens comes from.")
+    format: Literal["auto", "parquet", "arrow", "jsonl", "text", "code"] = Field(
+        "auto",
+        description="By default told from the file name: .parquet, .arrow, .jsonl, .jsonl.gz, .jsonl.zst, else text. "
+        "`code` reads a tree of text files with the columns text, path and language, and passes .git over.",
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Files:
+        if sum(place is not None for place in (self.path, self.hub, self.toy)) != 1:
+            raise ValueError("give exactly one of `path` (your files), `hub` (a dataset of the hub) and `toy`")
+        if self.hub is None and (self.config is not None or self.revision is not None or self.files):
+            raise ValueError("`config`, `files` and `revision` belong to a `hub` dataset")
+        if self.config is not None and self.files:
+            raise ValueError("give `config` or `files`, not both: each of them says which files are read")
+        return self
+
+
+class Adopted(Section):
+    """Something that exists already: it is used where it lies, under its digest, and never copied or changed."""
+
+    path: str = Field(..., description="Its folder, relative to the project's root.")
+    digest: Digest = Field(..., description="The digest of its files; `make adopt FOLDER=...` prints it.")
+
+
+class Source(Files):
+    """A dataset of documents for pretraining."""
+
+    text: str = Field("text", description="The column that holds a document's text (Parquet and JSONL).")
+    template: str | None = Field(
+        None, description="Text made of several columns instead, such as `{question}\\n\\n{answer}`."
+    )
+    turn: str = Field(
+        "{role}: {content}\n\n", description="How a turn is written where a column holds a dialogue (a list of turns)."
+    )
+    special_tokens: bool = Field(
+        False, description="Whether text such as <|im_start|> in the documents stands for that special token."
+    )
+    where: dict[str, list[bool | int | float | str]] = Field(
+        {}, description="Rows to keep: those whose column has one of these values, such as `lang: [Python]`."
+    )
+    at_least: dict[str, float] = Field(
+        {}, description="Rows to keep: those whose column is no lower, such as a quality score `{int_score: 3}`."
+    )
+    at_most: dict[str, float] = Field({}, description="Rows to keep: those whose column is no higher.")
+    duplicates_of: list[Name] = Field(
+        [], description="Sources whose documents are dropped here, exact and near duplicates as `cleaning` says."
+    )
+    on_error: Literal["stop", "skip"] = Field(
+        "stop", description="What a damaged line or file does: stop the run, or be passed over and counted."
+    )
+    domain: Name = Field("web", description="What it is for the mixture and the report: web, code, math, ...")
+    language: str = Field("en", description="Language code of the text, or the programming language.")
+    licence: str = Field("unknown", description="The licence, kept as provenance and shown in the report.")
+    max_epochs: float = Field(
+        4.0, gt=0, description="Repeat cap: more epochs than this over stages 1 to 3 is an error."
+    )
+    stands_in_for: str = Field("", description="The data set that is not public and that this one replaces.")
+    shards: Adopted | None = Field(
+        None, description="Token shards made before (a folder results/shards/...): nothing is read or tokenized."
+    )
+
+    @field_validator("template", "turn")
+    @classmethod
+    def _only_names(cls, template: str | None) -> str | None:
+        for _, name, spec, conversion in string.Formatter().parse(template or ""):
+            if name is not None and (not name.isidentifier() or spec or conversion):
+                raise ValueError(f"`{{{name}}}` is not a column's name; write {{{{ and }}}} for braces in the text")
+        return template
+
+
+class RepeatedNgrams(Section):
+    """Removal of documents that repeat themselves, as in OLMo 2."""
+
+    longest: int = Field(13, ge=1, le=64, description="Longest span that is looked at, in words and signs.")
+    times: int = Field(32, ge=2, description="A document with a span repeated so often in a row is dropped.")
+
+
+class NearDuplicates(Section):
+    """MinHash near-duplicate removal."""
+
+    similarity: Share = Field(0.8, description="Jaccard similarity from which two documents count as duplicates.")
+    ngram: int = Field(5, ge=1, description="Words per shingle.")
+    permutations: int = Field(64, ge=16, description="MinHash permutations.")
+
+
+class Cleaning(Section):
+    """Filtering, duplicate removal, decontamination and the held-out split, the same for all sources."""
+
+    min_characters: Count = Field(200, ge=0, description="Shorter documents are dropped.")
+    max_characters: Count = Field(100_000, ge=1, description="Longer documents are dropped.")
+    repeated_ngrams: RepeatedNgrams | None = Field(
+        RepeatedNgrams(), description="Documents that repeat a short span are dropped; null switches it off."
+    )
+    exact_duplicates: bool = Field(True, description="Drop documents whose text was seen before in the source.")
+    near_duplicates: NearDuplicates | None = Field(None, description="MinHash settings; null switches it off.")
+    decontaminate_ngram: int = Field(
+        13, ge=3, description="A document that shares a run of this many words with an evaluation item is dropped."
+    )
+    decontamination: Literal["filter", "measure"] = Field(
+        "filter",
+        description="filter: drop documents that overlap with an evaluation item. measure: keep them and count the "
+        "overlap in steps of their own, so that a task can be added without touching what was trained.",
+    )
+    heldout_share: float = Field(0.02, ge=0, lt=0.5, description="Share of documents kept out for held-out loss.")
+
+
+class TokenizerFiles(Section):
+    """A tokenizer that exists, for the comparison."""
+
+    hub: HubId | None = Field(None, description="The tokenizer of this model of the hub.")
+    revision: str | None = Field(None, description="The hub model's commit.")
+    path: str | None = Field(None, description="The folder of its tokenizer.json, relative to the project's root.")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> TokenizerFiles:
+        if (self.hub is None) == (self.path is None):
+            raise ValueError("give exactly one of `hub` and `path`")
+        return self
+
+
+class Tokenizer(Section):
+    """A byte-level BPE tokenizer trained on the cleaned sources, digits split one by one; or one that exists."""
+
+    vocab_size: Count = Field(..., ge=300, description="Entries of the vocabulary, special tokens included.")
+    hub: HubId | None = Field(None, description="Take the tokenizer of this model of the hub instead of training one.")
+    revision: str | None = Field(None, description="The hub model's commit.")
+    path: str | None = Field(None, description="Take the tokenizer.json of this folder instead of training one.")
+    characters_per_source: Count = Field(300_000, ge=1_000, description="How much of each source it is trained on.")
+    compare: list[Count] = Field([], description="Other vocabulary sizes to train and compare in the analysis.")
+    rivals: dict[Name, TokenizerFiles] = Field({}, description="Tokenizers that exist, for the analysis, by name.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Tokenizer:
+        if self.hub is not None and self.path is not None:
+            raise ValueError("give `hub` or `path`, not both")
+        return self

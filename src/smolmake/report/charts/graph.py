@@ -1,0 +1,277 @@
+"""The graph of a recipe, drawn stage by stage: what is done, what is still to run, and what that costs.
+
+Every stage is one card: its kinds of steps with their numbers, and GPU-hours, price and time where they are known.
+Cards stand in the order of work, in rows of up to six. An arrow leads from a stage to the next; what else a stage
+needs, and does not get through the one before it, its card says in words.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from importlib.resources import files
+
+from markupsafe import Markup
+
+from smolmake.report.artifacts import GraphData, GraphNode, stage_name
+from smolmake.report.charts.svg import element, line, picture, plain, text
+from smolmake.report.text import amount, compact, duration, listed, plural, span, whole
+
+WIDTH = 928.0
+CARDS_A_ROW = 6
+GAP_X, GAP_Y, MARGIN = 16.0, 30.0, 12.0
+WIDEST = 200.0
+PADDING, TITLE, LINE, FOOT = 10.0, 24.0, 16.0, 18.0
+KIND_NAMES = {
+    "toyfiles": "Raw files",
+    "adopted": "Adopted",
+    "suite_items": "Suites' items",
+    "documents": "Documents",
+    "overlap": "Overlap",
+    "heldout": "Held-out text",
+    "tokenizer": "Tokenizers",
+    "shards": "Token shards",
+    "packing": "Packing",
+    "tokenizer_analysis": "Analysis",
+    "mixture": "Mixtures",
+    "ledger": "Epoch counts",
+    "preflight": "Machines",
+    "drill": "Task drill",
+    "segment": "Segments",
+    "posttraining": "Training",
+    "preferences": "Preferences",
+    "alignment": "Alignment",
+    "merge": "Merges",
+    "evaluation": "Evaluations",
+    "suite": "Suites",
+    "report": "Page",
+}
+LEGEND = [("done", "done"), ("in part", "partial"), ("to run", "missing")]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many steps there are and how many of them are done."""
+
+    total: int
+    done: int
+
+    @property
+    def state(self) -> str:
+        return "done" if self.done == self.total else "partial" if self.done else "missing"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """All steps of one stage. `seconds` and `spent` (GPU-hours) are of those done, `gpu_hours` of those to run.
+
+    `wait` is the stage's share of the longest chain of steps to run, in seconds; `unknown` counts steps to run whose
+    time nobody knows before.
+    """
+
+    title: str
+    tally: Tally
+    kinds: dict[str, Tally]
+    seconds: float
+    spent: float
+    gpu_hours: float
+    wait: float
+    unknown: int
+    price: float | None
+    currency: str
+
+    @property
+    def state(self) -> str:
+        """In words: 3 of 45 done."""
+        total, done = whole(self.tally.total), whole(self.tally.done)
+        words = {"done": f"{total} done", "partial": f"{done} of {total} done", "missing": f"{total} to run"}
+        return words[self.tally.state]
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What it took and what the rest will take."""
+        found = {}
+        if self.seconds > 0:
+            found["took"] = duration(self.seconds)
+        if self.spent > 0:
+            found["GPU-h spent"] = compact(self.spent)
+        if self.gpu_hours > 0:
+            found["GPU-hours"] = amount(self.gpu_hours)
+            if self.price is not None:
+                found[self.currency] = amount(self.gpu_hours * self.price)
+        if self.wait >= 1:
+            found["wall-clock"] = span(self.wait)
+        if self.unknown > 0:
+            found["not counted"] = whole(self.unknown)
+        return found
+
+
+def stages(graph: GraphData) -> dict[str, Stage]:
+    """The stages in the order of work."""
+    members: dict[str, list[GraphNode]] = {}
+    for node in graph.nodes:
+        members.setdefault(node.group, []).append(node)
+    return {group: _stage(group, nodes, graph) for group, nodes in members.items()}
+
+
+def _stage(group: str, nodes: list[GraphNode], graph: GraphData) -> Stage:
+    done, left = [n for n in nodes if n.state == "done"], [n for n in nodes if n.state != "done"]
+    kinds, kinds_done = Counter(n.kind for n in nodes), Counter(n.kind for n in done)
+    return Stage(
+        title=title(group),
+        tally=Tally(len(nodes), len(done)),
+        kinds={KIND_NAMES.get(kind, kind): Tally(count, kinds_done[kind]) for kind, count in kinds.items()},
+        seconds=sum(n.seconds or 0.0 for n in done),
+        spent=sum(n.gpu_hours for n in done),
+        gpu_hours=sum(n.gpu_hours for n in left),
+        wait=graph.waits.get(group, 0.0),
+        unknown=sum(n.seconds is None for n in left),
+        price=graph.price,
+        currency=graph.currency,
+    )
+
+
+def title(group: str) -> str:
+    """The stage's name as a heading: Stage 1, SFT."""
+    name = stage_name(group)
+    return name[:1].upper() + name[1:]
+
+
+def needs(graph: GraphData) -> dict[str, list[str]]:
+    """For each stage the earlier stages that it needs, without those that follow from others."""
+    group_of = {node.key: node.group for node in graph.nodes}
+    order = list(dict.fromkeys(group_of.values()))
+    place = {group: number for number, group in enumerate(order)}
+    origins: dict[str, set[str]] = {group: set() for group in order}
+    for a, b in graph.edges:
+        if a in group_of and b in group_of and place[group_of[a]] < place[group_of[b]]:
+            origins[group_of[b]].add(group_of[a])
+    reach: dict[str, set[str]] = {}
+    for group in order:
+        reach[group] = origins[group].union(*(reach[other] for other in origins[group]))
+    implied = {group: set().union(*(reach[other] for other in origins[group])) for group in order}
+    return {group: sorted(origins[group] - implied[group], key=lambda g: place[g]) for group in order}
+
+
+def draw_graph(graph: GraphData) -> Markup:
+    """The whole figure, for a page with the report's style sheet."""
+    return _draw(graph, 0.0)
+
+
+def legend_of(graph: GraphData) -> list[tuple[str, str]]:
+    """The legend of the states that occur."""
+    found = {tally.state for stage in stages(graph).values() for tally in (stage.tally, *stage.kinds.values())}
+    return [entry for entry in LEGEND if entry[1] in found]
+
+
+def draw_alone(graph: GraphData, name: str) -> Markup:
+    """The figure as a file of its own: with a heading, its legend and its style, on its own paper."""
+    legend: list[Markup] = []
+    for number, (label, state) in enumerate(LEGEND):
+        x = WIDTH - MARGIN - 68 * (len(LEGEND) - number)
+        legend += [element("circle", cx=x + 4, cy=22, r=4, class_=f"state {state}"), text(x + 15, 26, label)]
+    paper = element("rect", width="100%", height="100%", rx=8, class_="paper")
+    head = [text(MARGIN, 27, name, "heading"), text(MARGIN, 48, headline(graph), "summary"), *legend]
+    return _draw(graph, 62.0, element("style", _style()), paper, *head, name=name)
+
+
+def _style() -> Markup:
+    folder = files("smolmake.report")
+    return Markup("\n".join((folder / name).read_text() for name in ("palette.css.j2", "graph.css.j2")))
+
+
+def headline(graph: GraphData) -> str:
+    """The whole graph in one line."""
+    done = sum(node.state == "done" for node in graph.nodes)
+    left = [node for node in graph.nodes if node.state != "done"]
+    hours = sum(node.gpu_hours for node in left)
+    parts = [plural(len(graph.nodes), "step"), f"{whole(done)} done"]
+    if left:
+        parts.append(f"{whole(len(left))} to run")
+        if hours:
+            parts.append(f"{amount(hours)} GPU-hours")
+            parts += [f"{amount(hours * graph.price)} {graph.currency}"] if graph.price is not None else []
+        parts += [f"{span(graph.wall)} wall-clock"] if graph.wall >= 1 else []
+        if unknown := sum(node.seconds is None for node in left):
+            parts.append(f"{whole(unknown)} not counted")
+    return " · ".join(parts)
+
+
+def _draw(graph: GraphData, top: float, *before: Markup, name: str = "") -> Markup:
+    found, before_it = stages(graph), needs(graph)
+    groups = list(found)
+    rows = -(-len(groups) // CARDS_A_ROW)
+    columns = -(-len(groups) // rows)
+    width = min(WIDEST, (WIDTH - 2 * MARGIN - (columns - 1) * GAP_X) / columns)
+    extra = {group: _said(groups, group, before_it[group]) for group in groups}
+    parts: list[Markup] = []
+    y = top + MARGIN
+    for start in range(0, len(groups), columns):
+        row = groups[start : start + columns]
+        height = max(card_height(found[group], extra[group]) for group in row)
+        for number, group in enumerate(row):
+            x = MARGIN + number * (width + GAP_X)
+            if start + number and groups[start + number - 1] in before_it[group]:
+                parts.append(_arrow(x, y, number == 0, MARGIN + (columns - 1) * (width + GAP_X) + width))
+            parts.append(_card(group, found[group], extra[group], x, y, width, height))
+        y += height + GAP_Y
+    label = f"The steps of {name} by stage" if name else "The steps of the run by stage"
+    return picture(WIDTH, y - GAP_Y + MARGIN, label, describe(graph), *before, *parts)
+
+
+def describe(graph: GraphData) -> str:
+    """The drawing in words."""
+    said = [
+        f"{stage.title}: {', '.join([stage.state, *(f'{k} {v}' for k, v in stage.notes.items())])}."
+        for stage in stages(graph).values()
+    ]
+    return " ".join([f"{headline(graph)}.", *said])
+
+
+def _said(groups: list[str], group: str, origins: list[str]) -> str:
+    """The stages that a card names because no arrow comes from them."""
+    number = groups.index(group)
+    others = [stage_name(origin) for origin in origins if number == 0 or origin != groups[number - 1]]
+    return f"after {listed(others)}" if others else ""
+
+
+def card_height(stage: Stage, extra: str) -> float:
+    lines = bool(extra) + 1 + len(stage.kinds) + len(stage.notes)
+    return 2 * PADDING + TITLE + lines * LINE + (FOOT if stage.notes else 0.0)
+
+
+def _card(group: str, stage: Stage, extra: str, x: float, y: float, width: float, height: float) -> Markup:
+    """A card: title, state and a bar of what is done, kinds with their numbers, and at its foot the cost."""
+    left, right, share = x + PADDING, x + width - PADDING, stage.tally.done / stage.tally.total
+    parts = [element("rect", x=x, y=y, width=width, height=height, rx=8, class_="node")]
+    parts.append(text(left, y + PADDING + 11, stage.title, "nodename"))
+    at = y + PADDING + 19
+    parts.append(element("rect", x=left, y=at, width=right - left, height=4, rx=2, class_="track"))
+    if share:
+        parts.append(element("rect", x=left, y=at, width=(right - left) * share, height=4, rx=2, class_="state done"))
+    at += LINE + 3
+    parts.append(text(left, at, stage.state, f"nodestate {stage.tally.state}"))
+    if extra:
+        at += LINE
+        parts.append(text(left, at, extra))
+    at += 4
+    for name, tally in stage.kinds.items():
+        at += LINE
+        parts.append(element("circle", cx=left + 3.5, cy=at - 4, r=3.5, class_=f"state {tally.state}"))
+        count = whole(tally.total) if tally.state != "partial" else f"{whole(tally.done)}/{whole(tally.total)}"
+        parts += [text(left + 13, at, name), text(right, at, count, "tick", "end")]
+    at = y + height - PADDING - LINE * (len(stage.notes) - 1) - 3
+    if stage.notes:
+        parts.append(line(left, at - LINE - 2, right, at - LINE - 2, "grid"))
+    for number, (label, value) in enumerate(stage.notes.items()):
+        parts += [text(left, at + number * LINE, label), text(right, at + number * LINE, value, "nodecost", "end")]
+    return element("g", element("title", f"{stage.title}: {stage.state}"), *parts, class_="card", data_stage=group)
+
+
+def _arrow(x: float, y: float, turns: bool, right: float) -> Markup:
+    """To the card at (x, y) from the one on its left, or from the last one of the row above, through the gap."""
+    at = y + PADDING + 21
+    head = f"M{plain(x - 7)} {plain(at - 4)}L{plain(x - 1.5)} {plain(at)}L{plain(x - 7)} {plain(at + 4)}"
+    if not turns:
+        return element("path", d=f"M{plain(x - GAP_X + 1)} {plain(at)}H{plain(x - 2)}{head}", class_="edge")
+    lane, low = y - GAP_Y / 2, x - MARGIN / 2 - 2
+    path = f"M{plain(right - 40)} {plain(y - GAP_Y)}V{plain(lane - 6)}q0 6 -6 6H{plain(low + 6)}q-6 0 -6 6"
+    return element("path", d=f"{path}V{plain(at - 6)}q0 6 6 6H{plain(x - 2)}{head}", class_="edge")

@@ -1,0 +1,298 @@
+"""The sections on what the model can do: scores and losses over checkpoints, samples."""
+
+from markupsafe import Markup
+
+from smolmake.report.artifacts import (
+    POSTTRAINING,
+    Checkpoint,
+    ReportArtefact,
+    Score,
+    of_kind,
+    read_checkpoints,
+    read_json,
+    short_name,
+)
+from smolmake.report.blocks import Block, Cell, Chart, Folds, Item, Section, Table, two_lines
+from smolmake.report.charts.lines import Series, Span, checkpoint_chart, tick_labels
+from smolmake.report.charts.svg import Axis, nice_ticks
+from smolmake.report.expectations import change_verdict, last_of, loss_interval, pooled
+from smolmake.report.text import compact, percent, plural, signed
+
+TITLES = {
+    ("chat", "format"): "Chat format",
+    ("chat", "switch"): "Thinking switch",
+    ("chat", "answer"): "Answers",
+    ("preferences", "acc"): "Preference accuracy",
+}
+LINES = ("c1", "c4", "c3", "c5", "c2", "c6")
+FORMULATIONS = {
+    "CF": "cloze formulation, of the given answers the likeliest counts",
+    "MCF": "multiple choice, of the letters before the answers the likeliest counts",
+    "FG": "free generation, the model writes the answer",
+}
+Key = tuple[str, str]
+
+
+def title_of(key: Key) -> str:
+    """A score in words: needle_long -> Needle long."""
+    task, metric = key
+    words = task.replace("_", " ").capitalize()
+    return TITLES.get(key) or (words if metric in ("acc", "accuracy", "") else f"{words}, {metric.replace('_', ' ')}")
+
+
+def score_keys(checkpoints: list[Checkpoint]) -> list[Key]:
+    """All scores, in the order in which they first appear."""
+    return list(dict.fromkeys(key for c in checkpoints for key in c.scores))
+
+
+def group_spans(checkpoints: list[Checkpoint]) -> list[Span]:
+    """Where each stage lies on the axis of checkpoints."""
+    spans: list[Span] = []
+    for k, c in enumerate(checkpoints):
+        label = short_name(c.group)
+        if spans and spans[-1].label == label:
+            spans[-1] = Span(spans[-1].start, k + 0.5, label)
+        else:
+            spans.append(Span(k - 0.5, k + 0.5, label))
+    return spans
+
+
+def interval(score: Score) -> str:
+    return f"{100 * score.low:.0f}–{100 * score.high:.0f}"
+
+
+def evaluation_section(artefacts: list[ReportArtefact]) -> Section | None:
+    """Scores and held-out losses of every checkpoint."""
+    checkpoints = read_checkpoints(artefacts)
+    if not checkpoints:
+        return None
+    blocks: list[Block] = [*score_figures(checkpoints, *overlap_by_task(artefacts)), *heldout_figures(checkpoints)]
+    keys = score_keys(checkpoints)
+    measures = f"{plural(len(keys), 'measure')} and on held-out text" if keys else "held-out text"
+    lead = (
+        f"{plural(len(checkpoints), 'checkpoint')} evaluated on {measures}. "
+        "Intervals are 95%: Wilson's for shares, bootstrap over documents for losses. On the axes, S stands "
+        "for a pretraining stage and LC for a long-context extension."
+    )
+    return Section("evaluation", "Evaluation over checkpoints", [lead], blocks)
+
+
+def overlap_by_task(artefacts: list[ReportArtefact]) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """For each task, how many of its items any source held and how many it has; and the files that say so.
+
+    An item found in two sources counts in each, up to the number of items.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    files = []
+    for kind, file in (("documents", "cleaning.json"), ("overlap", "overlap.json")):
+        for artefact in of_kind(artefacts, kind):
+            tasks = (read_json(artefact, file) or {}).get("overlap", {})
+            files += [artefact.file(file)] if tasks else []
+            for task, about in tasks.items():
+                before = found.get(task, (0, 0))[0]
+                found[task] = (min(before + about["items_found"], about["items"]), about["items"])
+    return found, files
+
+
+def score_figures(
+    checkpoints: list[Checkpoint], overlap: dict[str, tuple[int, int]], overlap_files: list[str]
+) -> list[Block]:
+    """One small chart a task, and the table of all scores."""
+    keys = score_keys(checkpoints)
+    if not keys:
+        return []
+    percents = Axis(0, 1, [(t, percent(t, 0)) for t in (0, 0.25, 0.5, 0.75, 1)])
+    pictures, used = [], [c for c in checkpoints if c.scores]
+    for key in keys:
+        having = [c for c in checkpoints if key in c.scores]
+        scores = [c.scores[key] for c in having]
+        tips = [f"{c.label}: {percent(s.value)} ({interval(s)})" for c, s in zip(having, scores, strict=True)]
+        series = Series(
+            title_of(key),
+            [(k, s.value) for k, s in enumerate(scores)],
+            [s.low for s in scores],
+            [s.high for s in scores],
+            tips,
+            "c1",
+        )
+        last = scores[-1]
+        chance = f"chance {percent(last.chance, 0)}" if last.chance else ""
+        subtitle = " · ".join(part for part in (last.formulation, f"n = {last.n}", chance) if part)
+        pictures.append(
+            checkpoint_chart(title_of(key), subtitle, [series], group_spans(having), percents, last.chance or None)
+        )
+    rows: list[list[Cell]] = [
+        [
+            c.label,
+            compact(c.tokens) if c.tokens else "–",
+            *(
+                two_lines(f"{100 * c.scores[k].value:.1f}", interval(c.scores[k])) if k in c.scores else ""
+                for k in keys
+            ),
+        ]
+        for c in used
+    ]
+    files = [c.file for c in used]
+    table_files = files
+    if any(key[0] in overlap for key in keys):
+        cells: list[Cell] = ["{} of {}".format(*overlap[k[0]]) if k[0] in overlap else "not looked for" for k in keys]
+        rows.append(["Items found in the data", "", *cells])
+        table_files = files + overlap_files
+    return [
+        Chart(
+            "fig-tasks",
+            "Scores over the checkpoints at which they were measured, with 95% intervals; the dashed line is chance, "
+            "where it is not zero, and n the number of items." + formulations(used),
+            pictures,
+            files,
+        ),
+        Table(
+            "tab-scores",
+            "Every score in percent with its 95% interval below it. The last row says how many of a task's items the "
+            "data held before decontamination, as far as they are long enough to be found. Tasks that are made to a "
+            "length are not looked for: they have no items before they are asked.",
+            ["Checkpoint", "Tokens", *(title_of(k) for k in keys)],
+            rows,
+            table_files,
+            folded="All scores",
+        ),
+    ]
+
+
+def formulations(checkpoints: list[Checkpoint]) -> str:
+    """What the formulations that occur stand for, in a sentence."""
+    found = {score.formulation for c in checkpoints for score in c.scores.values()}
+    said = [f"{short}: {long}" for short, long in FORMULATIONS.items() if short in found]
+    return f" {'; '.join(said)}." if said else ""
+
+
+def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
+    """Bits per byte by domain, one line a source, and the table."""
+    having = [c for c in checkpoints if c.heldout]
+    domains: dict[str, list[str]] = {}
+    for c in having:
+        for h in c.heldout:
+            if h.source not in domains.setdefault(h.domain, []):
+                domains[h.domain].append(h.source)
+    if not domains:
+        return []
+    pictures = []
+    for domain, sources in domains.items():
+        series = []
+        for colour, source in zip(LINES * len(sources), sources, strict=False):
+            found = [(k, c, h) for k, c in enumerate(having) for h in c.heldout if h.source == source]
+            series.append(
+                Series(
+                    source,
+                    [(k, h.bits_per_byte) for k, _, h in found],
+                    [h.low for *_, h in found],
+                    [h.high for *_, h in found],
+                    [f"{c.label}, {source}: {h.bits_per_byte:.3f} ({h.low:.3f}–{h.high:.3f})" for _, c, h in found],
+                    colour,
+                )
+            )
+        pictures.append(checkpoint_chart(domain, "bits per byte", series, group_spans(having), loss_axis(series), None))
+    sources = [s for members in domains.values() for s in members]
+    rows: list[list[Cell]] = []
+    for c in having:
+        values = {h.source: two_lines(f"{h.bits_per_byte:.3f}", f"{h.low:.3f}–{h.high:.3f}") for h in c.heldout}
+        rows.append([c.label, compact(c.tokens) if c.tokens else "–", *(values.get(s, Markup("")) for s in sources)])
+    files = [c.file for c in having]
+    return [
+        Chart(
+            "fig-heldout",
+            "Loss on held-out documents in bits per byte, by domain, one line for each source, "
+            "with 95% intervals. Lower is better; the axes differ." + heldout_rise(having),
+            pictures,
+            files,
+        ),
+        Table(
+            "tab-heldout",
+            "Bits per byte on held-out documents, with 95% intervals.",
+            ["Checkpoint", "Tokens", *sources],
+            rows,
+            files,
+            folded="All held-out losses",
+        ),
+    ]
+
+
+def heldout_rise(checkpoints: list[Checkpoint]) -> str:
+    """A sentence where the held-out loss of the last checkpoint of post-training is measurably above the base's."""
+    base, last = last_of(checkpoints, lambda g: g not in POSTTRAINING), checkpoints[-1]
+    if base is None or last.group not in POSTTRAINING:
+        return ""
+    before, after = ({h.source: h for h in c.heldout if h.bits_per_byte > 0} for c in (base, last))
+    shared = [source for source in before if source in after]
+    if not shared:
+        return ""
+    pair = [before[s] for s in shared], [after[s] for s in shared]
+    low, high = loss_interval(*pair)
+    if change_verdict(low, high, higher_is_better=False) != "worse":
+        return ""
+    first, second = (pooled(side)[0] for side in pair)
+    return (
+        f" After post-training it is worse: over all sources {first:.3f} at {base.label} and {second:.3f} at "
+        f"{last.label}, a change of {signed(second - first, 3)} ({signed(low, 3)} to {signed(high, 3)})."
+    )
+
+
+def loss_axis(series: list[Series]) -> Axis:
+    """An axis that holds all intervals."""
+    low, high = min(v for s in series for v in s.lows), max(v for s in series for v in s.highs)
+    margin = 0.05 * (high - low) or 0.1
+    return Axis(low - margin, high + margin, tick_labels(nice_ticks(low, high, 4)))
+
+
+def samples_section(artefacts: list[ReportArtefact]) -> Section | None:
+    """What the model wrote at each checkpoint, the last one first."""
+    labels = {c.name: c for c in read_checkpoints(artefacts)}
+    groups, files = [], []
+    for artefact in of_kind(artefacts, "evaluation"):
+        raw = read_json(artefact, "samples.json")
+        if not raw or not raw.get("samples"):
+            continue
+        checkpoint = labels.get(raw["checkpoint"])
+        items = [
+            Item(" · ".join(str(s[k]) for k in ("kind", "mode") if s.get(k)), s["text"], s.get("prompt", ""))
+            for s in raw["samples"]
+        ]
+        groups.append((checkpoint.order if checkpoint else artefact.order, artefact.label or artefact.name, items))
+        files.append(artefact.file("samples.json"))
+    if not groups:
+        return None
+    groups.sort(key=lambda g: (g[0], g[1]), reverse=True)
+    return Section(
+        "samples",
+        "Samples",
+        ["What the model wrote, as it came out, at each checkpoint, the last one first."],
+        [
+            Folds(
+                "txt-samples",
+                "Samples by checkpoint.",
+                [(f"{label}: {plural(len(items), 'sample')}", items) for _, label, items in groups],
+                files,
+                first_open=True,
+            )
+        ],
+    )
+
+
+def extreme_scores(artefacts: list[ReportArtefact]) -> tuple[str, str, str, list[str]] | None:
+    """The scores of the last checkpoint farthest above chance and least above it: heading, words, note and files."""
+    checkpoints = [c for c in read_checkpoints(artefacts) if c.scores]
+    if not checkpoints:
+        return None
+    last = checkpoints[-1]
+    order = sorted(last.scores.values(), key=lambda s: (s.chance - s.value) / (1 - s.chance or 1))
+    shown = [order[0], order[-1]] if len(order) > 1 else order
+    chances = [f" (chance {percent(s.chance, 0)})" if s.chance else "" for s in shown]
+    words = [f"{title_of(s.key)} {percent(s.value, 0)}{chance}" for s, chance in zip(shown, chances, strict=True)]
+    heading = f"Best and weakest of {len(order)} measures" if len(order) > 1 else "Score"
+    return heading, ", ".join(words), f"checkpoint {last.label}", [last.file]
+
+
+def final_loss(artefacts: list[ReportArtefact]) -> tuple[float, list[str]] | None:
+    """Bits per byte over all held-out documents after the last pretraining stage or extension."""
+    last = last_of([c for c in read_checkpoints(artefacts) if c.heldout], lambda g: g not in POSTTRAINING)
+    return (pooled(last.heldout)[0], [last.file]) if last else None

@@ -1,0 +1,1 @@
+"""Surviving a stop: recovery checkpoints, signals, uploads. Nothing here changes a result."""

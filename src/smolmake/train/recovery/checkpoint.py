@@ -1,0 +1,248 @@
+"""Recovery checkpoints inside a step's own folder: written by a thread while training goes on, verified on load.
+
+One process, or DDP, writes a single file. Sharded training writes with torch.distributed.checkpoint, each process its
+own part. Either is read by any number of processes and any strategy. A checkpoint is written beside its place and
+renamed when all of it, hashes too, is on the disk; the last two are kept, and the newest from before any spike that
+could still be noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
+from torch.distributed.tensor import DTensor
+
+from smolmake.files import file_digest, sync_folder
+from smolmake.train.parallel import Group
+from smolmake.train.recovery.disk_space import check_room
+from smolmake.train.recovery.safe_unpickle import ShardReader
+
+KEPT = 2
+FILE, SHARDS, STATE = "state.safetensors", "shards", "state.json"
+Told = Callable[[str, int, str], None]
+
+
+@dataclass
+class Recovery:
+    """The recovery checkpoints of a segment. All processes call each method; the first one writes what all share.
+
+    A save that fails is told by `told` and leaves the checkpoints before it. `saved` is called, by the thread that
+    writes, with each checkpoint that is whole and its `safe`; `fetch` is asked for the name of one from elsewhere, from
+    which a given step is still to do, where this folder has none.
+    """
+
+    folder: Path
+    group: Group
+    told: Told = lambda kind, step, what: print(what, file=sys.stderr)
+    saved: Callable[[Path, int | None], None] = lambda place, safe: None
+    fetch: Callable[[int | None], str | None] = lambda before: None
+    under_way: Future[Any] | None = None
+    copies: dict[str, Tensor] = field(default_factory=dict)
+    stager: DefaultStager | None = None
+    own_group: Any = None
+    writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "recovery"))
+
+    @property
+    def busy(self) -> bool:
+        """Whether this process still writes."""
+        return self.under_way is not None and not self.under_way.done()
+
+    def save(self, step: int, tensors: dict[str, Tensor], rolled_back: int = 0, safe: int | None = None) -> None:
+        """Copy the state from which step number `step` is the next to do, and have it written.
+
+        `rolled_back` counts the roll-backs before it; the newest checkpoint at or before step `safe` is kept.
+        """
+        self._settle()
+        place = self.folder / _name(rolled_back, step)
+        beside = self.folder / f".{place.name}.tmp"
+        shards: Future[Any] | None = None
+        if any(isinstance(tensor, DTensor) for tensor in tensors.values()):
+            shards = self._save_shards(tensors, beside)
+        if not self.group.first:
+            self.under_way = shards
+            return
+        copied = {} if shards is not None else self._copy(tensors)
+        self.under_way = self.writer.submit(self._write, place, beside, step, copied, shards, safe)
+
+    def wait(self) -> None:
+        """Until the checkpoint under way, if any, is whole on all processes, or told as failed."""
+        self._settle()
+        self.group.wait()
+
+    def load(self, parameters: dict[str, Tensor], before: int | None = None) -> tuple[int, dict[str, Tensor]] | None:
+        """The newest state that is whole (and from which step `before` is still to do), or None.
+
+        A damaged one is named and passed over. Tensors that were sharded come back cut as the parameter of their name
+        is now.
+
+        Raises:
+            UserError: at a segment's start, if the disk has no room for what it will write.
+        """
+        name = None
+        if self.group.first:
+            if before is None:
+                check_room(self.folder.parent, parameters)
+            name = _newest_whole(self.folder, before) or self.fetch(before)
+        found = self.group.from_first(None if name is None else _number(name))
+        if found is None:
+            return None
+        rolled_back, step = divmod(found, STEPS)
+        return step, _read(self.folder / _name(rolled_back, step), parameters, self.group)
+
+    def discard(self, rolled_back: int, after: int) -> None:
+        """Delete what was saved before roll-back number `rolled_back` from behind step `after`: it holds the spike."""
+        if self.group.first:
+            for name in _names(self.folder):
+                earlier, step = divmod(_number(name), STEPS)
+                if earlier < rolled_back and step > after:
+                    shutil.rmtree(self.folder / name, ignore_errors=True)
+        self.group.wait()
+
+    def _save_shards(self, tensors: dict[str, Tensor], beside: Path) -> Future[Any]:
+        if self.own_group is None:  # the thread's messages must not mix with the training's
+            self.own_group = dist.new_group(backend="gloo") if self.group.world > 1 else None
+            pinned = self.group.device.type == "cuda"
+            self.stager = DefaultStager(StagingOptions(pinned, False, False, pinned))
+        if self.group.first:
+            shutil.rmtree(beside, ignore_errors=True)
+        self.group.wait()
+        future = async_save(
+            dict(tensors), checkpoint_id=beside / SHARDS, process_group=self.own_group, async_stager=self.stager
+        )
+        assert isinstance(future, Future)
+        return future
+
+    def _copy(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors in host memory, which is kept for the next time."""
+        pinned = self.group.device.type == "cuda"
+        for name in self.copies.keys() - tensors.keys():
+            del self.copies[name]
+        for name, tensor in tensors.items():
+            copy = self.copies.get(name)
+            if copy is None or copy.shape != tensor.shape:
+                copy = self.copies[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
+            copy.copy_(tensor, non_blocking=pinned)
+        if pinned:
+            torch.cuda.synchronize()
+        return self.copies
+
+    def _write(
+        self, place: Path, beside: Path, step: int, tensors: dict[str, Tensor], shards: Future[Any] | None,
+        safe: int | None,
+    ) -> None:  # fmt: skip
+        """In the first process's thread: all of the checkpoint on the disk, then its name, then the old ones away."""
+        try:
+            if shards is not None:
+                shards.result()  # done when every process has written
+            else:
+                shutil.rmtree(beside, ignore_errors=True)
+                beside.mkdir(parents=True)
+                save_file(tensors, beside / FILE)
+            digests = {name: file_digest(beside / name) for name in _files(beside)}
+            (beside / STATE).write_text(json.dumps({"step": step, "sha256": digests}))
+            sync_folder(beside)
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(beside, place)
+            _prune(self.folder, safe)
+        except Exception as error:  # whatever it is, the training can go on from the checkpoint before
+            shutil.rmtree(beside, ignore_errors=True)
+            self.told("saving", step, f"the recovery checkpoint could not be written: {' '.join(str(error).split())}")
+            return
+        self.saved(place, safe)
+
+    def _settle(self) -> None:
+        if self.under_way is not None:
+            self.under_way.exception()
+            self.under_way = None
+
+
+STEPS = 10**12  # more than any run has: roll-backs and step as one number, which orders checkpoints
+
+
+def _name(rolled_back: int, step: int) -> str:
+    return f"step-{step:09d}" + (f".{rolled_back}" if rolled_back else "")
+
+
+def _number(name: str) -> int:
+    step, _, rolled_back = name.removeprefix("step-").partition(".")
+    return int(rolled_back or 0) * STEPS + int(step)
+
+
+def step_of(name: str) -> int:
+    return _number(name) % STEPS
+
+
+def ordered(names: list[str], before: int | None) -> list[str]:
+    """Names of checkpoints from which step `before`, if given, is still to do, the newest first.
+
+    One from after a roll-back is newer than all from before it.
+    """
+    fitting = [name for name in names if before is None or step_of(name) <= before]
+    return sorted(fitting, key=_number, reverse=True)
+
+
+def kept(names: list[str], safe: int | None) -> set[str]:
+    """The checkpoints that are not to be deleted: the last two, and the newest from at or before step `safe`."""
+    return {*ordered(names, None)[:KEPT], *(ordered(names, safe)[:1] if safe is not None else [])}
+
+
+def _names(folder: Path) -> list[str]:
+    return [place.name for place in folder.glob("step-*")]
+
+
+def _prune(folder: Path, safe: int | None) -> None:
+    names = _names(folder)
+    for name in set(names) - kept(names, safe):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _newest_whole(folder: Path, before: int | None) -> str | None:
+    for place in (folder / name for name in ordered(_names(folder), before)):
+        try:
+            state = json.loads((place / STATE).read_text())
+            for name, digest in state["sha256"].items():
+                if file_digest(place / name) != digest:
+                    raise ValueError(f"the content of {name} differs from its hash")
+            if not state["sha256"]:
+                raise ValueError("it has no tensors")
+            return place.name
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            print(f"passing over the damaged recovery checkpoint {place.name}: {error}", file=sys.stderr)
+    return None
+
+
+def _read(place: Path, parameters: dict[str, Tensor], group: Group) -> dict[str, Tensor]:
+    if (place / FILE).exists():
+        return load_file(place / FILE)
+    reader = ShardReader(place / SHARDS)
+    metadata = reader.read_metadata().state_dict_metadata
+    tensors: dict[str, Tensor] = {}
+    for name, about in metadata.items():
+        assert isinstance(about, TensorStorageMetadata)
+        parameter = parameters.get(name.split("/", 1)[1])
+        if parameter is not None and about.size == parameter.shape:
+            tensors[name] = torch.empty_like(parameter)
+        else:
+            tensors[name] = torch.empty(about.size, dtype=about.properties.dtype)
+    load(tensors, storage_reader=reader, no_dist=group.world == 1)
+    return tensors
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

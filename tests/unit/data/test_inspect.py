@@ -1,0 +1,111 @@
+"""The stream's questions from the command line."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.training import BATCH, ROOT, make_artefacts
+
+from smolmake.files import write_json
+
+FULL = [12, BATCH, 24]  # a warm-up with a batch of 2 up to step 12
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the recipe `mine`: two segments of stage1, a packed extension, and `warm`, with a warm-up."""
+    folder = tmp_path_factory.mktemp("ask")
+    make_artefacts(folder)
+    segment(folder, "mine", "stage1", 10, 15, 10)
+    segment(folder, "mine", "stage1", 15, 20, 10)
+    segment(folder, "mine", "packed", 0, 14, 0)
+    segment(folder, "warm", "stage1", 8, 20, 0, batches=[[8, 2, 16], FULL])
+    write_json(folder / "results/shards/rhyme/identity.json", {"inputs": {"documents": "documents/rhyme"}})
+    write_json(folder / "results/documents/rhyme/identity.json", {"spec": {"files": {"path": "my/rhymes"}}})
+    return folder
+
+
+def segment(place: Path, recipe: str, stage: str, start: int, end: int, stage_start: int, **spec: object) -> None:
+    name = f"{stage}-{start}-{end}"
+    spec = {"start": start, "end": end, "stage_start": stage_start, "global_batch": BATCH, **spec}
+    tokenizer = "tokenizer/removed" if recipe == "warm" else "tokenizer/bpe"
+    record = {"spec": spec, "inputs": {"mixture": f"mixture/{stage}", "tokenizer": tokenizer}}
+    folder = place / "results" / "segment" / f"{name}-{recipe}"
+    write_json(folder / "identity.json", record)
+    links = place / "results" / "latest" / recipe / "segment"
+    links.mkdir(parents=True, exist_ok=True)
+    (links / name).symlink_to(folder)
+
+
+def ask(place: Path, *question: str, recipe: str = "mine") -> tuple[int, str]:
+    where = ["--recipe", recipe] if recipe else []
+    run = subprocess.run(
+        [sys.executable, "-m", "smolmake.data.inspect", *where, *question],
+        cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True,
+    )  # fmt: skip
+    return run.returncode, run.stdout + run.stderr
+
+
+def test_a_damaged_tokenizer_is_told(place: Path) -> None:
+    file = place / "results/tokenizer/bpe/tokenizer.json"
+    content = file.read_text()
+    try:
+        file.write_text(content[:100])
+        code, said = ask(place, "--stage", "stage1", "row", "13", "2")
+    finally:
+        file.write_text(content)
+    assert code == 1 and "tokenizer.json" in said and "remedy" in said and "Traceback" not in said, said
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stage", "row"), [("mine", "stage1", "2"), ("mine", "packed", "2"), ("warm", "stage1", "1")]
+)
+def test_a_row_and_its_documents_lead_to_each_other(place: Path, recipe: str, stage: str, row: str) -> None:
+    step = "11" if recipe == "warm" else "13"
+    code, said = ask(place, "--stage", stage, "row", step, row, recipe=recipe)
+    found = re.match(rf"{stage}: source (\w+), draw \d+, epoch \d+, sequence \d+\ndocuments (\d+)", said)
+    assert code == 0 and found is not None, said
+    assert ("no text: results/tokenizer/removed is not there" in said) == (recipe == "warm")
+    code, answer = ask(place, "--stage", stage, "document", found[1], found[2], recipe=recipe)
+    assert code == 0 and f"{stage}: step {step}, row {row}\n" in answer
+    code, answer = ask(place, "--stage", stage, "document", found[1], found[2], "--until", step, recipe=recipe)
+    assert code == 0 and f"step {step}," not in answer
+
+
+def test_a_document_is_found_in_all_stages_and_shown(place: Path) -> None:
+    code, said = ask(place, "document", "rhyme", "0")
+    assert code == 0 and "the cat number 0 sat on the mat" in said
+    assert "left of my/rhymes after cleaning (results/documents/rhyme)" in said
+
+
+def test_a_segment_alone_answers_for_its_own_steps(place: Path) -> None:
+    where = ["--segment", "results/segment/stage1-15-20-mine"]
+    whole, part = ask(place, "--stage", "stage1", "row", "16", "1"), ask(place, *where, "row", "16", "1", recipe="")
+    assert whole == part and whole[0] == 0
+    code, said = ask(place, *where, "row", "14", "1", recipe="")
+    assert code == 1 and "stage1 15 to 19" in said
+
+
+@pytest.mark.parametrize(
+    ("question", "remedy"),
+    [
+        (["row", "16", "9"], "rows go from 0 to 3"),
+        (["row", "20", "0"], "packed 0 to 13, stage1 10 to 19"),
+        (["row", "13", "0"], "--stage packed or --stage stage1"),
+        (["--stage", "stage2", "row", "13", "0"], "did you mean `stage1`?"),
+        (["document", "rime", "0"], "did you mean `rhyme`?"),
+        (["document", "rhyme", "120"], "120 documents"),
+    ],
+)
+def test_a_wrong_question_is_told(place: Path, question: list[str], remedy: str) -> None:
+    code, said = ask(place, *question)
+    assert code == 1 and remedy in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("where", [["--recipe", "mime"], ["--segment", "results/mixture/stage1"]])
+def test_a_wrong_folder_is_told(place: Path, where: list[str]) -> None:
+    code, said = ask(place, *where, "row", "1", "0", recipe="")
+    assert code == 1 and "remedy" in said and "Traceback" not in said

@@ -1,0 +1,152 @@
+"""Intervals are the published ones, held-out loss is what it says, and the harness scores a guesser at chance."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from helpers.models import decoder, write_tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from smolmake.data.toy.arithmetic import tasks as arithmetic_tasks
+from smolmake.data.toy.chats import chat_tasks, preference_tasks
+from smolmake.data.toy.notebooks import tasks as notebook_tasks
+from smolmake.data.toy.tables import write_table
+from smolmake.data.toy.world import tasks as fact_tasks
+from smolmake.evaluate.heldout import heldout_loss
+from smolmake.evaluate.items import task_items
+from smolmake.evaluate.samples import generate, write_samples
+from smolmake.evaluate.tasks import TaskLoader, prepare_tasks, run_tasks
+from smolmake.model.conversion import save_model
+from smolmake.stats import bootstrap_ratio, wilson
+
+LIMIT = 16
+Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    folder = tmp_path_factory.mktemp("model")
+    texts = [str(row["query"]) for row in arithmetic_tasks(0)["word_problems"]]
+    size = write_tokenizer(folder / "tokenizer", texts, 500)
+    shape = {"vocab_size": size, "num_hidden_layers": 2, "max_position_embeddings": 2048}
+    save_model(decoder(**shape), folder / "model", folder / "tokenizer", 0)
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
+    return model, AutoTokenizer.from_pretrained(folder / "model")
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [  # Newcombe 1998, table I, method 3; 0 of 0 says nothing
+        (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718),
+        (29, 29, 0.8830, 1.0), (0, 0, 0.0, 1.0),
+    ],
+)  # fmt: skip
+def test_wilson_has_the_published_values(successes: int, n: int, low: float, high: float) -> None:
+    assert wilson(successes, n) == pytest.approx((low, high), abs=6e-5)
+
+
+def test_the_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        sizes = rng.integers(50, 500, size=40).astype(float)
+        nats = sizes * rng.normal(2.0, 0.5, size=40)
+        low, high = bootstrap_ratio(list(nats), list(sizes), seed=trial)
+        assert low < high
+        hits += low <= 2.0 <= high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_the_bootstrap_is_deterministic_and_has_no_width_without_spread() -> None:
+    assert bootstrap_ratio([2.0, 4.0, 9.0], [1.0, 2.0, 3.0]) == bootstrap_ratio([2.0, 4.0, 9.0], [1.0, 2.0, 3.0])
+    assert bootstrap_ratio([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]) == pytest.approx((2.0, 2.0))
+
+
+def test_the_loss_of_a_uniform_model_is_the_logarithm_of_its_vocabulary(untrained: Loaded) -> None:
+    model, tokenizer = untrained
+    texts = ["There are 12 shells. Ünïcode too 🦉!", "How many buttons are there now?", "x", ""]
+    weights = model.get_output_embeddings().weight
+    kept = weights.detach().clone()
+    with torch.no_grad():
+        weights.zero_()
+    measured = heldout_loss(model, tokenizer, texts, 512)
+    with torch.no_grad():
+        weights.copy_(kept)
+    assert measured["loss"] == pytest.approx(math.log(model.config.vocab_size), rel=1e-5)
+    assert measured["documents"] == 2  # the others have no second token
+    counts = [len(tokenizer(text)["input_ids"]) - 1 for text in texts[:2]]
+    assert measured["tokens"] == sum(counts)
+    sizes = [len(tokenizer.decode(tokenizer(text)["input_ids"][1:]).encode()) for text in texts[:2]]
+    bits = measured["loss"] * sum(counts) / math.log(2) / sum(sizes)
+    assert measured["bits_per_byte"] == pytest.approx(bits, rel=1e-5)
+    assert measured["low"] <= measured["bits_per_byte"] <= measured["high"]
+
+
+def test_documents_are_cut_to_the_models_length(untrained: Loaded) -> None:
+    assert heldout_loss(*untrained, ["There are 12 shells. " * 50], 16)["tokens"] == 15
+
+
+def test_special_tokens_in_held_out_text_are_plain_text(untrained: Loaded) -> None:
+    text = "<|end_of_text|>" * 3
+    assert heldout_loss(*untrained, [text], 512)["tokens"] > 3
+
+
+def test_generation_stops_and_does_not_depend_on_its_batch(untrained: Loaded) -> None:
+    prompts = ["There are 3 shells", "How", "Rosa has 12 buttons and gives 5 away."]
+    together = generate(*untrained, prompts, 8)
+    assert together == [generate(*untrained, [prompt], 8)[0] for prompt in prompts]
+    assert all("<|" not in text for text in together)
+
+
+def test_samples_are_written_in_both_modes(untrained: Loaded, root: Path) -> None:
+    template = (root / "config" / "templates" / "smollm3-short.jinja").read_text()
+    samples = write_samples(*untrained, ["There"], ["How many?"], template)
+    assert [(s["kind"], s["mode"]) for s in samples] == [("continuation", ""), ("chat", "think"), ("chat", "no_think")]
+    assert len(write_samples(*untrained, ["There"], ["How many?"], None)) == 1
+
+
+def write_task_data(folder: Path) -> list[Path]:
+    """The toy's evaluation data, as the toy writes it."""
+    tasks = {"facts": fact_tasks(0), **arithmetic_tasks(0), **notebook_tasks(0)}
+    tasks |= {"chat": chat_tasks(0), "preferences": preference_tasks(0)}
+    for name, rows in tasks.items():
+        write_table(folder / f"{name}.jsonl", rows)
+    return sorted(folder.iterdir())
+
+
+def test_every_task_runs_and_a_guesser_is_near_chance(untrained: Loaded, root: Path, tmp_path: Path) -> None:
+    files = sorted((root / "config" / "tasks" / "toy").glob("*.[yp][ay]*"))
+    data = write_task_data(tmp_path / "data")
+    template = (root / "config" / "templates" / "smollm3-short.jinja").read_text()
+    # Generation is slow and scores of an untrained model are nothing: the pipeline's test runs it.
+    chosen = [file for file in files if file.name != "chat.yaml"]
+    metadata = prepare_tasks(chosen, data, tmp_path / "tasks", untrained[1], template)
+    names = {yaml.load(file.read_text(), Loader=TaskLoader)["task"] for file in chosen if file.suffix == ".yaml"}  # noqa: S506
+    assert set(metadata) == names and {"facts", "arithmetic", "needle_long", "preferences"} <= names
+    scores = run_tasks(*untrained, tmp_path / "tasks", metadata, LIMIT)
+    assert {score["task"] for score in scores} == names
+    for score in scores:
+        assert score["n"] == LIMIT and score["formulation"] == "CF" and score["chance"] in (0.25, 0.5)
+        # An untrained model guesses, but may like short or early answers: within three standard errors and a bit.
+        spread = math.sqrt(score["chance"] * (1 - score["chance"]) / LIMIT)
+        assert abs(score["value"] - score["chance"]) <= 3.5 * spread, score
+        assert (score["low"], score["high"]) == pytest.approx(wilson(score["value"] * LIMIT, LIMIT))
+
+
+def test_chat_tasks_are_left_out_without_a_template(untrained: Loaded, root: Path, tmp_path: Path) -> None:
+    files = sorted((root / "config" / "tasks" / "toy").iterdir())
+    data = write_task_data(tmp_path / "data")
+    metadata = prepare_tasks([f for f in files if f.is_file()], data, tmp_path / "tasks", untrained[1], None)
+    assert "facts" in metadata and not {"chat", "preferences"} & set(metadata)
+
+
+def test_items_give_all_their_text_to_decontamination(tmp_path: Path) -> None:
+    (tmp_path / "facts.jsonl").write_text('{"query": "Where is", "choices": [" here", " there"], "gold": 1}\n')
+    (tmp_path / "chat.jsonl").write_text('{"messages": [{"role": "user", "content": "Hello"}], "x": null}\n')
+    (tmp_path / "README.md").write_text("not a task")
+    items = task_items(sorted(tmp_path.iterdir()))
+    assert set(items) == {"chat", "facts"}
+    assert items["facts"] == ["Where is  here  there"] and "Hello" in items["chat"][0]

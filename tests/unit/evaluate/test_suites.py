@@ -1,0 +1,128 @@
+"""Suites run through the harness: scores with intervals, repeats averaged, and what cannot be run is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.data_jobs import fail, job, run
+from helpers.models import decoder, write_tokenizer
+from lm_eval.tasks import TaskManager
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from smolmake.data.toy.tables import write_table
+from smolmake.data.toy.world import tasks as fact_tasks
+from smolmake.errors import UserError
+from smolmake.evaluate.items import ITEMS, read_items, write_items
+from smolmake.evaluate.suite_items import suite_items
+from smolmake.evaluate.suites import run_suite
+from smolmake.evaluate.tasks import prepare_tasks
+from smolmake.execution.job import Job, named
+from smolmake.execution.manifest import read_manifest
+from smolmake.model.conversion import save_model
+from smolmake.stats import mean_interval
+
+SUITE: dict[str, Any] = {
+    "tasks": ["facts"], "shots": None, "limit": 12, "chat": False, "system": "", "generation": {}, "repeats": 1,
+    "lengths": [],
+}  # fmt: skip
+
+
+def prepare(folder: Path, root: Path) -> TaskManager:
+    """The harness with the toy's task of facts, whose data lies in `folder`, and a group that holds it."""
+    files = [root / "config/tasks/toy/facts.yaml"]
+    prepare_tasks(files, [folder / "facts.jsonl"], folder / "tasks", None, None)  # type: ignore[arg-type]
+    (folder / "tasks" / "group.yaml").write_text("{group: knowledge, task: [facts], metadata: {}}\n")
+    return TaskManager(include_path=str(folder / "tasks"), include_defaults=False)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Any:
+    """A function that runs a suite over the toy's facts with an untrained model."""
+    folder = tmp_path_factory.mktemp("suite")
+    rows = fact_tasks(0)
+    write_table(folder / "facts.jsonl", rows)
+    size = write_tokenizer(folder / "tokenizer", [str(row) for row in rows], 500)
+    save_model(decoder(vocab_size=size, num_hidden_layers=2), folder / "model", folder / "tokenizer", 0)
+    manager = prepare(folder, root)
+    model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    return lambda **changes: run_suite(model, tokenizer, folder / "model", {**SUITE, **changes}, manager)
+
+
+def test_a_suite_gives_scores_with_intervals(scored: Any) -> None:
+    scores = scored()
+    accuracy = next(score for score in scores if score["metric"] == "acc")
+    assert accuracy["task"] == "facts" and accuracy["n"] == 12 == len(accuracy["items"])
+    assert accuracy["low"] <= accuracy["value"] <= accuracy["high"]
+    assert accuracy["chance"] == pytest.approx(0.25) and accuracy["formulation"] == "CF"
+
+
+def test_repeats_of_a_deterministic_task_change_nothing(scored: Any) -> None:
+    assert scored(repeats=2) == scored()
+
+
+def test_an_unknown_task_names_the_nearest(scored: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        scored(tasks=["fact"])
+    assert "facts" in caught.value.remedy
+
+
+def test_the_interval_of_a_mean() -> None:
+    assert mean_interval([0.0, 1.0, 1.0, 1.0])[0] == 0.75
+    mean, low, high = mean_interval([0.25, 0.5, 0.75, 0.5])
+    assert mean == 0.5 and low == pytest.approx(0.5 - 1.95996 * 0.2041241 / 2, abs=1e-5) and high == 1 - low
+
+
+def test_items_of_a_suite_are_those_that_the_harness_asks(tmp_path: Path, root: Path) -> None:
+    rows = fact_tasks(0)
+    write_table(tmp_path / "facts.jsonl", rows)
+    items = suite_items(["knowledge"], prepare(tmp_path, root))
+    assert list(items) == ["facts"] and len(items["facts"]) == len(rows)
+    for text, row in zip(items["facts"], rows, strict=True):
+        assert all(choice in text for choice in row["choices"])
+    assert write_items(tmp_path / "items.parquet", items | {"empty": []}) == len(rows)
+    assert read_items(tmp_path / "items.parquet") == items
+
+
+def test_the_step_gathers_them_from_the_harness(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_table(tmp_path / "facts.jsonl", fact_tasks(0))
+    prepare(tmp_path, root)
+    small = (
+        "import lm_eval.tasks as t; harness = t.TaskManager\n"
+        "t.TaskManager = lambda: harness(include_path='tasks', include_defaults=False)"  # all of it takes half a minute
+    )
+    gathered = job("suite_items", "filtered", {"tasks": ["knowledge"]}, {})
+    run(tmp_path, gathered, code=small)
+    manifest = read_manifest(tmp_path / gathered["folder"] / "manifest.json")
+    assert manifest["facts"] == {"tasks": 1, "items": len(fact_tasks(0))}
+    assert list(read_items(tmp_path / gathered["folder"] / ITEMS)) == ["facts"]
+    asked = job("suite_items", "filtered", {"tasks": ["facs"]}, {})
+    assert "did you mean `facts`?" in fail(tmp_path, asked, code=small)
+
+
+def test_items_that_cannot_be_had_name_the_task(tmp_path: Path, root: Path) -> None:
+    write_table(tmp_path / "facts.jsonl", fact_tasks(0))
+    manager = prepare(tmp_path, root)
+    with pytest.raises(UserError) as caught:
+        suite_items(["fact"], manager)
+    assert "facts" in caught.value.remedy
+    (tmp_path / "tasks/data/facts.jsonl").unlink()
+    with pytest.raises(UserError, match="`facts` cannot be had"):
+        suite_items(["facts"], manager)
+
+
+def test_a_task_that_is_not_known_is_told_with_its_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    origin = {"evaluation.suites.math.tasks": ["gsm8k", "gsm9k"], "evaluation.suites.code.tasks": ["humaneval"]}
+    job = Job("drill", "mine", "0123456789", tmp_path, {}, {}, {}, origin=origin, recipe="mine")
+    unknown = UserError("no such task", key="evaluation.suites.*.tasks", value="gsm9k", remedy="mend it")
+    told = named(unknown, job)
+    assert (told.key, told.value, told.file) == ("evaluation.suites.math.tasks", "gsm9k", "the recipe mine")
+    offline = UserError("no data", key="evaluation.suites.*.tasks", value=OSError(), remedy="check the network")
+    (tmp_path / "config" / "recipes").mkdir(parents=True)
+    (tmp_path / "config" / "recipes" / "mine.yaml").touch()
+    told = named(offline, job)
+    assert told.key == ", ".join(origin) and told.file == Path("config/recipes/mine.yaml")
+    assert named(plain := UserError("other", key="seed", remedy="mend it"), job) is plain

@@ -1,0 +1,207 @@
+"""A change of the recipe changes the ids of exactly the steps whose result can change: the table of decision 2."""
+
+import copy
+import itertools
+import json
+import random
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from smolmake.graph.build import Steps, build_steps
+from smolmake.recipe.load import Loader, load_recipe
+from smolmake.recipe.schema import Recipe
+
+Values = dict[str, Any]
+FROM_APO = ("alignment/*", "merge/*", "evaluation/apo", "evaluation/merged", "report/*")
+LAST = ("preferences/*", *FROM_APO)
+FROM_SFT = ("posttraining/sft", "evaluation/sft", *LAST)
+FROM_MID = ("posttraining/mid", "evaluation/mid", *FROM_SFT)
+FROM_LC2 = ("segment/lc2-*", "evaluation/lc2-*", *FROM_MID)
+FROM_LC1 = ("segment/lc1-*", "evaluation/lc1-*", *FROM_LC2)
+FROM_STAGE3 = ("segment/stage3-*", "evaluation/stage3-*", *FROM_LC1)
+FROM_STAGE2 = ("segment/stage2-*", "evaluation/stage2-*", *FROM_STAGE3)
+FROM_STAGE1 = ("segment/stage1-*", "evaluation/stage1-*", *FROM_STAGE2)
+FROM_SHARDS = ("shards/*", "mixture/*", "ledger/*", *FROM_STAGE1)
+FROM_TOKENIZER = ("tokenizer/bpe-3000", "tokenizer_analysis/*", *FROM_SHARDS)
+
+
+def stage(values: Values, number: int) -> Values:
+    return values["pretraining"]["stages"][number]
+
+
+def put(*path: Any, value: Any) -> Callable[[Values, Path], None]:
+    """A change that sets one key."""
+
+    def change(values: Values, tree: Path) -> None:
+        for key in path[:-1]:
+            values = values[key]
+        assert values.get(path[-1]) != value
+        values[path[-1]] = value
+
+    return change
+
+
+def other_weights(number: int) -> Callable[[Values, Path], None]:
+    def change(values: Values, tree: Path) -> None:
+        stage(values, number)["mixture"]["mathematics"] *= 1.5
+
+    return change
+
+
+def longer_stage1(values: Values, tree: Path) -> None:
+    stage(values, 0)["steps"] += values["pretraining"]["segment_steps"]
+
+
+def decay_within_stage3(values: Values, tree: Path) -> None:
+    assert values["pretraining"]["schedule"]["decay_steps"] <= stage(values, 2)["steps"]
+    values["pretraining"]["schedule"]["decay_steps"] -= 20
+
+
+def new_template(values: Values, tree: Path) -> None:
+    template = tree / "config" / "templates" / values["sft"]["chat_template"]
+    template.write_text(template.read_text() + "\n{#- another comment -#}")
+
+
+def new_task(values: Values, tree: Path) -> None:
+    file = tree / "config" / "tasks" / "toy" / "facts.yaml"
+    file.write_text(file.read_text().replace("metadata:", "metadata:\n  note: changed"))
+
+
+CHANGES: dict[str, tuple[Callable[[Values, Path], None], tuple[str, ...]]] = {
+    "title": (put("title", value="Another"), ("report/*",)),
+    "licence": (put("sources", "code", "licence", value="X"), ("report/*?",)),
+    "micro-batch": (put("run", "micro_batch", value=3), ()),
+    "threads": (put("run", "threads", value=7), ()),
+    "threads of post-training": (put("run", "threads_posttraining", value=7), ()),
+    "recovery": (put("run", "recovery_every", value="7min"), ()),
+    "device": (put("run", "device", value="cpu"), ()),
+    "measures": (put("run", "noise_scale_every", value=10), ()),
+    "trackers": (put("run", "trackers", value=["tensorboard"]), ()),
+    "uploads": (put("run", "upload", value={"url": "s3://bucket/x"}), ()),
+    "roll-back": (put("pretraining", "guard", value={"roll_back": {}}), FROM_STAGE1),
+    "weights of stage 2": (other_weights(1), ("mixture/stage[23]", "ledger/*", *FROM_STAGE2)),
+    "weights of stage 3": (other_weights(2), ("mixture/stage3", "ledger/*", *FROM_STAGE3)),
+    "a longer stable part": (longer_stage1, ("mixture/stage[23]", "ledger/*", "segment/stage1-400-*",
+                                             "evaluation/stage1-400-*", *FROM_STAGE2)),
+    "decay": (decay_within_stage3, FROM_STAGE3),
+    "peak": (put("pretraining", "schedule", "peak", value=1.5e-3), FROM_STAGE1),
+    "seed": (put("seed", value=1), ("mixture/*", "ledger/*", *FROM_STAGE1)),
+    "cap": (put("sources", "code", "max_epochs", value=5.0), ("ledger/*", "report/*")),
+    "packing": (put("pretraining", "packing", value="best-fit"), ("packing/*", "mixture/*", "ledger/*", *FROM_STAGE1)),
+    "packing of lc2": (put("long_context", 1, "packing", value="best-fit"),
+                       ("packing/*", "mixture/lc2", "ledger/*", *FROM_LC2)),
+    "theta of lc2": (put("long_context", 1, "rope_theta", value=3e5), FROM_LC2),
+    "learning rate of SFT": (put("sft", "learning_rate", value=5e-4), FROM_SFT),
+    "beta": (put("apo", "beta", value=0.2), FROM_APO),
+    "merge": (put("merge", "weights", "lc2", value=0.3), ("merge/*", "evaluation/merged", "report/*")),
+    "limit": (put("evaluation", "limit", value=9), ("evaluation/*", "report/*")),
+    "tasks": (new_task, ("evaluation/*", "report/*")),
+    "chat template": (new_template, (*FROM_SFT, "evaluation/*")),
+    "vocabulary": (put("tokenizer", "vocab_size", value=3000), FROM_TOKENIZER),
+    "a rival tokenizer": (put("tokenizer", "compare", value=[1500]),
+                          ("tokenizer/bpe-1500", "tokenizer_analysis/*", "report/*")),
+    "cleaning": (put("cleaning", "min_characters", value=100),
+                 ("documents/*", "heldout/*", "tokenizer/*", "evaluation/*", *FROM_TOKENIZER)),
+    "a text column": (put("sources", "code", "text", value="path"),
+                      ("documents/code", "heldout/*", "shards/*", "tokenizer/*", "evaluation/*", *FROM_TOKENIZER)),
+}  # fmt: skip
+
+
+@pytest.fixture
+def values(root: Path) -> Values:
+    """The toy recipe with fixed lengths, so that setting the toy's sizes does not touch this table."""
+    text = (root / "config" / "recipes" / "toy.yaml").read_text()
+    values = dict(yaml.load(text, Loader=Loader))  # noqa: S506 (a subclass of SafeLoader)
+    values["pretraining"]["segment_steps"] = 200
+    values["pretraining"]["schedule"] = {"peak": 2e-3, "warmup_steps": 30, "decay_steps": 120}
+    for number, steps in enumerate((400, 120, 120)):
+        stage(values, number)["steps"] = steps
+    return values
+
+
+def load(values: Values, tree: Path) -> Recipe:
+    path = tree / "changed.yaml"
+    path.write_text(json.dumps(values))
+    return load_recipe(str(path), tree)
+
+
+def steps_of(values: Values, tree: Path) -> Steps:
+    return build_steps(load(values, tree), tree)
+
+
+def names(steps: Steps) -> dict[str, str]:
+    """kind/name -> id."""
+    return {f"{step.kind}/{step.name}": step.id for step in steps.all.values()}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_reaches_what_depends_on_it_and_no_more(values: Values, tree: Path, name: str) -> None:
+    change, patterns = CHANGES[name]
+    before = names(steps_of(values, tree))
+    changed = copy.deepcopy(values)
+    change(changed, tree)
+    after = names(steps_of(changed, tree))
+    new = {key for key, identity in after.items() if before.get(key) != identity}
+    sure = [pattern for pattern in patterns if not pattern.endswith("?")]
+    allowed = [pattern.removesuffix("?") for pattern in patterns]
+    assert {key for key in after if any(fnmatchcase(key, pattern) for pattern in sure)} <= new
+    assert new <= {key for key in after if any(fnmatchcase(key, pattern) for pattern in allowed)}
+    # Going back finds every earlier result again.
+    if change not in (new_template, new_task):
+        assert names(steps_of(values, tree)) == before
+
+
+def test_key_order_and_description_do_not_matter(values: Values, tree: Path) -> None:
+    def shuffled(value: Any) -> Any:
+        if isinstance(value, dict):
+            keys = list(value)
+            random.Random(len(keys)).shuffle(keys)
+            return {key: shuffled(value[key]) for key in keys}
+        return [shuffled(item) for item in value] if isinstance(value, list) else value
+
+    before, after = names(steps_of(values, tree)), names(steps_of(shuffled(values), tree))
+    assert after == before
+    values["description"] = "Something else."
+    after = names(steps_of(values, tree))
+    assert {key for key in after if before[key] != after[key]} <= {"report/toy"}
+
+
+def test_order_of_weights_does_not_matter_however_floats_add_up(values: Values, tree: Path) -> None:
+    weights = {"code": 0.1, "english": 0.2, "mathematics": 0.3, "spanish": 0.7, "german": 0.11}
+    orders = {sum(weights[name] for name in order): order for order in itertools.permutations(weights)}
+    assert len(orders) > 1
+    ids = set()
+    for order in orders.values():
+        stage(values, 0)["mixture"] = {name: weights[name] for name in order}
+        recipe = load(values, tree)
+        ids.add(next(step.id for step in build_steps(recipe, tree).of_kind("mixture")))
+    assert len(ids) == 1
+
+
+def test_weights_are_relative(values: Values, tree: Path) -> None:
+    before = names(steps_of(values, tree))
+    for number in range(3):
+        stage(values, number)["mixture"] = {k: w * 4 for k, w in stage(values, number)["mixture"].items()}
+    assert names(steps_of(values, tree)) == before
+    stage(values, 0)["mixture"] |= {"notebooks": 0}
+    assert names(steps_of(values, tree)) != before
+
+
+def test_the_recipe_name_reaches_only_what_bears_it(values: Values, tree: Path) -> None:
+    before = set(steps_of(values, tree).all)
+    values["name"] = "other"
+    new = set(steps_of(values, tree).all) - before
+    assert {key.split("/")[0] for key in new} == {"heldout", "ledger", "report"}
+
+
+def test_inputs_come_first_and_every_id_is_in_its_path(values: Values, tree: Path) -> None:
+    seen: set[str] = set()
+    for key, step in steps_of(values, tree).all.items():
+        assert {other.key for other in step.inputs.values()} <= seen
+        assert key == f"{step.kind}/{step.name}-{step.id}" and len(step.id) == 10
+        seen.add(key)

@@ -1,0 +1,279 @@
+"""The compute planner gives the published numbers, solves for each quantity, and tells what is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from smolmake.errors import UserError, run_as_program
+from smolmake.hardware.gpus import GPU_KINDS, gpu_kind
+from smolmake.model.counts import (
+    MODELS,
+    Shape,
+    attended_length,
+    chinchilla_tokens,
+    count_parameters,
+    flops_per_token,
+    model_shape,
+    overtraining,
+)
+from smolmake.planning.budget import EvaluationLine, TrainingLine, budget_table, evaluation_runs, total_gpu_hours
+from smolmake.planning.estimate import QUANTITIES, main, solve
+
+SMOLLM3 = MODELS["smollm3-3b"]
+H100 = gpu_kind("h100").peak()
+
+
+def shape(**changes: int) -> Shape:
+    """The playbook's calculator: 128k x 2048, 16 layers of 32 heads, tied. Its 128k is 128,000."""
+    values = {
+        "vocab_size": 128_000, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+        "num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 64, "tie_word_embeddings": True,
+    }  # fmt: skip
+    return Shape(**{**values, **changes})
+
+
+def test_the_playbooks_parts() -> None:
+    counts = count_parameters(shape())
+    assert counts.embeddings == 262_144_000  # 262M; a vocabulary of 128,256 would be 263M
+    assert round(count_parameters(shape(vocab_size=128_256)).embeddings / 1e6) == 263
+    assert counts.output_head == 0
+    assert counts.attention == 268_435_456  # 268M = 16 x 4 x 2048^2
+    assert counts.feed_forward == 805_306_368  # 805M = 16 x 3 x 2048 x 8192
+    assert counts.norms == 67_584  # 68k = (2 x 16 + 1) x 2048: the published formula leaves the final norm out
+    assert counts.total == 1_335_953_408  # 1.34B
+    untied = count_parameters(shape(tie_word_embeddings=False))
+    assert untied.total - counts.total == untied.output_head == 262_144_000
+    assert untied.multiplied == counts.multiplied == counts.total
+
+
+def test_the_known_models() -> None:
+    assert count_parameters(SMOLLM3).total == 3_075_098_624
+    assert count_parameters(MODELS["llama-1b"]).total == 1_235_814_400
+
+
+def test_flops_a_token() -> None:
+    assert flops_per_token(SMOLLM3, 4096) == 6 * 3_075_098_624 + 12 * 36 * 2048 * 4096
+    causal = flops_per_token(SMOLLM3, 4096, causal=True)
+    assert causal == 6 * 3_075_098_624 + 6 * 36 * 2048 * 4096
+    assert attended_length([4096]) == 4096
+    assert attended_length([1024] * 4) == 1024
+    assert attended_length([3072, 1024]) == 2560
+    assert flops_per_token(SMOLLM3, attended_length([1024] * 4), causal=True) < causal
+
+
+def test_chinchilla() -> None:
+    assert chinchilla_tokens(3e9) == 60e9
+    assert overtraining(count_parameters(SMOLLM3).total, 11e12) == pytest.approx(178.9, abs=0.1)
+
+
+def test_smollm3s_run() -> None:
+    """384 H100, 24 days, 30 % MFU (README and blog) make 10.7T tokens; over 30 days 11T need 82 % goodput."""
+    cost = flops_per_token(SMOLLM3, 4096)
+    run = solve(flops_per_token=cost, gpus=384, peak=H100, days=24, mfu=0.3, goodput=1)
+    assert run.tokens == pytest.approx(10.707e12, rel=1e-3)
+    assert run.solved == "tokens"
+    assert run.tokens_per_second_per_gpu == pytest.approx(13_446, abs=1)  # published: 13.5 to 14 thousand
+    calendar = solve(flops_per_token=cost, tokens=11e12, gpus=384, peak=H100, days=30, mfu=0.3)
+    assert calendar.goodput == pytest.approx(0.822, abs=1e-3)
+    assert calendar.gpu_hours == 276_480
+
+
+def test_a_goodput_above_one_tells_what_would_do() -> None:
+    cost = flops_per_token(SMOLLM3, 4096)
+    with pytest.raises(UserError, match=r"24\.7 days, or 395 GPUs, or no more than 10\.71T tokens") as error:
+        solve(flops_per_token=cost, tokens=11e12, gpus=384, peak=H100, days=24, mfu=0.3)
+    assert error.value.key == "goodput"
+    assert solve(flops_per_token=cost, tokens=11e12, gpus=395, peak=H100, days=24, mfu=0.3).goodput <= 1
+
+
+def test_the_model_is_solved_for_too() -> None:
+    attention = 12 * 36 * 2048 * 4096
+    run = solve(tokens=10.707e12, gpus=384, peak=H100, days=24, mfu=0.3, goodput=1)
+    assert run.parameters(attention) == pytest.approx(3_075_098_624, rel=1e-3)
+    assert run.parameters() == pytest.approx(3_075_098_624 + attention / 6, rel=1e-3)
+
+
+@given(
+    st.floats(1e6, 1e13), st.floats(1e6, 1e14), st.floats(1, 1e5), st.floats(0.01, 1e3), st.floats(0.01, 1),
+    st.sampled_from(QUANTITIES),
+)  # fmt: skip
+def test_solving_for_any_quantity_gives_it_back(
+    cost: float, tokens: float, gpus: float, days: float, mfu: float, name: str
+) -> None:
+    known = {"flops_per_token": cost, "tokens": tokens, "gpus": gpus, "days": days, "mfu": mfu}
+    goodput = tokens * cost / (gpus * H100 * mfu * days * 86_400)
+    if not 1e-9 < goodput <= 1:
+        known["gpus"] = gpus * goodput / 0.5
+        goodput = 0.5
+    known["goodput"] = goodput
+    run = solve(peak=H100, **{key: value for key, value in known.items() if key != name})
+    assert run.solved == name
+    for key, value in known.items():
+        assert getattr(run, key) == pytest.approx(value, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ["exactly one", "0 are"]),
+        ({"tokens": None, "flops_per_token": None}, ["2 are", "model, tokens"]),
+        ({"tokens": None, "days": 0}, ["days", "above 0"]),
+        ({"tokens": None, "gpus": -8}, ["gpus", "-8"]),
+        ({"tokens": None, "mfu": 30}, ["mfu", "30", "0.3 or 30%"]),
+        ({"tokens": None, "goodput": float("nan")}, ["goodput", "nan"]),
+        ({"tokens": None, "gpus": float("inf")}, ["gpus", "inf"]),
+    ],
+)
+def test_wrong_input_is_told(changes: dict[str, float | None], words: list[str]) -> None:
+    known = {"flops_per_token": 2e10, "tokens": 1e12, "gpus": 384, "days": 24, "mfu": 0.3, "goodput": 0.5}
+    with pytest.raises(UserError) as error:
+        solve(peak=H100, **{**known, **changes})
+    assert all(word in str(error.value) for word in words)
+
+
+def test_gpu_kinds() -> None:
+    # 132 multiprocessors x 4 tensor cores x 512 multiply-adds x 2 x 1.83 GHz
+    assert gpu_kind("h100").bf16_peak == pytest.approx(132 * 4 * 512 * 2 * 1.83e9, rel=1e-4)
+    for kind in GPU_KINDS.values():
+        assert kind.fp8_peak is None or kind.fp8_peak == pytest.approx(2 * kind.bf16_peak, rel=1e-3)
+    with pytest.raises(UserError, match="did you mean `h100`"):
+        gpu_kind("h10")
+    with pytest.raises(UserError, match="use bf16"):
+        gpu_kind("a100").peak("fp8")
+
+
+@pytest.mark.parametrize("changes", [{"num_hidden_layers": 0}, {"num_key_value_heads": 5}, {"vocab_size": -1}])
+def test_an_impossible_shape_is_told(changes: dict[str, int]) -> None:
+    with pytest.raises(UserError) as error:
+        shape(**changes)
+    assert error.value.key in changes
+
+
+def test_other_wrong_input_is_told() -> None:
+    with pytest.raises(UserError, match="did you mean `llama-1b`"):
+        model_shape("lama-1b")
+    for lengths in ([], [0], [-4, 8]):
+        with pytest.raises(UserError, match="document_lengths"):
+            attended_length(lengths)
+    with pytest.raises(UserError, match="sequence_length"):
+        flops_per_token(SMOLLM3, 0)
+
+
+MAIN = TrainingLine("main run", ((384, 30),))
+REST = [
+    TrainingLine("ablations before", ((192, 15),)),
+    TrainingLine("ablations during", ((192, 10),)),
+    TrainingLine("reset and debugging", ((384, 3), (192, 4))),
+]
+
+
+def test_the_published_budget() -> None:
+    assert [line.gpu_hours for line in [MAIN, *REST]] == [276_480, 69_120, 46_080, 46_080]
+    assert total_gpu_hours([MAIN, *REST]) == 437_760
+    assert total_gpu_hours(REST) == 161_280  # more than half of the main run
+    table = budget_table([MAIN, *REST])
+    assert "384 GPUs x 3 d + 192 GPUs x 4 d" in table
+    assert table.splitlines()[-1].split() == ["total", "437,760", "100.0%"]
+
+
+def test_the_published_evaluation_budget() -> None:
+    """Just under 10,000 GPU-hours: the suite takes 1.5, a long-context evaluation 8 (8 GPUs for an hour).
+
+    Published: the main run every 10B tokens of 11T; more than 100 ablations, mostly of 100B. How many long-context
+    evaluations there were is not published; 850 is what the published total leaves room for.
+    """
+    checkpoints = evaluation_runs(11e12, every=10e9)
+    assert checkpoints == 1100
+    lines = [
+        EvaluationLine("main run", checkpoints, 1.5),
+        EvaluationLine("ablations", 100 * evaluation_runs(100e9, every=10e9), 1.5),
+    ]
+    assert total_gpu_hours(lines) == 3150
+    lines.append(EvaluationLine("long context", 850, 8))
+    assert 9_900 < total_gpu_hours(lines) < 10_000
+    assert "1,100 x 1.5 h" in budget_table(lines)
+
+
+def test_wrong_budget_lines_are_told() -> None:
+    for line, key in [
+        (TrainingLine("main run", ((-1, 30),)), "gpus"),
+        (TrainingLine("main run", ((384, float("nan")),)), "days"),
+        (EvaluationLine("suite", -1, 1.5), "runs"),
+        (EvaluationLine("suite", 1, float("inf")), "gpu_hours_each"),
+    ]:
+        with pytest.raises(UserError) as error:
+            budget_table([line])
+        assert error.value.key == key
+    with pytest.raises(UserError, match="every"):
+        evaluation_runs(11e12, every=0)
+
+
+def program(monkeypatch: pytest.MonkeyPatch, arguments: str) -> str | int | None:
+    """Run the command line here; the message or code that it exits with, None for success."""
+    monkeypatch.setattr(sys, "argv", ["compute", *arguments.split()])
+    try:
+        run_as_program(main)
+    except SystemExit as stop:
+        return stop.code
+    return None
+
+
+Out = pytest.CaptureFixture[str]
+
+
+def test_the_program_prints_one_screen(capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert program(monkeypatch, "--model smollm3-3b --gpus 384 --days 24 --mfu 30% --goodput 1") is None
+    out = capsys.readouterr().out
+    assert "10.71T  <- solved" in out
+    assert "22.07 GFLOP = 6 x 3.075B + 3.62 for attention" in out
+    assert len(out.splitlines()) <= 24
+    assert max(map(len, out.splitlines())) <= 120
+
+
+def test_the_program_takes_a_shape_and_solves_for_a_model(capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:
+    calculator = (
+        "--vocab-size 128k --hidden-size 2048 --intermediate-size 8192 --num-hidden-layers 16 "
+        "--num-attention-heads 32 --num-key-value-heads 32 --head-dim 64"
+    )
+    assert program(monkeypatch, f"{calculator} --tokens 45B --gpus 8 --mfu 0.38 --goodput .95") is None
+    assert "embeddings 262.1M, attention 268.4M, feed forward 805.3M, norms 67.58k" in capsys.readouterr().out
+    assert program(monkeypatch, "--tokens 11T --gpus 384 --days 30 --mfu 30% --goodput 90%") is None
+    assert "attention left out  <- solved" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--model smolm3-3b", ["did you mean `smollm3-3b`"]),
+        ("--model llama-1b --tokens 11X", ["tokens", "11X", "11T"]),
+        ("--model llama-1b --tokens 11T", ["4 are", "gpus, days, mfu, goodput"]),
+        ("--model llama-1b --gpu h20", ["did you mean `h200`"]),
+        ("--model llama-1b --parameters 3B", ["given twice"]),
+        ("--vocab-size 128k", ["not complete", "--hidden-size"]),
+        ("--model llama-1b --gpu a100 --precision fp8", ["a100 has no fp8"]),
+        ("--model llama-1b --sequence-length 0", ["sequence_length"]),
+        ("--parameters 1e400 --gpus 8 --days 1 --mfu 1 --goodput 1", ["parameters"]),
+    ],
+)
+def test_the_program_tells_what_is_wrong(
+    arguments: str, words: list[str], capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = program(monkeypatch, arguments)
+    assert isinstance(told, str) and told.startswith("error: ")
+    assert all(word in told for word in words), told
+    assert len(told.splitlines()) <= 5
+    assert capsys.readouterr().out == ""
+
+
+def test_planning_needs_the_standard_library_alone() -> None:
+    """The planner also runs where neither torch nor pydantic is installed."""
+    modules = "smolmake.planning.estimate, smolmake.hardware.memory, smolmake.planning.budget"
+    code = f"import sys, {modules}; print(*sys.modules)"
+    source = Path(__file__).resolve().parents[3] / "src"
+    command = [sys.executable, "-c", code]
+    modules = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(source)})
+    assert not {"torch", "pydantic", "snakemake", "numpy", "yaml"} & set(modules.stdout.split())

@@ -1,0 +1,84 @@
+"""Contradictions inside a recipe and data that is not there are found before anything runs."""
+
+from pathlib import Path
+
+import pytest
+from helpers.recipes import SMALL, changed, error_of, load, write_recipe
+
+from smolmake.recipe.load import load_recipe
+
+CHAT = "loss: all, chat_template: chatml.jinja, learning_rate: 1e-3, batch: 4, max_length: 64"
+SFT = f"sft: {{{CHAT}, data: {{chats: {{path: notes.txt}}}}}}\n"
+APO = "apo: {learning_rate: 1e-4, batch: 4, max_length: 64, data: {pairs: {path: notes.txt}}}\n"
+LONG = (
+    "long_context: [{name: NAME, steps: 5, mixture: {notes: 1}, sequence_length: 128, global_batch: 2,"
+    " rope_theta: 1e5, schedule: {peak: 1e-3}}]\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "told"),
+    [
+        (changed("{notes: 0.5, code: 0.5}", "{notes: 0, code: 0.0}"), "pretraining.stages.0.mixture", "sum to nothing"),
+        (changed("{notes: 0.5, code: 0.5}", "{}"), "pretraining.stages.0.mixture", "sum to nothing"),
+        (changed("global_batch: 4", "global_batch: 4\n  packing: tight"), "pretraining.packing", "best-fit"),
+        (changed("{notes: 0.5, code", "{note: 0.5, code"), "pretraining.stages.0.mixture.note", "`notes`"),
+        (changed("name: stage2", "name: stage1"), "pretraining.stages.1.name", "two stages"),
+        (SMALL + LONG.replace("NAME", "stage2"), "long_context.0.name", "two stages"),
+        (SMALL + SFT + LONG.replace("NAME", "sft"), "long_context.0.name", ""),
+        (changed("decay_steps: 5", "decay_steps: 29"), "pretraining.schedule", "30 steps"),
+        (
+            SMALL + LONG.replace("NAME", "lc").replace("1e-3", "1e-3, warmup_steps: 6"),
+            "long_context.0.schedule",
+            "5 steps",
+        ),
+        (changed("{path: notes.txt}", "{path: nothing.txt}"), "sources.notes.path", "no such file"),
+        (changed("{path: notes.txt}", "{path: 'no*thing/*.txt'}"), "sources.notes.path", "no such file"),
+        (SMALL + SFT.replace("notes.txt", "lost.jsonl"), "sft.data.chats.path", "no such file"),
+        (SMALL + SFT.replace("chatml.jinja", "chatlm.jinja"), "sft.chat_template", "chatml.jinja"),
+        (SMALL + "evaluation: {tasks: toy}\n", "evaluation.data", "without data"),
+        (SMALL + "evaluation: {tasks: toi, data: {path: notes.txt}}\n", "evaluation.tasks", "`toy`"),
+        (SMALL + "evaluation: {tasks: ../tasks/toy, data: {path: notes.txt}}\n", "evaluation.tasks", "no such file"),
+        (SMALL + SFT + "preferences: {prompts: {path: notes.txt}, weak: stage3}\n", "preferences.weak", "`stage2`"),
+        (SMALL + SFT + "preferences: {prompts: {path: notes.txt}}\n", "preferences.weak", "no such checkpoint"),
+        (SMALL + SFT + APO + "preferences: {prompts: {path: notes.txt}, weak: apo}\n", "preferences.weak", "before"),
+        (SMALL + "merge: {weights: {stage1: 1, sft: 1}}\n", "merge.weights.sft", "no such checkpoint"),
+        (SMALL + "merge: {weights: {stage1: 0, stage2: 0}}\n", "merge.weights", "sum to nothing"),
+        (SMALL + APO, "apo", "SFT"),
+        (SMALL + SFT + APO.replace("{pairs: {path: notes.txt}}", "{}"), "apo", "pairs"),
+    ],
+)
+def test_contradictions_are_refused(tree: Path, text: str, key: str, told: str) -> None:
+    error = error_of(tree, text)
+    assert error.key == key
+    assert told in str(error)
+
+
+@pytest.mark.parametrize("place", ["empty.txt", "folder", "folder/*.txt"])
+def test_a_source_without_content_is_refused(tree: Path, place: str) -> None:
+    (tree / "folder").mkdir()
+    (tree / "empty.txt").touch()
+    (tree / "folder" / "a.txt").touch()
+    error = error_of(tree, changed("{path: notes.txt}", f"{{path: {place}}}"))
+    assert error.key == "sources.notes.path" and "empty" in error.what
+
+
+def test_an_empty_folder_is_refused(tree: Path) -> None:
+    (tree / "folder").mkdir()
+    assert "no file in this folder" in error_of(tree, changed("{path: notes.txt}", "{path: folder}")).what
+
+
+def test_the_whole_run_may_be_warm_up_and_decay(tree: Path) -> None:
+    assert load(tree, changed("decay_steps: 5", "decay_steps: 28")).pretraining.schedule.decay_steps == 28
+
+
+def test_a_toy_file_outside_the_toys_folder_is_refused(tree: Path) -> None:
+    error = error_of(tree, changed("{path: notes.txt}", "{toy: ../code.parquet}"))
+    assert error.key == "sources.notes.toy"
+
+
+def test_an_absolute_path_is_taken_as_it_is(tree: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.txt"
+    elsewhere.write_text("text")
+    path = write_recipe(tree, changed("{path: notes.txt}", f"{{path: {elsewhere}}}"))
+    assert load_recipe(str(path), tree).sources["notes"].path == str(elsewhere)

@@ -1,0 +1,258 @@
+"""The report page: one file, offline, every figure with its source, nothing left unescaped."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from helpers.report_run import EVIL, make_run
+
+from smolmake.report.artifacts import (
+    Checkpoint,
+    GraphData,
+    GraphNode,
+    HeldOut,
+    ReportArtefact,
+    Score,
+    count_parameters,
+    read_metrics,
+)
+from smolmake.report.blocks import Chart, Folds, Table
+from smolmake.report.page import build_sections, write_report
+from smolmake.report.sections.evaluation import (
+    extreme_scores,
+    formulations,
+    heldout_figures,
+    overlap_by_task,
+    samples_section,
+    score_figures,
+)
+from smolmake.report.sections.training import graph_section
+
+Run = tuple[Path, list[ReportArtefact], str, dict[str, list[str]]]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    root = tmp_path_factory.mktemp("results")
+    artefacts, graph, recipe = make_run(root)
+    out = root / "report" / "toy-00"
+    sources = write_report("A <title>", "What it is.", artefacts, graph, recipe, out)
+    return root, artefacts, (out / "report.html").read_text(encoding="utf-8"), sources
+
+
+def test_page_loads_nothing_from_elsewhere(run: Run) -> None:
+    page = run[2]
+    assert not re.search(r"<(link|script|img|iframe|object|embed)\b", page)
+    assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:)?//""", page)
+    assert not re.search(r"@import|url\(", page)
+
+
+def test_every_figure_names_files_that_exist(run: Run) -> None:
+    root, _, page, sources = run
+    figures = re.findall(r'<figure id="([^"]+)"', page)
+    assert len(figures) == len(set(figures)) >= 15
+    assert set(figures) | {"headline"} == set(sources)
+    for figure, files in sources.items():
+        assert files, figure
+        assert [f for f in files if not (root / f).is_file()] == [], figure
+    assert json.loads((root / "report" / "toy-00" / "sources.json").read_text()) == sources
+
+
+def test_links_within_the_page_lead_somewhere(run: Run) -> None:
+    page = run[2]
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
+
+
+def test_text_from_the_run_is_escaped(run: Run) -> None:
+    page = run[2]
+    assert EVIL not in page and "<script" not in page and "<img" not in page
+    assert "&lt;script&gt;alert" in page and "<h1>A &lt;title&gt;</h1>" in page
+    assert "&lt;think&gt;" in page
+
+
+def test_headings_are_in_order_and_drawings_have_words(run: Run) -> None:
+    page = run[2]
+    assert page.count("<h1") == 1 and "<h3" not in page
+    for drawing in re.findall(r"<svg\b.*?</svg>", page, re.DOTALL):
+        assert re.match(r"<svg[^>]*role=\"img\"[^>]*><title>[^<]+</title><desc>[^<]+</desc>", drawing), drawing[:200]
+        assert "nan" not in drawing.lower() and "inf" not in re.sub(r"<(title|desc)>.*?<", "", drawing)
+
+
+def test_same_input_same_bytes(run: Run, tmp_path: Path) -> None:
+    artefacts, graph, recipe = make_run(tmp_path)
+    write_report("A <title>", "What it is.", artefacts, graph, recipe, tmp_path / "out")
+    assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8") == run[2]
+
+
+def test_order_of_the_artefacts_in_the_list_does_not_matter(run: Run, tmp_path: Path) -> None:
+    artefacts, graph, recipe = make_run(tmp_path)
+    write_report("A <title>", "What it is.", artefacts[::-1], graph, recipe, tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.split('id="source-headline"')[0] == run[2].split('id="source-headline"')[0]
+
+
+@pytest.mark.parametrize(
+    "kinds, expected",
+    [
+        (set(), []),
+        ({"documents"}, ["data"]),
+        ({"tokenizer_analysis"}, ["tokenizer"]),
+        ({"mixture"}, ["mixtures"]),
+        ({"segment"}, ["training", "claims"]),
+        ({"posttraining"}, ["training"]),
+        ({"evaluation"}, ["evaluation", "effect", "claims", "samples"]),
+        (
+            {"documents", "shards", "segment", "evaluation"},
+            ["data", "training", "evaluation", "effect", "claims", "samples"],
+        ),
+    ],
+)
+def test_what_is_missing_is_left_out(run: Run, tmp_path: Path, kinds: set[str], expected: list[str]) -> None:
+    some = [a for a in run[1] if a.kind in kinds]
+    assert [s.id for s in build_sections(some, GraphData([], []), {})] == expected
+    sources = write_report("t", "", some, GraphData([], []), {}, tmp_path)
+    assert ("headline" in sources) == ("headline" in (tmp_path / "report.html").read_text().split("</header>")[0])
+
+
+def test_run_without_post_training(run: Run, tmp_path: Path) -> None:
+    some = [a for a in run[1] if not (a.kind in ("posttraining", "merge") or a.name in ("mid", "sft", "apo", "merged"))]
+    sections = {s.id: s for s in build_sections(some, GraphData([], []), {})}
+    assert "effect" not in sections and [b.id for b in sections["training"].blocks] == [
+        "fig-loss",
+        "fig-throughput",
+    ]
+
+
+def test_metrics_of_a_run_that_was_killed_and_resumed(tmp_path: Path) -> None:
+    lines = [{"step": s, "tokens": s, "loss": loss} for s, loss in ((1, 5.0), (2, 4.0), (3, 9.0), (3, 3.0))]
+    text = "\n".join(json.dumps(line) for line in lines) + '\n{"step": 4, "tok'
+    (tmp_path / "metrics.jsonl").write_text(text)
+    read = read_metrics(ReportArtefact("segment", "s", tmp_path, 0, "", "stage1"))
+    assert [(m.step, m.loss) for m in read] == [(1, 5.0), (2, 4.0), (3, 3.0)]
+
+
+def test_parameters_are_counted_from_the_checkpoint(run: Run) -> None:
+    merged = next(a for a in run[1] if a.kind == "merge")
+    assert count_parameters(merged) == (1_843_200, merged.file("checkpoint/model.safetensors"))
+    assert "1.84M" in run[2]
+
+
+def test_extensions_continue_the_token_axis(run: Run) -> None:
+    assert f"{460 * 4096 + 2 * 60 * 4096:,}" == "2,375,680" and "2.38M tokens" in run[2]
+
+
+def test_ledger_stands_for_the_mixtures(run: Run, tmp_path: Path) -> None:
+    stages = []
+    for a in run[1]:
+        if a.kind == "mixture":
+            stages.append(json.loads((a.path / "mixture.json").read_text()) | {"capped": a.name.startswith("stage")})
+    for source in stages[1]["sources"].values():
+        source["padding"] = 0.02
+    folder = tmp_path / "ledger" / "toy-00"
+    folder.mkdir(parents=True)
+    (folder / "ledger.json").write_text(json.dumps({"stages": stages}))
+    (section,) = build_sections([ReportArtefact("ledger", "toy", folder, 0, "", "data")], GraphData([], []), {})
+    assert section.id == "mixtures" and section.blocks[0].files == ["ledger/toy-00/ledger.json"]
+    table = section.blocks[1]
+    assert isinstance(table, Table) and "of 4" in table.rows[0][2] and "of 4" not in table.rows[0][5]
+    assert table.rows[-1][:5] == ["padding", "", "–", "2.00%", "–"]
+
+
+def test_the_overlap_with_the_data_stands_beside_the_scores(tmp_path: Path) -> None:
+    folders = {}
+    for name, kind, file, found in (("a", "documents", "cleaning.json", 3), ("b", "overlap", "overlap.json", 5)):
+        folders[name] = tmp_path / kind / name
+        folders[name].mkdir(parents=True)
+        about = {"items": 7, "items_long_enough": 7, "items_found": found}
+        (folders[name] / file).write_text(json.dumps({"overlap": {"facts": about}}))
+    artefacts = [
+        ReportArtefact("documents", "a", folders["a"], 0, "a", "data"),
+        ReportArtefact("overlap", "b", folders["b"], 1, "b", "data"),
+    ]
+    found, files = overlap_by_task(artefacts)
+    assert found == {"facts": (7, 7)} and files == ["documents/a/cleaning.json", "overlap/b/overlap.json"]
+    scores = {(task, "acc"): Score(task, "acc", 0.5, 0.4, 0.6, 10, 0.25, "CF") for task in ("facts", "another")}
+    checkpoint = Checkpoint("stage1-0-8", "stage 1", "stage1", 0, 1000, scores, [], "evaluation/x/scores.json")
+    table = next(block for block in score_figures([checkpoint], found, files) if isinstance(block, Table))
+    assert sorted(map(str, table.rows[-1])) == sorted(["Items found in the data", "", "7 of 7", "not looked for"])
+    assert set(files) < set(table.files)
+
+
+def test_documents_add_up(run: Run) -> None:
+    (data,) = (s for s in build_sections(run[1], GraphData([], []), {}) if s.id == "data")
+    table = data.blocks[0]
+    assert isinstance(table, Table) and table.columns[4:7] == ["Read", "Kept", "Held out"]
+    for row in table.rows:
+        read, kept, *rest = (int(str(cell).split("<")[0].replace(",", "")) for cell in row[4:])
+        assert read == kept + sum(rest) and rest[0] > 0
+    assert f"{table.rows[-1][6]} are held out for evaluation" in data.lead[0]
+
+
+def test_each_piece_of_a_mixture_can_be_told(run: Run) -> None:
+    (section,) = (s for s in build_sections(run[1], GraphData([], []), {}) if s.id == "mixtures")
+    chart = section.blocks[0]
+    assert isinstance(chart, Chart) and chart.legend[-1][0] == "7 word-problems (math)"
+    piece = re.search(r"<title>stage 1: word-problems \(math\) 2.0%</title>.*?</g>", str(chart.pictures[0]))
+    assert piece and ">7</text>" in piece[0]
+
+
+def test_the_formulations_that_occur_are_explained(run: Run) -> None:
+    caption = run[2].split('id="fig-tasks"')[1].split("</figcaption>")[0]
+    assert "CF: cloze" in caption and "FG: free generation" in caption and "chance 25%" in caption
+    score = Score("facts", "acc", 0.5, 0.4, 0.6, 10, 0.25, "CF")
+    only = formulations([Checkpoint("a", "a", "stage1", 0, 0, {score.key: score}, [], "f")])
+    assert "CF" in only and "FG" not in only and formulations([]) == ""
+
+
+def test_the_headline_has_the_weakest_score_too(run: Run) -> None:
+    found = extreme_scores(run[1])
+    assert found and found[0] == "Best and weakest of 10 measures" and found[2] == "checkpoint merged"
+    assert re.fullmatch(r"[A-Z].* \d+%( \(chance \d+%\))?, [A-Z].* \d+% \(chance \d+%\)", found[1])
+    assert extreme_scores([a for a in run[1] if a.kind != "evaluation"]) is None
+
+
+@pytest.mark.parametrize("after, said", [(1.5, True), (1.02, False), (0.5, False)])
+def test_a_held_out_loss_that_gets_worse_is_told(after: float, said: bool) -> None:
+    def checkpoint(name: str, group: str, bits: float) -> Checkpoint:
+        heldout = [HeldOut("english", "web", 100, bits, bits, bits - 0.05, bits + 0.05)]
+        return Checkpoint(name, name, group, 0, 0, {}, heldout, "evaluation/x/scores.json")
+
+    run = [checkpoint("lc1", "lc1", 1.0), checkpoint("sft", "sft", 1.7), checkpoint("merged", "merge", after)]
+    captions = [heldout_figures(found)[0].caption for found in (run, run[:1], run[2:])]
+    assert ("worse: over all sources 1.000 at lc1 and 1.500 at merged, a change of +0.500" in captions[0]) == said
+    assert ("worse" in captions[0]) == said and "worse" not in captions[1] + captions[2]
+
+
+def test_the_graphs_caption_and_legend_have_only_what_occurs() -> None:
+    def figure(*nodes: GraphNode, **about: float) -> tuple[str, list[str]]:
+        section = graph_section(GraphData(list(nodes), [], waits={"report": 9.0, "a": 9.0 * len(about)}, **about), [])
+        assert section and isinstance(section.blocks[0], Chart)
+        return section.blocks[0].caption, [label for label, _ in section.blocks[0].legend]
+
+    done, left = GraphNode("x", "segment", "a", "done", 5.0), GraphNode("y", "segment", "a", "missing", None, 2.0)
+    assert figure(done) == (
+        "The steps of the run by stage: how many are done and the time they took, summed.",
+        ["done"],
+    )
+    caption, legend = figure(done, left, price=2.0)
+    assert (
+        legend == ["in part"] and "GPU-hours and price and the stage's share" in caption and "nobody knows" in caption
+    )
+    caption, legend = figure(left)
+    assert legend == ["to run"] and "GPU-hours" in caption and "price" not in caption and "took" not in caption
+
+
+def test_the_samples_of_the_last_checkpoint_are_first_and_open(run: Run) -> None:
+    section = samples_section(run[1])
+    assert section and isinstance(section.blocks[0], Folds)
+    labels = [summary for summary, _ in section.blocks[0].groups]
+    assert labels[0] == "merged: 2 samples" and labels[-1].startswith("stage1, step 150")
+    assert run[2].count("<details open>") == 1 and "<details open><summary>merged: 2 samples" in run[2]
+
+
+def test_contents_and_command(run: Run) -> None:
+    assert run[2].count("Where every figure comes from") == 2
+    assert ".venv/bin/snakemake report --workflow-profile profiles/local --config recipe=toy" in run[2]
