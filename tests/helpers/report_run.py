@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.report.artifacts import GraphData, GraphNode, ReportArtefact
-from smolmake.report.expectations import wilson
+from smolmake.stats import wilson
 
 SOURCES = {
     "python-code": ("code", "python", "MIT and Apache-2.0", 0.55),
@@ -305,7 +305,7 @@ def scores_at(maker: Maker, order: int, group: str) -> list[dict[str, Any]]:
     for task, metric, chance, formulation, value in wanted:
         n = 240 if task in ("facts", "arithmetic") else 120
         value = round(min(1.0, max(0.0, value + maker.random.gauss(0, 0.02))) * n) / n
-        low, high = wilson(value, n)
+        low, high = wilson(value * n, n)
         rows.append(
             {
                 "task": task,

@@ -15,12 +15,10 @@ from smolmake.report.artifacts import (
     is_pretraining,
     stage_name,
 )
-from smolmake.report.paired import paired_losses, paired_scores
+from smolmake.stats import Estimate, Interval, difference, mean_interval, newcombe, paired_difference, weighted_mean
 
-Z95 = 1.959963984540054
 Verdict = Literal["holds", "does not hold", "within noise"]
 Change = Literal["better", "worse", "within noise"]
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -37,35 +35,10 @@ class Claim:
     files: tuple[str, ...] = ()
 
 
-def wilson(value: float, n: int, z: float = Z95) -> Interval:
-    """Wilson's score interval of a proportion (Wilson 1927)."""
-    if n <= 0:
-        return 0.0, 1.0
-    centre = (value + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def difference(before: float, before_interval: Interval, after: float, after_interval: Interval) -> Interval:
-    """Interval of after − before by squaring and adding the distances to the limits of the two intervals.
-
-    For Wilson's intervals this is Newcombe's hybrid score interval. It takes the two as independent: where
-    both were measured on the same items, it is wider than it need be.
-    """
-    low = after - before - math.hypot(after - after_interval[0], before_interval[1] - before)
-    high = after - before + math.hypot(after_interval[1] - after, before - before_interval[0])
-    return low, high
-
-
-def newcombe(before: float, n_before: int, after: float, n_after: int, z: float = Z95) -> Interval:
-    """Newcombe's hybrid score interval for after − before (Statistics in Medicine 17, 1998, method 10)."""
-    return difference(before, wilson(before, n_before, z), after, wilson(after, n_after, z))
-
-
 def score_change(before: Score, after: Score) -> Interval:
     """Interval of the change of a score: paired where both were measured on the same items, else Newcombe's."""
-    paired = paired_scores(before, after)
-    return newcombe(before.value, before.n, after.value, after.n) if paired is None else paired
+    paired = paired_difference(before.items, after.items)
+    return paired or newcombe(before.value, before.n, after.value, after.n)
 
 
 def change_verdict(low: float, high: float, higher_is_better: bool = True) -> Change:
@@ -101,11 +74,8 @@ def loss_falls(stage: str, lines: list[MetricLine], files: tuple[str, ...]) -> C
     tenth = max(2, len(lines) // 10)
     if len(lines) < 2 * tenth:
         return None
-    first, last = (
-        mean_interval([m.loss for m in lines[:tenth]]),
-        mean_interval([m.loss for m in lines[-tenth:]]),
-    )
-    low, high = difference(first[0], first[1], last[0], last[1])
+    first, last = (mean_interval([m.loss for m in part]) for part in (lines[:tenth], lines[-tenth:]))
+    low, high = difference(first, last)
     return Claim(
         f"The training loss falls in {stage_name(stage)}",
         first[0],
@@ -132,25 +102,19 @@ def heldout_falls(stage: str, before: Checkpoint, after: Checkpoint) -> Claim | 
 
 def loss_interval(before: list[HeldOut], after: list[HeldOut]) -> Interval:
     """Interval of the change of the bits per byte over the sources together: paired where documents are the same."""
-    return paired_losses(before, after) or difference(*pooled(before), *pooled(after))
+    documents = [[(h.source, *h.sizes) for h in side] for side in (before, after)]
+    if documents[0] == documents[1] and all(h.sizes for h in before):
+        first, last = ([value for h in side for value in h.nats] for side in (before, after))
+        paired = paired_difference(first, last, [size * math.log(2) for h in before for size in h.sizes])
+        if paired is not None:
+            return paired
+    return difference(pooled(before), pooled(after))
 
 
-def mean_interval(values: list[float]) -> tuple[float, Interval]:
-    """The mean and its normal 95 % interval, steps taken as independent."""
-    mean = sum(values) / len(values)
-    variance = sum((v - mean) ** 2 for v in values) / max(len(values) - 1, 1)
-    half = Z95 * math.sqrt(variance / len(values))
-    return mean, (mean - half, mean + half)
-
-
-def pooled(heldout: list[HeldOut]) -> tuple[float, Interval]:
+def pooled(heldout: list[HeldOut]) -> Estimate:
     """Bits per byte over several sources together: bits divided by bytes, intervals added as independent."""
-    bits = [h.loss * h.tokens / math.log(2) for h in heldout]
-    sizes = [b / h.bits_per_byte for b, h in zip(bits, heldout, strict=True)]
-    value = sum(bits) / sum(sizes)
-    below = math.hypot(*(s / sum(sizes) * (h.bits_per_byte - h.low) for s, h in zip(sizes, heldout, strict=True)))
-    above = math.hypot(*(s / sum(sizes) * (h.high - h.bits_per_byte) for s, h in zip(sizes, heldout, strict=True)))
-    return value, (value - below, value + above)
+    sizes = [h.loss * h.tokens / math.log(2) / h.bits_per_byte for h in heldout]
+    return weighted_mean([(h.bits_per_byte, h.low, h.high) for h in heldout], sizes)
 
 
 def raised_domain(

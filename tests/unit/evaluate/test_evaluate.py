@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -20,7 +19,7 @@ from smolmake.evaluate.items import task_items
 from smolmake.evaluate.samples import generate, write_samples
 from smolmake.evaluate.tasks import TaskLoader, prepare_tasks, run_tasks
 from smolmake.model.conversion import save_model
-from smolmake.stats import bootstrap_ratio, wilson
+from smolmake.stats import wilson
 
 LIMIT = 16
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
@@ -35,34 +34,6 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     save_model(decoder(**shape), folder / "model", folder / "tokenizer", 0)
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
     return model, AutoTokenizer.from_pretrained(folder / "model")
-
-
-@pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    [  # Newcombe 1998, table I, method 3; 0 of 0 says nothing
-        (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718),
-        (29, 29, 0.8830, 1.0), (0, 0, 0.0, 1.0),
-    ],
-)  # fmt: skip
-def test_wilson_has_the_published_values(successes: int, n: int, low: float, high: float) -> None:
-    assert wilson(successes, n) == pytest.approx((low, high), abs=6e-5)
-
-
-def test_the_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    hits = 0
-    for trial in range(200):
-        sizes = rng.integers(50, 500, size=40).astype(float)
-        nats = sizes * rng.normal(2.0, 0.5, size=40)
-        low, high = bootstrap_ratio(list(nats), list(sizes), seed=trial)
-        assert low < high
-        hits += low <= 2.0 <= high
-    assert 0.88 <= hits / 200 <= 0.99
-
-
-def test_the_bootstrap_is_deterministic_and_has_no_width_without_spread() -> None:
-    assert bootstrap_ratio([2.0, 4.0, 9.0], [1.0, 2.0, 3.0]) == bootstrap_ratio([2.0, 4.0, 9.0], [1.0, 2.0, 3.0])
-    assert bootstrap_ratio([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]) == pytest.approx((2.0, 2.0))
 
 
 def test_the_loss_of_a_uniform_model_is_the_logarithm_of_its_vocabulary(untrained: Loaded) -> None:

@@ -20,7 +20,6 @@ from smolmake.evaluate.tasks import prepare_tasks
 from smolmake.execution.job import Job, named
 from smolmake.execution.manifest import read_manifest
 from smolmake.model.conversion import save_model
-from smolmake.stats import mean_interval
 
 SUITE: dict[str, Any] = {
     "tasks": ["facts"], "shots": None, "limit": 12, "chat": False, "system": "", "generation": {}, "repeats": 1,
@@ -66,12 +65,6 @@ def test_an_unknown_task_names_the_nearest(scored: Any) -> None:
     with pytest.raises(UserError) as caught:
         scored(tasks=["fact"])
     assert "facts" in caught.value.remedy
-
-
-def test_the_interval_of_a_mean() -> None:
-    assert mean_interval([0.0, 1.0, 1.0, 1.0])[0] == 0.75
-    mean, low, high = mean_interval([0.25, 0.5, 0.75, 0.5])
-    assert mean == 0.5 and low == pytest.approx(0.5 - 1.95996 * 0.2041241 / 2, abs=1e-5) and high == 1 - low
 
 
 def test_items_of_a_suite_are_those_that_the_harness_asks(tmp_path: Path, root: Path) -> None:
