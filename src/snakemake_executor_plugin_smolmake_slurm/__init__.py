@@ -80,7 +80,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
             for job in alike.values():
                 self.nodes.check(job, self.partition_of(job)[1])
         except UserError as error:
-            raise WorkflowError(str(error)) from None
+            raise WorkflowError(str(error)) from error
 
     def partition_of(self, job: Any) -> tuple[str, str | None]:
         """The setting that decides a job's partition, and its value."""

@@ -1,27 +1,28 @@
 """Snakemake's output for smolmake: a dry run ends with the plan, a run that failed with what failed and how to go on.
 
-A mistake in a recipe is told without where in the rules it was found, and jobs without their whole command lines. A job
-that fails is posted to the recipe's webhook, if it has one.
+A mistake of the user is shown as `error:` with file, key, value and remedy, and jobs without their whole command lines.
+A job that fails is posted to the recipe's webhook, if it has one.
 
 Named in the profiles (`logger: smolmake`). `--logger-smolmake-json FILE` writes the plan of a dry run as JSON.
 """
 
 import json
 import logging
-import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
-from snakemake.logging import ColorizingTextHandler
+from snakemake.logging import ColorizingTextHandler, logger
 from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
+from smolmake.errors import UserError
+
 LONGEST_LINE = 300
-IN_THE_RULES = re.compile(r'WorkflowError in file ".*?/workflow/rules/\w+\.smk", line \d+:\n(.*?)(\n  File ".*)?', re.S)
 KEPT = "--keep-incomplete mode is set"  # and right: profiles/local says why
 GO_ON = "What is finished is kept, a training goes on from its last checkpoint: the same command goes on from here."
 
@@ -49,6 +50,7 @@ class LogHandler(LogHandlerBase):
         self.printer = ColorizingTextHandler(nocolor=settings.nocolor, stream=stream)
         self.failed = self.told = self.started = False
         self.failed_logs: list[Path] = []
+        logger.addFilter(name_the_error)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record; of a dry run only warnings and errors, since the plan says the rest."""
@@ -75,6 +77,7 @@ class LogHandler(LogHandlerBase):
         elif not self.told and self.failed and self.started:
             self._tell_failures()
         self.told = True
+        logger.removeFilter(name_the_error)
         super().close()
 
     def _tell_failures(self) -> None:
@@ -104,12 +107,30 @@ class Short(logging.Formatter):
         self.inner = inner
 
     def format(self, record: logging.LogRecord) -> str:
-        text = self.inner.format(record)
-        if text.lstrip().startswith("Traceback") and "KeyboardInterrupt" in text:
-            return "interrupted"
-        mistake = IN_THE_RULES.fullmatch(text.strip())
-        lines = (f"error: {mistake[1]}" if mistake else text).split("\n")
+        lines = self.inner.format(record).split("\n")
         return "\n".join(line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + " ..." for line in lines)
+
+
+def name_the_error(record: logging.LogRecord) -> bool:
+    """A filter of Snakemake's logger, which runs where the error is caught: what the user can fix, in its own words.
+
+    Snakemake logs the class of an exception and a text with the place in its rules, from which the message could only
+    be cut out again; the exception itself is at hand in the thread that logs it.
+    """
+    if record.levelno >= logging.ERROR:
+        for error in causes(sys.exception()):
+            if isinstance(error, UserError):
+                record.msg, record.args = f"error: {error}", None
+            elif isinstance(error, KeyboardInterrupt):
+                record.msg, record.args = "interrupted", None
+    return True
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, and those that it was raised from or while handling."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def last_words(log: Path) -> str:

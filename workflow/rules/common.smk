@@ -10,8 +10,6 @@ from pathlib import Path
 ROOT = Path.cwd()
 sys.path.insert(0, str(ROOT / "src"))
 
-from snakemake.exceptions import WorkflowError
-from smolmake.errors import UserError
 from smolmake.planning.requests import Requests, Site, check_one_machine
 from smolmake.planning.workflow import begin_run, check_config, use_environment_of
 from smolmake.planning.plan import check_budget, look_ahead
@@ -19,11 +17,8 @@ from smolmake.planning.epoch_estimates import repeat_warnings
 
 use_environment_of(sys.executable, ROOT)
 config.setdefault("recipe", "toy")
-try:
-    check_config(config)
-    PLAN = begin_run(str(config["recipe"]), ROOT, lambda: outputs_to_make())
-except UserError as error:
-    raise WorkflowError(str(error)) from None
+check_config(config)
+PLAN = begin_run(str(config["recipe"]), ROOT, lambda: outputs_to_make())
 
 
 def forced():
@@ -106,9 +101,6 @@ def refuse_what_cannot_end():
     outlook = look_ahead(PLAN, outputs_to_make())
     for told in repeat_warnings(PLAN, outlook.keys):
         print(f"warning: {told} (an estimate).", file=sys.stderr)
-    try:
-        check_budget(outlook, config.get("consent"))
-        if workflow.local_exec:
-            check_one_machine(outlook.running)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
+    check_budget(outlook, config.get("consent"))
+    if workflow.local_exec:
+        check_one_machine(outlook.running)

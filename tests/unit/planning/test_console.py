@@ -5,9 +5,10 @@ import os
 import signal
 from pathlib import Path
 
+from smolmake.errors import UserError
 from smolmake.planning.run_events import last_saved
 from smolmake.train.recovery.signals import StopSignal
-from snakemake_logger_plugin_smolmake import Short, last_words
+from snakemake_logger_plugin_smolmake import Short, last_words, name_the_error
 
 
 def formatted(message: str) -> str:
@@ -15,16 +16,27 @@ def formatted(message: str) -> str:
     return Short(logging.Formatter("%(message)s")).format(record)
 
 
-def test_a_mistake_stands_without_the_place_in_the_rules() -> None:
-    mistake = "a key is missing\n  key     name\n  remedy  add it"
-    place = 'WorkflowError in file "/somewhere/workflow/rules/common.smk", line 25:\n'
-    assert formatted(f'{place}{mistake}\n  File "/somewhere/common.smk", line 25, in <module>') == f"error: {mistake}"
-    assert formatted(place + mistake) == f"error: {mistake}"
-    assert formatted("WorkflowError:\nAt least one job did not complete.").startswith("WorkflowError:")
+def reported(error: BaseException) -> str:
+    """What is logged when an exception ends Snakemake, in its own words before."""
+    record = logging.LogRecord("snakemake", logging.ERROR, "", 0, "in its own words", None, None)
+    try:
+        raise error
+    except BaseException:
+        assert name_the_error(record)
+    return record.getMessage()
+
+
+def test_a_mistake_stands_in_its_own_words_wherever_it_was_caught() -> None:
+    mistake = UserError("a key is missing", key="name", remedy="add {it} in 100 %")
+    wrapped, hidden = ValueError("wrapped"), ValueError("hidden")
+    wrapped.__cause__, hidden.__context__ = mistake, mistake
+    for error in (mistake, wrapped, hidden):
+        assert reported(error) == "error: a key is missing\n  key     name\n  remedy  add {it} in 100 %"
+    assert reported(ValueError("of a rule")) == "in its own words"
 
 
 def test_ctrl_c_leaves_no_stack_trace() -> None:
-    assert formatted("Traceback (most recent call last):\n\n  File x\n\nKeyboardInterrupt\n") == "interrupted"
+    assert reported(KeyboardInterrupt()) == "interrupted"
 
 
 def test_long_lines_are_cut() -> None:
