@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import statistics
+import sys
 from collections import deque
 from typing import Any
 
 import torch
 
+from smolmake.hardware.gpus import gpu_of_device
 from smolmake.monitoring.events import Incidents
 
-# Dense bf16 peaks in FLOP/s of NVIDIA's data sheets, by what the GPU's name holds.
-PEAKS = {"H200": 989e12, "H100": 989e12, "GH200": 989e12, "B200": 2250e12, "A100": 312e12}
 SAGGING, WINDOW = 0.8, 50
 
 
@@ -53,9 +53,14 @@ class Telemetry:
 
 
 def peak_of(device: torch.device) -> float | None:
-    """The dense bf16 peak of a device in FLOP/s, if it is known."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return next((peak for part, peak in PEAKS.items() if part in name), None)
+    """The dense bf16 peak of a device in FLOP/s; None, and said, for a GPU that hardware/gpus.py does not have."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    kind = gpu_of_device(name)
+    if kind is None:
+        print(f"no peak is known of a {name}: add it to smolmake/hardware/gpus.py for its MFU", file=sys.stderr)
+    return None if kind is None else kind.peak()
 
 
 def _sensors(device: torch.device) -> dict[str, Any]:

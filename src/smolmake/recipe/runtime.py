@@ -136,7 +136,7 @@ class Budget(Section):
 class Compute(Section):
     """What the plan calculates with. Part of no result's identity."""
 
-    gpu: str = Field("h100", description="The kind of GPU: a100, h100, h200, b200, ... (smolmake/hardware/gpus.py).")
+    gpu: str = Field("h100", description="The kind of GPU: a100, h100, h100-pcie, ... (smolmake/hardware/gpus.py).")
     gpus: Count | None = Field(
         None, ge=1, description="GPUs that may be used at a time; null: as many as are asked for."
     )
