@@ -6,7 +6,9 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict
 
 from smolmake.errors import UserError, did_you_mean
 from smolmake.execution.fingerprint import code_fingerprint
@@ -38,6 +40,45 @@ SCRIPTS = {
     "drill": "drill_evaluation",
     "report": "write_report",
 }
+
+
+class Spec(BaseModel):
+    """What decides a step's result, beside its inputs and its code: frozen, with no room for keys that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def values(self) -> dict[str, Any]:
+        """The spec in JSON values, as the identity, the job's file and identity.json have it.
+
+        What is None is left out, so that a new setting that is off by default makes no other identity.
+        """
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class Run(BaseModel):
+    """How a step runs; it decides no result.
+
+    `threads` are the cores that it takes of a node: a process's threads, or the processes of a step done in parts.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    threads: int = 1
+
+    @property
+    def nodes(self) -> int:
+        return 1
+
+    @property
+    def gpus_per_node(self) -> int:
+        return 0
+
+    @property
+    def gpus(self) -> int:
+        return self.nodes * self.gpus_per_node
+
+
+SpecT = TypeVar("SpecT", bound=Spec)
+RunT = TypeVar("RunT", bound=Run)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,15 +1,38 @@
 """What each kind of step is made from: one frozen model a kind, typed from the recipe down to the kernel.
 
-A step's identity is the digest of its spec in canonical JSON, of its inputs' ids and of the code that computes it. How
-it runs (devices, threads, folders) is in `runs` models beside them and decides no result.
+A step's identity is the digest of its `Spec` in canonical JSON, of its inputs' ids and of the code that computes it.
+How it runs (devices, threads, folders) is in a `Run` model beside it and decides no result.
 """
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Literal
+
+from smolmake.execution.step import Run, Spec
+from smolmake.recipe.runtime import Layout
 
 
-class Spec(BaseModel):
-    """Base of all specs: frozen, and without room for keys that nobody reads."""
+class DeviceRun(Run):
+    """A step that computes on the devices of a layout."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    layout: Layout = Layout()
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @property
+    def nodes(self) -> int:
+        return self.layout.nodes
+
+    @property
+    def gpus_per_node(self) -> int:
+        return self.layout.gpus_per_node
+
+    @property
+    def launcher(self) -> str:
+        """What starts the step's script on its devices, as the beginning of a shell command."""
+        return self.layout.launcher(self.threads)
+
+
+# Pretraining: SegmentSpec and SegmentRun, PreflightSpec and PreflightRun.
+
+
+__all__ = ["DeviceRun", "Run", "Spec"]
