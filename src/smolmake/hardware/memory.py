@@ -10,7 +10,8 @@ query heads, f intermediate size, V vocabulary, L layers, N parameters, e bytes 
 GPUs of the shard group.
 
 States (Rajbhandari et al. 2020, ZeRO, section 3.1, with gradients accumulated in fp32): weights 2N, fp32 master 4N,
-gradients 4N, AdamW moments 8N. ZeRO-1 divides master and moments by g, ZeRO-2 gradients too, ZeRO-3 weights too.
+gradients 4N, moments 8N with AdamW, 12N with AdEMAMix; Muon has 4 for each number of a layer's matrices, 8 for others.
+ZeRO-1 divides master and moments by g, ZeRO-2 gradients too, ZeRO-3 weights too.
 
 Activations (Korthikanti et al. 2022, section 4.1, there for multi-head attention with materialised scores, GELU,
 dropout and layer norms; here for what this decoder's autograd graph keeps per token and layer):
@@ -46,10 +47,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from smolmake.errors import UserError, did_you_mean
-from smolmake.model.counts import Shape, count_parameters
+from smolmake.model.counts import Parameters, Shape, count_parameters
 
 LOSS_CHUNKS = 8
-FP32, ADAM_MOMENTS = 4, 8
+FP32 = 4
+RECOVERY_COPIES = 2  # recovery checkpoints on the disk while the next one, or the segment's own checkpoint, is written
+OptimizerName = Literal["adamw", "muon", "ademamix"]
+MOMENTS = {"adamw": (2, 2), "muon": (1, 2), "ademamix": (3, 3)}  # of the layers' matrices; of all other parameters
 Parts = dict[str, int]
 
 
@@ -77,6 +81,7 @@ class Layout:
     loss_chunks: int = 1
     accumulates: bool = True
     document_mask: bool = False
+    optimizer: OptimizerName = "adamw"
 
     def __post_init__(self) -> None:
         for key in ("micro_batch", "sequence_length", "shard_group", "context_parallel", "loss_chunks"):
@@ -116,7 +121,21 @@ CHOICES = {
     "sharding": ("ddp", "zero1", "zero2", "zero3"),
     "checkpointing": ("none", "selective", "full"),
     "precision": ("bf16", "float8", "autocast", "fp32"),
+    "optimizer": tuple(MOMENTS),
 }
+
+
+def moment_bytes(counts: Parameters, optimizer: OptimizerName) -> int:
+    """Bytes of an optimizer's fp32 moments, as smolmake.train.optimizer keeps them."""
+    matrices = counts.attention + counts.feed_forward
+    of_matrices, of_others = MOMENTS[optimizer]
+    return FP32 * (of_matrices * matrices + of_others * (counts.total - matrices))
+
+
+def training_state_bytes(counts: Parameters, optimizer: OptimizerName) -> int:
+    """Bytes of what a checkpoint must hold to go on: fp32 weights and the optimizer's moments, whatever the precision
+    of the matrix products is."""
+    return FP32 * counts.total + moment_bytes(counts, optimizer)
 
 
 @dataclass(frozen=True)
@@ -211,7 +230,7 @@ def _states(shape: Shape, layout: Layout) -> Parts:
         "weights": e * ((counts.multiplied if layout.precision == "autocast" else total) - turned) + turned,
         "master weights": 0 if layout.precision == "fp32" else math.ceil(FP32 * total / layout.shards(owner)),
         "gradients": math.ceil(FP32 * total / layout.shards("gradients")),
-        "optimizer": math.ceil(ADAM_MOMENTS * total / layout.shards("optimizer")),
+        "optimizer": math.ceil(moment_bytes(counts, layout.optimizer) / layout.shards("optimizer")),
     }
     if layout.sharding == "zero3":
         states["weights"] = e * (2 * layer + table + counts.output_head)

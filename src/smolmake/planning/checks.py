@@ -128,6 +128,7 @@ def memory_layouts(recipe: Recipe) -> dict[str, MemoryLayout]:
             checkpointing=layout.activation_checkpointing,
             precision=recipe.pretraining.precision,
             loss_chunks=LOSS_CHUNKS,
+            optimizer=recipe.pretraining.optimizer.name,
         )
     return found
 

@@ -16,7 +16,8 @@ from typing import Any
 from smolmake.execution.step import Step
 from smolmake.files import matching_files
 from smolmake.hardware.gpus import gpu_kind
-from smolmake.model.counts import Shape, count_parameters, flops_per_token
+from smolmake.hardware.memory import FP32, RECOVERY_COPIES, training_state_bytes
+from smolmake.model.counts import Parameters, Shape, count_parameters, flops_per_token
 from smolmake.planning.history import History
 from smolmake.recipe.posttraining import Conversations, PostTraining
 from smolmake.recipe.schema import Recipe
@@ -27,8 +28,6 @@ TEXT_COMPRESSION = 0.4  # of cleaned documents in zstd Parquet
 DATA_TOKENS_PER_SECOND = {"documents": 1e6, "shards": 1e7}  # a process, assumed: docs/plan.md has what was measured
 FROM_SIZE = ("documents", "shards", "segment")  # their time grows with tokens that are known before
 LONG = ("posttraining", "alignment", "evaluation", "suite")  # no seconds: unknown until one of them was measured
-WEIGHT_BYTES, OPTIMIZER_BYTES = 4, 8  # float32 weights; two float32 moments
-RECOVERY_COPIES = 2  # the last recovery checkpoint and the one being written
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,8 @@ class Costs:
     def __init__(self, recipe: Recipe, root: Path, history: History | None) -> None:
         self.recipe, self.root, self.history = recipe, root, history
         self.shape = shape_of(recipe)
-        self.parameters = count_parameters(self.shape).total if self.shape is not None else 0
+        self.counts = count_parameters(self.shape) if self.shape is not None else Parameters(0, 0, 0, 0, 0)
+        self.parameters = self.counts.total
         self.peak = gpu_kind(recipe.compute.gpu).peak()
 
     def of(self, step: Step) -> Cost:
@@ -103,8 +103,8 @@ class Costs:
     def _segment(self, step: Step) -> Cost:
         spec = step.spec
         tokens = (spec["end"] - spec["start"]) * spec["global_batch"] * spec["sequence_length"]
-        milestones = len(step.run["milestones"]) * self.parameters * WEIGHT_BYTES
-        state = self.parameters * (WEIGHT_BYTES + OPTIMIZER_BYTES)
+        milestones = len(step.run["milestones"]) * self.parameters * FP32
+        state = self.state_bytes(step)
         return self._timed(
             step,
             tokens,
@@ -127,17 +127,22 @@ class Costs:
         counts = [conversation_tokens(files, section.max_length) for files in data.values()]
         tokens = None if None in counts else sum(count or 0.0 for count in counts) * section.epochs
         flops = self._training_flops(section.max_length)
-        state = self.parameters * (WEIGHT_BYTES + OPTIMIZER_BYTES)
         return self._timed(
             step,
             tokens,
             flops * passes if flops is not None else None,
-            kept_bytes=self.parameters * WEIGHT_BYTES,
-            temporary_bytes=RECOVERY_COPIES * state,
+            kept_bytes=self.parameters * FP32,
+            temporary_bytes=RECOVERY_COPIES * self.state_bytes(step),
+        )
+
+    def state_bytes(self, step: Step) -> int:
+        """Bytes of a step's training state; post-training, whose spec names no optimizer, takes AdamW."""
+        return training_state_bytes(
+            self.counts, step.spec["optimizer"]["name"] if "optimizer" in step.spec else "adamw"
         )
 
     def _merge(self, step: Step) -> Cost:
-        return Cost(kept_bytes=self.parameters * WEIGHT_BYTES)
+        return Cost(kept_bytes=self.parameters * FP32)
 
     def _evaluation(self, step: Step) -> Cost:
         section = self.recipe.evaluation

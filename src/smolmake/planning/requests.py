@@ -15,12 +15,13 @@ from typing import Any
 
 from smolmake.errors import UserError
 from smolmake.execution.step import Step
+from smolmake.hardware.memory import FP32
 from smolmake.planning.cost import Costs
 from smolmake.planning.workflow import Plan
 
 MARGIN, START_MINUTES = 1.5, 30  # of an estimated time; for the queue's node to start, load and save
 GPU_MEMORY_MB = 24_000  # of host memory for each process on a GPU: libraries, CUDA, batches, data under way
-STATE_BYTES = 40  # host memory per parameter while a checkpoint is put together: weights, two moments, copies of them
+STATE_COPIES = 3  # in host memory while a checkpoint is put together; the weights alone once more
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,13 @@ class Requests:
             asked |= {"nodes": nodes, "mpi": "srun", "tasks_per_gpu": 0, **share}
         elif gpus > 1:
             asked["cpus_per_task"] = gpus * int(step.run.get("threads", 1))
-        asked["mem_mb"] = max(mem_mb, self._memory(gpus))
+        asked["mem_mb"] = max(mem_mb, self._memory(step, gpus))
         asked["runtime"] = self._minutes(step, runtime)
         return asked
 
-    def _memory(self, gpus: int) -> int:
-        return gpus * GPU_MEMORY_MB + math.ceil(self.costs.parameters * STATE_BYTES / 1e6)
+    def _memory(self, step: Step, gpus: int) -> int:
+        checkpoint = STATE_COPIES * self.costs.state_bytes(step) + self.costs.parameters * FP32
+        return gpus * GPU_MEMORY_MB + math.ceil(checkpoint / 1e6)
 
     def _minutes(self, step: Step, least: int) -> int:
         """The time limit: the estimate with a margin, at least the rule's own, at most the site's.

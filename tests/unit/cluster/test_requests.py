@@ -1,5 +1,6 @@
 """What a step asks of Slurm, how processes on several nodes find each other, and what a cluster's answers mean."""
 
+import math
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,6 +64,16 @@ def test_the_time_limit_follows_the_estimate_up_to_the_sites_longest(tree: Path)
     assert job(tree, "", Site(longest=20)).resources["runtime"] == 20
     assert job(tree, "{gpus_per_node: 8}", Site()).resources["runtime"] == 31
     assert job(tree, "{gpus_per_node: 8}", Site()).resources["mem_mb"] > 8 * 20_000
+
+
+@pytest.mark.parametrize(("optimizer", "moments"), [("adamw", 2), ("ademamix", 3)])
+def test_disk_and_host_memory_follow_the_optimizer(tree: Path, optimizer: str, moments: int) -> None:
+    text = changed("pretraining:\n", f"pretraining:\n  optimizer: {{name: {optimizer}}}\n")
+    plan = plan_recipe(str(write_recipe(tree, changed("vocab_size: 512", "vocab_size: 2M", text))), tree)
+    step, requests = plan.steps.of_kind("segment")[0], Requests(plan, Site())
+    cost, weights = requests.costs.of(step), requests.costs.parameters * 4
+    assert (cost.kept_bytes, cost.temporary_bytes) == ((1 + moments) * weights, 2 * (1 + moments) * weights)
+    assert requests.of(step, mem_mb=0, runtime=0)["mem_mb"] == math.ceil((4 + 3 * moments) * weights / 1e6)
 
 
 CLUSTER = {"cpu": Partition("cpu", True, 0, 10, 600), "gpu": Partition("gpu", False, 4, 2, None)}

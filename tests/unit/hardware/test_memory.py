@@ -4,14 +4,26 @@ import dataclasses
 from typing import Any
 
 import pytest
+import torch
+from helpers.models import decoder
 from hypothesis import given
 from hypothesis import strategies as st
 
 from smolmake.errors import UserError
 from smolmake.hardware.fit import GIB, fit
 from smolmake.hardware.gpus import gpu_kind
-from smolmake.hardware.memory import Layout, layer_activations, memory_use
+from smolmake.hardware.memory import (
+    MOMENTS,
+    Layout,
+    OptimizerName,
+    layer_activations,
+    memory_use,
+    moment_bytes,
+    training_state_bytes,
+)
 from smolmake.model.counts import MODELS, Shape, count_parameters
+from smolmake.recipe.pretraining import Optimizer
+from smolmake.train.optimizer import make_optimizer, optimizer_tensors
 
 SMOLLM3, LLAMA = MODELS["smollm3-3b"], MODELS["llama-1b"]
 N = count_parameters(SMOLLM3).total
@@ -68,6 +80,30 @@ def test_states_are_eighteen_bytes_a_parameter_and_zero_divides_them() -> None:
     assert states(sharding="zero3")[0] == 2 * (table + 2 * layer)
     # Without a master copy apart, the fp32 weights stay whole until ZeRO-3.
     assert states(sharding="zero1", precision="autocast")[:2] == [0, 4 * N]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", MOMENTS)
+def test_training_state_is_what_the_optimizer_really_allocates(name: OptimizerName, tied: bool) -> None:
+    model = decoder(tie_word_embeddings=tied)
+    settings = Optimizer(name=name).used()
+    optimizer = make_optimizer(model, settings)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    moments = [t for key, t in optimizer_tensors(model, optimizer).items() if not key.startswith("step/")]
+    counts = count_parameters(model.config.shape)
+    assert sum(tensor.nbytes for tensor in moments) == moment_bytes(counts, name)
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    assert training_state_bytes(counts, name) == weights + moment_bytes(counts, name)
+
+
+def test_the_memory_of_a_step_depends_on_its_optimizer() -> None:
+    def moments(name: str) -> int:
+        return memory_use(SMOLLM3, layout(optimizer=name)).moments["optimizer step"]["optimizer"]
+
+    assert (moments("adamw"), moments("ademamix")) == (8 * N, 12 * N)
+    assert moments("muon") == 8 * N - 4 * (377_487_360 + 2_434_793_472)
 
 
 def test_context_parallelism_divides_tokens_and_exchanges_heads() -> None:
