@@ -15,6 +15,7 @@ PYTEST_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.set-up
+EXTRAS := .venv-extras/.set-up
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile profiles/local --config recipe=$(RECIPE) $(if $(CONSENT),consent=$(CONSENT))
 LATEST := results/latest/$(basename $(notdir $(RECIPE)))
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
@@ -31,8 +32,8 @@ PIP_PROGRESS := 2> >(grep -v '^WARNING: Location' >&2) | awk ' \
 	{ fflush() }'
 CODE := src workflow tests tools config benchmarks
 
-.PHONY: help setup toy plan status nodes compute adopt gc test check graph picture report-pictures slurm-profile \
-	slurm-test chaos clean-env
+.PHONY: help setup toy plan status nodes compute adopt gc test extras-test check graph picture report-pictures \
+	slurm-profile slurm-test chaos clean-env
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +84,19 @@ gc: $(STAMP) ## list the results that no recipe reaches any more, or spare optim
 test: $(STAMP) ## run the tests (PYTEST_ARGS="-m 'not slow'" for the quick ones)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# Versions that clash, and what makes every import slower: beside the packages of .venv, which it sees.
+$(EXTRAS): $(STAMP) constraints-extras.txt
+	@echo "set-up of .venv-extras: $$(grep -c == constraints-extras.txt) packages over those of .venv"
+	@$(PYTHON) -m venv .venv-extras
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+	  > "$$(.venv-extras/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth"
+	@set -o pipefail; .venv-extras/bin/python -m pip install --no-compile --no-input --disable-pip-version-check \
+	  --no-deps -r constraints-extras.txt $(PIP_PROGRESS)
+	@touch $@
+
+extras-test: $(EXTRAS) ## run the tests of DeepSpeed, trackio and wandb in an environment of their own
+	@.venv-extras/bin/python -m pytest -m needs $(PYTEST_ARGS)
+
 check: $(STAMP) ## ruff, mypy, snakefmt, snakemake --lint
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
@@ -112,11 +126,12 @@ slurm-profile: ## let `snakemake --profile slurm` find profiles/slurm by that na
 	ln -sfn "$(CURDIR)/profiles/slurm" "$$place/slurm"; echo "$$place/slurm -> $(CURDIR)/profiles/slurm"
 
 # Exit code 3 of `start`: this machine cannot run the daemons, and it has said why.
-slurm-test: $(STAMP) ## run tests/slurm on a real Slurm that is started and removed again (as root, Debian or Ubuntu)
+slurm-test: $(EXTRAS) ## run tests/slurm on a real Slurm that is started and removed again (as root, Debian or Ubuntu)
 	@code=0; $(BIN)/python tools/slurm_cluster.py start || code=$$?; \
 	if [ $$code = 3 ]; then exit 0; elif [ $$code != 0 ]; then exit $$code; fi; \
 	trap '$(BIN)/python tools/slurm_cluster.py stop' EXIT; \
-	$(BIN)/python -m pytest -n0 -m 'not chaos' tests/slurm $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n0 -m 'not chaos' tests/slurm $(PYTEST_ARGS) && \
+	.venv-extras/bin/python -m pytest -n0 -m needs tests/slurm $(PYTEST_ARGS)
 
 chaos: $(STAMP) ## train on that Slurm while something breaks every minute (ARGS="--minutes 20 --seed 1")
 	@$(BIN)/python tools/slurm_cluster.py start && \

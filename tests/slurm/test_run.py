@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -70,7 +69,7 @@ def test_too_few_nodes_are_told_until_they_are_taken_back(undisturbed: Controlle
     assert include_nodes(tree, ["all"]) == ["gpu-02", "gpu-03", "gpu-04"] and not excluded_nodes(tree)
 
 
-@pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed (extra `cluster`) is missing")
+@pytest.mark.needs("deepspeed")
 def test_deepspeed_shares_an_sft_over_two_nodes(undisturbed: Controller) -> None:
     undisturbed.succeed()
     tree, zero3 = undisturbed.tree, "tests/slurm/zero3.yaml"

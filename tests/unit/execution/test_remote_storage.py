@@ -13,6 +13,7 @@ import torch
 from helpers.timeouts import WAIT
 from helpers.trainers import trainer
 from helpers.training import TRAIN_SLOWLY, curve, finish, finished, make_artefacts, segment, start, wait_for_lines
+from moto.server import ThreadedMotoServer
 
 from smolmake.errors import UserError
 from smolmake.execution.manifest import payload_under, verify_payload
@@ -149,9 +150,7 @@ def test_files_that_are_only_remote_come_back_when_they_are_read(tmp_path: Path)
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket of a server on this machine that speaks S3."""
-    moto = pytest.importorskip("moto.server")
-    pytest.importorskip("s3fs")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")

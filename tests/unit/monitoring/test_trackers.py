@@ -46,7 +46,8 @@ def track(name: str, folder: Path, first: int, last: int, **environment: str) ->
 
 
 def test_tensorboard_has_each_step_once_after_a_stop(tmp_path: Path) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.backend.event_processing import event_accumulator as accumulator
+
     folder = tmp_path / "stage1-0-9-abc"
     track("tensorboard", folder, 0, 6)
     track("tensorboard", folder, 4, 9)  # resumed from a checkpoint at step 4
@@ -55,8 +56,8 @@ def test_tensorboard_has_each_step_once_after_a_stop(tmp_path: Path) -> None:
     assert set(events.Tags()["scalars"]) == {"loss", "source_loss/web"}
 
 
+@pytest.mark.needs("trackio")
 def test_trackio_goes_on_with_the_run(tmp_path: Path) -> None:
-    pytest.importorskip("trackio")
     folder = tmp_path / "stage1-0-9-abc"
     for first, last in ((0, 4), (5, 9)):
         track("trackio", folder, first, last, TRACKIO_DIR=str(tmp_path / "trackio"))
@@ -66,8 +67,8 @@ def test_trackio_goes_on_with_the_run(tmp_path: Path) -> None:
     assert [(step, json.loads(metrics)["loss"]) for _, step, metrics in rows] == [(n, 10.0 - n) for n in range(10)]
 
 
+@pytest.mark.needs("wandb")
 def test_wandb_works_offline_under_one_id(tmp_path: Path) -> None:
-    pytest.importorskip("wandb")
     folder = tmp_path / "stage1-0-9-abc"
     for first, last in ((0, 4), (5, 9)):
         track("wandb", folder, first, last, WANDB_MODE="offline")

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ COMMON = {
     "learning_rate": 1e-3, "epochs": 1.5, "batch": BATCH, "max_length": 128, "warmup_ratio": 0.1, "clip_grad_norm": 0.2,
     "seed": 3,
 }  # fmt: skip
-needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed (extra `cluster`) is missing")
+needs_deepspeed = pytest.mark.needs("deepspeed")
 
 
 @pytest.fixture(scope="module")
