@@ -145,7 +145,7 @@ def copy_tree(place: Path) -> Path:
         else:
             place.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, place / part)
-    (place / "workflow" / "scripts" / "evaluate_checkpoint.py").write_text(STUB)
+    (place / "workflow" / "scripts" / "evaluation.py").write_text(STUB)
     return place
 
 
@@ -229,7 +229,7 @@ def measure(recipe: str, repeats: int, scratch: Path) -> bool:
     alternate(repeats, idle, bare_idle)
 
     step = plan.steps.of_kind("evaluation")[-1]
-    job = Runs("a job's start-up", inner("evaluate_checkpoint", f"step={step.name}-{step.id}", *config), tree)
+    job = Runs("a job's start-up", inner("evaluation", f"step={step.name}-{step.id}", *config), tree)
     bare_job = Runs("a job's start-up, bare", inner("evaluation", "segment=0,name=0"), bare)
     alternate(repeats, job, bare_job)
 

@@ -1,4 +1,4 @@
-"""Write envs/*.yaml, the rules' conda environments, from the pins and the imports of the rules' scripts.
+"""Write envs/*.yaml, the rules' conda environments, from the pins and the imports of the kinds' scripts.
 
 Usage: python tools/write_environments.py [--check]
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import re
 import sys
 import tomllib
 from importlib import metadata
@@ -18,11 +17,10 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from smolmake.execution.kinds import KINDS
+
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = "python tools/write_environments.py"
-RULE = re.compile(r"^rule (\w+):$(.*?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
-ENVIRONMENT = re.compile(r"envs/([\w-]+)\.yaml")
-SCRIPT = re.compile(r"workflow/scripts/(\w+\.py)")
 # What a package imports only when it is used as it is here, so that its own requirements do not name it.
 COMPANIONS = {"trl": ("accelerate",), "lm-eval": ("accelerate", "transformers")}
 # Imported only on request (extras) or where a GPU is: Triton comes with torch there.
@@ -30,13 +28,10 @@ OPTIONAL = {"deepspeed", "flash_attn", "triton", "trackio", "wandb"}
 
 
 def scripts_by_environment() -> dict[str, list[str]]:
-    """For each environment that a rule names, the scripts of its rules."""
-    found: dict[str, list[str]] = {}
-    for file in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
-        for _, body in RULE.findall(file.read_text()):
-            environment, script = ENVIRONMENT.search(body), SCRIPT.search(body)
-            if environment and script:
-                found.setdefault(environment[1], []).append(script[1])
+    """For each environment the scripts of the kinds of steps that have it; links are made in the report's."""
+    found: dict[str, list[str]] = {"report": ["link_results.py"]}
+    for kind in KINDS.values():
+        found.setdefault(kind.environment, []).append(f"{kind.name}.py")
     return dict(sorted(found.items()))
 
 

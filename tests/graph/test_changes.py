@@ -63,23 +63,23 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "key order": (reorder, NOTHING, ""),
     "title": (put("title", "Another"), ("report/*",), "title The toy in a few steps → Another"),
     "weight in stage 1": (
-        put("pretraining.stages.0.mixture.code", 0.25), ("mixture/stage*", "ledger/*", *FROM_STAGE1),
+        put("pretraining.stages.0.mixture.code", 0.25), ("mixture/stage*", "epochs/*", *FROM_STAGE1),
         "pretraining.stages.stage1.mixture.code 0.2 → 0.25",
     ),
     "weight in stage 2": (
-        put("pretraining.stages.1.mixture.english", 0.4), ("mixture/stage[23]", "ledger/*", *FROM_STAGE2),
+        put("pretraining.stages.1.mixture.english", 0.4), ("mixture/stage[23]", "epochs/*", *FROM_STAGE2),
         "pretraining.stages.stage2.mixture.english 0.3 → 0.4",
     ),
     "weight in stage 3": (
-        put("pretraining.stages.2.mixture.notebooks", 0.5), ("mixture/stage3", "ledger/*", *FROM_STAGE3),
+        put("pretraining.stages.2.mixture.notebooks", 0.5), ("mixture/stage3", "epochs/*", *FROM_STAGE3),
         "pretraining.stages.stage3.mixture.notebooks 0.4 → 0.5",
     ),
     "weight in the first extension": (
-        put("long_context.0.mixture.code", 0.5), ("mixture/lc1", "ledger/*", *FROM_LC1),
+        put("long_context.0.mixture.code", 0.5), ("mixture/lc1", "epochs/*", *FROM_LC1),
         "long_context.lc1.mixture.code nothing → 0.5",
     ),
     "weight in the second extension": (
-        put("long_context.1.mixture.code", 0.4), ("mixture/lc2", "ledger/*", *FROM_LC2),
+        put("long_context.1.mixture.code", 0.4), ("mixture/lc2", "epochs/*", *FROM_LC2),
         "long_context.lc2.mixture.code 0.3 → 0.4",
     ),
     "filter threshold": (
@@ -89,7 +89,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
         put("tokenizer.vocab_size", 640), ("tokenizer/bpe-640", *FROM_TOKENIZER), "tokenizer.vocab_size 600 → 640"
     ),
     "a rival tokenizer": (
-        put("tokenizer.compare", [420]), ("tokenizer/bpe-420", "tokenizer_analysis/*", "report/*"),
+        put("tokenizer.compare", [420]), ("tokenizer/bpe-420", "tokenizer_comparison/*", "report/*"),
         "tokenizer.compare [400] → [420]"
     ),
     "items of each task": (put("evaluation.limit", 9), EVALUATIONS, "evaluation.limit 8 → 9"),
@@ -99,10 +99,10 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "held-out documents": (
         put("evaluation.heldout_documents", 4), ("heldout/*", *EVALUATIONS), "evaluation.heldout_documents 3 → 4"
     ),
-    "seed": (put("seed", 1), ("mixture/*", "ledger/*", *FROM_STAGE1), "seed 0 → 1"),
+    "seed": (put("seed", 1), ("mixture/*", "epochs/*", *FROM_STAGE1), "seed 0 → 1"),
     "a longer stable phase": (
         put("pretraining.stages.0.steps", 24),
-        ("mixture/stage[23]", "ledger/*", "segment/stage1-16-24", "evaluation/stage1-16-24", *FROM_STAGE2),
+        ("mixture/stage[23]", "epochs/*", "segment/stage1-16-24", "evaluation/stage1-16-24", *FROM_STAGE2),
         "pretraining.stages.stage1.steps 16 → 24",
     ),
     "decay start": (
@@ -139,7 +139,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "merge": (
         put("merge.weights.mid", 0.2), ("merge/*", "evaluation/merged", "report/*"), "merge.weights.mid 0.1 → 0.2"
     ),
-    "repeat cap": (put("sources.code.max_epochs", 5), ("ledger/*", "report/*"), "sources.code.max_epochs 4 → 5"),
+    "repeat cap": (put("sources.code.max_epochs", 5), ("epochs/*", "report/*"), "sources.code.max_epochs 4 → 5"),
     "licence": (put("sources.code.licence", "MIT"), NOTHING, ""),
     "known tokens": (put("sources.code.tokens", 1000), NOTHING, ""),
     "micro-batch": (put("run.micro_batch", 2), NOTHING, ""),
@@ -171,18 +171,18 @@ SMOLLM3: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "nothing": (lambda values: None, NOTHING, ""),
     "finemath-4plus in stage 2": (
         put("pretraining.stages.1.mixture.finemath-4plus", 0.03),
-        ("mixture/stage[23]", "ledger/*", "segment/stage[23]-*", "evaluation/stage[23]-*", "suite/stage[23]-*",
+        ("mixture/stage[23]", "epochs/*", "segment/stage[23]-*", "evaluation/stage[23]-*", "suite/stage[23]-*",
          "*/lc[12]-*", "posttraining/*", "alignment/*", "merge/*", "*/mid", "*/sft", "*/apo*", "*/merged",
          "suite/mid.*", "suite/sft.*", "suite/merged.*", "report/*"),
         "pretraining.stages.stage2.mixture.finemath-4plus 0.02 → 0.03",
     ),
     "shots of one suite": (
-        put("evaluation.suites.mathematics.shots", 4), ("suite/*.mathematics", "drill/*", "report/*"),
+        put("evaluation.suites.mathematics.shots", 4), ("suite/*.mathematics", "check_tasks/*", "report/*"),
         "evaluation.suites.mathematics.shots 5 → 4",
     ),
     "a suite that is measured": (
         put("evaluation.suites.drop", {"tasks": ["drop", "gsm8k"], "on": "ends", "decontamination": "measure"}),
-        ("suite_items/measured", "overlap/*", "suite/*.drop", "drill/*", "report/*"),
+        ("suite_items/measured", "overlap/*", "suite/*.drop", "check_tasks/*", "report/*"),
         "evaluation.suites.drop.tasks nothing → ['drop', 'gsm8k']",
     ),
     "nodes": (
@@ -197,7 +197,7 @@ SMOLLM3: dict[str, tuple[Change, tuple[str, ...], str]] = {
     ),
     "a longer stable phase": (
         put("pretraining.stages.0.steps", 3_480_000),
-        ("mixture/stage[23]", "ledger/*", "*/stage1-3440000-3480000*", "*/stage1-at-34[4-7][0-9][0-9][0-9][0-9]*",
+        ("mixture/stage[23]", "epochs/*", "*/stage1-3440000-3480000*", "*/stage1-at-34[4-7][0-9][0-9][0-9][0-9]*",
          "*/stage[23]-*", "*/lc[12]-*", "posttraining/*", "alignment/*", "merge/*", "evaluation/mid", "evaluation/sft",
          "evaluation/apo*", "evaluation/merged", "suite/mid.*", "suite/sft.*", "suite/apo*", "suite/merged.*",
          "report/*"),
@@ -210,8 +210,8 @@ SMOLLM3: dict[str, tuple[Change, tuple[str, ...], str]] = {
     ),
     "a revision of one source": (
         put("sources.pes2o.revision", "abc123"),
-        ("documents/pes2o", "shards/pes2o", "heldout/*", "mixture/*", "ledger/*", "segment/*", "evaluation/*",
-         "suite/*", "posttraining/*", "alignment/*", "merge/*", "tokenizer_analysis/*", "report/*"),
+        ("documents/pes2o", "shards/pes2o", "heldout/*", "mixture/*", "epochs/*", "segment/*", "evaluation/*",
+         "suite/*", "posttraining/*", "alignment/*", "merge/*", "tokenizer_comparison/*", "report/*"),
         "sources.pes2o.revision nothing → abc123",
     ),
 }  # fmt: skip

@@ -108,8 +108,8 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
         ("merge/*", "evaluation/merged", "report/*"), "posttrain/merge.py: merge_linear() changed",
     ),
     "a script": (
-        edit("workflow/scripts/count_epochs.py", "check"), ("ledger/*", "report/*"),
-        "workflow/scripts/count_epochs.py: check() changed",
+        edit("workflow/scripts/epochs.py", "check"), ("epochs/*", "report/*"),
+        "workflow/scripts/epochs.py: check() changed",
     ),
     "the learning rate's function": (
         edit("src/smolmake/recipe/schedule.py", "learning_rate"), FROM_STAGE1,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers.workflow_runs import SNAKEMAKE, copy_tree, fail, plan_of, succeed
 
-from smolmake.execution.step import SCRIPTS
+from smolmake.execution.kinds import KINDS
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 DRY = ("--dry-run",)
@@ -43,13 +43,13 @@ def test_both_snakefiles_give_the_same_jobs_which_are_the_plans(copy: Path) -> N
     assert outputs(copy, "--snakefile", "workflow/Snakefile", recipe="toy") == jobs
     plan = plan_of(copy, "config/recipes/toy.yaml")
     assert set(jobs) == {step.manifest for step in plan.steps.all.values()} | {plan.links}
-    absent = {"adopted", "packing", "suite", "suite_items", "overlap", "preflight", "drill"}
-    assert {job.split("/")[1] for job in jobs} == {*SCRIPTS, "latest"} - absent
+    absent = {"adopted", "packing", "suite", "suite_items", "overlap", "preflight", "check_tasks"}
+    assert {job.split("/")[1] for job in jobs} == {*KINDS, "latest"} - absent
 
 
 def test_a_target_asks_for_no_more_than_it_needs(copy: Path) -> None:
-    kinds = {job.split("/")[1] for job in outputs(copy, "tokenizer", recipe="toy")}
-    assert kinds == {"toyfiles", "documents", "tokenizer", "tokenizer_analysis"}
+    kinds = {job.split("/")[1] for job in outputs(copy, "tokenizers", recipe="toy")}
+    assert kinds == {"toyfiles", "documents", "tokenizer", "tokenizer_comparison"}
 
 
 def test_a_recipe_by_path_is_the_recipe_by_name(copy: Path, tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from helpers.models import write_tokenizer
 from helpers.training import ROOT, finish
 from smolmake.data.tokenizer import load_tokenizer
 from smolmake.execution.content_hash import content_digest
+from smolmake.execution.kinds import script_of
 from smolmake.execution.manifest import read_manifest, verify_payload
-from smolmake.execution.step import SCRIPTS
 from smolmake.files import canonical_json
 from smolmake.recipe.sources import Cleaning, Source
 
@@ -72,7 +72,7 @@ def job(kind: str, name: str, spec: dict[str, Any], inputs: dict[str, str]) -> d
 
 def start(place: Path, job: dict[str, Any], *arguments: str, code: str = "") -> subprocess.Popen[str]:
     """Start the script of a job, after some `code` of the test's in the same process."""
-    script = ROOT / "workflow/scripts" / f"{SCRIPTS[job['kind']]}.py"
+    script = script_of(job["kind"], ROOT)
     program = [str(script)]
     if code:
         lines = ["import runpy, sys", f"sys.argv = [{str(script)!r}, *sys.argv[1:]]", code]

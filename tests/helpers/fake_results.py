@@ -3,8 +3,8 @@
 import json
 
 from smolmake.execution.fingerprint import code_definitions
+from smolmake.execution.kinds import script_of
 from smolmake.execution.manifest import MANIFEST, RECORD
-from smolmake.execution.step import SCRIPTS
 from smolmake.files import write_json
 from smolmake.planning.history import RECIPE
 from smolmake.planning.workflow import Plan
@@ -22,7 +22,7 @@ def pretend_done(plan: Plan) -> None:
             "origin": plan.steps.origin(step),
             "meaning": step.meaning,
             "inputs": {role: other.key for role, other in step.inputs.items()},
-            "code": code_definitions(root / "workflow" / "scripts" / f"{SCRIPTS[step.kind]}.py"),
+            "code": code_definitions(script_of(step.kind, root)),
         }
         about = {"seconds": 3600.0, "recipe": plan.recipe.name, "gpus": 0}
         for name, content in ((RECORD, record), ("provenance.json", about), (MANIFEST, {})):

@@ -180,7 +180,7 @@ def make_data(maker: Maker) -> list[str]:
         maker.add("tokenizer", name, "tokenizer", documents, {}, 4.0) for name in ("bpe-1024", "bpe-2048", "bpe-4096")
     ]
     maker.add(
-        "tokenizer_analysis",
+        "tokenizer_comparison",
         "analysis",
         "tokenizer",
         documents + tokenizers,
@@ -390,7 +390,7 @@ def make_run(root: Path) -> tuple[list[ReportArtefact], GraphData, dict[str, Any
         for order, (key, name, group, tokens, label) in enumerate(checkpoints)
     ]
     maker.nodes.append(GraphNode("report", "report", "report", "missing"))
-    maker.edges += [(e, "report") for e in [*evaluations, "tokenizer_analysis/analysis"]]
+    maker.edges += [(e, "report") for e in [*evaluations, "tokenizer_comparison/analysis"]]
     recipe = {
         "name": "toy",
         "sources": {name: {"licence": licence} for name, (_, _, licence, _) in SOURCES.items()},

@@ -1,4 +1,4 @@
-"""train_segment.py with a pause after every step, so that a test on a busy machine can act before the last one."""
+"""segment.py with a pause after every step, so that a test on a busy machine can act before the last one."""
 
 import runpy
 import time
@@ -18,4 +18,4 @@ def write_and_wait(self: Journal, *arguments: Any) -> None:
 
 
 Journal.step = write_and_wait  # type: ignore[method-assign]
-runpy.run_path(str(Path(__file__).parents[2] / "workflow/scripts/train_segment.py"), run_name="__main__")
+runpy.run_path(str(Path(__file__).parents[2] / "workflow/scripts/segment.py"), run_name="__main__")

@@ -17,7 +17,7 @@ from smolmake.train.trainer import Trainer
 
 
 def trainer(place: Path, folder: Path, steps: int = 8, peak: float | None = None, **run: Any) -> Trainer:
-    """A trainer as train_segment.py builds it, in a folder of its own."""
+    """A trainer as segment.py builds it, in a folder of its own."""
     job = segment(0, steps, **run)
     spec = job["spec"]
     if peak is not None:

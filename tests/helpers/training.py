@@ -26,7 +26,7 @@ from smolmake.recipe.runtime import Run
 from smolmake.recipe.schedule import schedule_pieces, within
 
 ROOT = Path(__file__).parents[2]
-TRAIN = ROOT / "workflow" / "scripts" / "train_segment.py"
+TRAIN = ROOT / "workflow" / "scripts" / "segment.py"
 TRAIN_SLOWLY = Path(__file__).with_name("train_slowly.py")
 LENGTH, BATCH = 32, 4
 MODEL = {key: SHAPE[key] for key in SHAPE if key not in ("vocab_size", "rope_theta", "max_position_embeddings")}

@@ -11,14 +11,14 @@ import torch
 from helpers.workflow_runs import MINI, clone, manifests, plan_of, stamps, succeed, verify_all
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from smolmake.execution.step import SCRIPTS
+from smolmake.execution.kinds import KINDS
 from smolmake.planning.workflow import Plan
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 NOTHING, NOTHING_DRY = "Nothing to be done", "Nothing would run"
 # tests/pipeline/test_adopt.py, tests/unit/evaluate/test_suites.py,
 # tests/unit/data/test_data_steps.py and tests/unit/train/test_parallel.py have these.
-NOT_IN_MINI = {"adopted", "suite", "suite_items", "overlap", "preflight", "drill"}
+NOT_IN_MINI = {"adopted", "suite", "suite_items", "overlap", "preflight", "check_tasks"}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def plan(mini: Path) -> Plan:
 def test_every_step_left_a_whole_artefact_and_no_other_is_there(mini: Path, plan: Plan) -> None:
     assert {str(path.relative_to(mini)) for path in manifests(mini)} == {s.manifest for s in plan.steps.all.values()}
     assert verify_all(mini) == len(plan.steps.all)
-    assert {path.parents[1].name for path in manifests(mini)} == set(SCRIPTS) - NOT_IN_MINI
+    assert {path.parents[1].name for path in manifests(mini)} == set(KINDS) - NOT_IN_MINI
 
 
 def test_manifests_name_their_inputs_and_no_time_host_or_place(mini: Path, plan: Plan) -> None:

@@ -36,7 +36,7 @@ def test_killed_in_a_segment_it_ends_in_the_same_bits(mini: Path, tmp_path: Path
     assert (first.name, second.name) == ("stage1-0-8", "stage1-8-16")
     for step in (first, second):
         shutil.rmtree((tree / step.manifest).parent)
-    before = stamps(tree, "toyfiles", "documents", "shards", "mixture", "ledger", "tokenizer")
+    before = stamps(tree, "toyfiles", "documents", "shards", "mixture", "epochs", "tokenizer")
     for step in (first, second):
         process = start(tree, second.manifest, recipe=MINI)
         wait(process, (tree / step.manifest).with_name("metrics.jsonl"), 3)
@@ -46,7 +46,7 @@ def test_killed_in_a_segment_it_ends_in_the_same_bits(mini: Path, tmp_path: Path
     said = succeed(tree, second.manifest, recipe=MINI)
     assert "training segment stage1-8-16" in said and "training segment stage1-0-8" not in said
     assert "resuming at step" in (tree / f"logs/segment/{second.name}-{second.id}.log").read_text()
-    assert stamps(tree, "toyfiles", "documents", "shards", "mixture", "ledger", "tokenizer") == before
+    assert stamps(tree, "toyfiles", "documents", "shards", "mixture", "epochs", "tokenizer") == before
     assert stamps(tree, "segment")[first.manifest] == finished
     for step in (first, second):
         ours, theirs = (tree / step.manifest).parent, (mini / step.manifest).parent
@@ -87,7 +87,7 @@ def test_killed_while_data_is_made_it_goes_on(mini: Path, tmp_path: Path) -> Non
 
 def test_a_step_that_fails_after_its_manifest_is_done(mini: Path, tmp_path: Path) -> None:
     tree = clone(mini, tmp_path / "tree")
-    with (tree / "workflow/scripts/build_mixture.py").open("a") as script:
+    with (tree / "workflow/scripts/mixture.py").open("a") as script:
         script.write("    raise SystemExit('something failed at the very end')\n")
     target = plan_of(tree, MINI).steps.of_kind("mixture")[0].manifest
     assert not (tree / target).exists()

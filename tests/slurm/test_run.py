@@ -34,7 +34,7 @@ def test_the_graph_runs_to_its_end_each_job_where_it_belongs(undisturbed: Contro
     assert len(losses_of(reference / sft.manifest)) == 4
     assert 'gpus": 2' in (reference / sft.manifest).with_name("provenance.json").read_text()
     jobs = (reference / ".snakemake/slurm_logs").glob("rule_*")
-    assert "rule_count_epochs" not in {place.name for place in jobs}, "a cheap rule became a job"
+    assert "rule_epochs" not in {place.name for place in jobs}, "a cheap rule became a job"
 
 
 def test_a_node_that_the_preflight_found_wanting_was_left_out(undisturbed: Controller) -> None:
@@ -63,7 +63,7 @@ def test_too_few_nodes_are_told_until_they_are_taken_back(undisturbed: Controlle
     undisturbed.succeed()
     tree, step = undisturbed.tree, step_of(undisturbed.tree)
     exclude_nodes(tree, {"gpu-03": "test", "gpu-04": "test"})
-    refused = Controller(tree, ("--forcerun", "train_segment", step.manifest))
+    refused = Controller(tree, ("--forcerun", "segment", step.manifest))
     assert refused.process.wait(timeout=120) != 0
     assert "takes 2 nodes, and 1 are left" in refused.said and "Traceback" not in refused.said, refused.said[-3000:]
     assert include_nodes(tree, ["all"]) == ["gpu-02", "gpu-03", "gpu-04"] and not excluded_nodes(tree)
@@ -93,7 +93,7 @@ def test_a_forced_step_is_made_anew(undisturbed: Controller) -> None:
     undisturbed.succeed()
     manifest = plan_of(undisturbed.tree, TWO_NODES).steps.of_kind("mixture")[0].manifest
     before = (undisturbed.tree / manifest).stat().st_mtime_ns
-    Controller(undisturbed.tree, (manifest, "--forcerun", "build_mixture")).succeed()
+    Controller(undisturbed.tree, (manifest, "--forcerun", "mixture")).succeed()
     assert (undisturbed.tree / manifest).stat().st_mtime_ns > before
 
 
@@ -111,7 +111,7 @@ def test_a_wrong_site_is_told_before_anything_is_sent(
     undisturbed.succeed()
     monkeypatch.setitem(SITE, option, value)
     step = step_of(undisturbed.tree)
-    run = Controller(undisturbed.tree, ("--forcerun", "train_segment", step.manifest))
+    run = Controller(undisturbed.tree, ("--forcerun", "segment", step.manifest))
     assert run.process.wait(timeout=120) != 0
     assert told in run.said and "remedy" in run.said and "Traceback" not in run.said, run.said[-3000:]
     assert "submitted" not in run.said and (undisturbed.tree / step.manifest).exists()

@@ -1,7 +1,7 @@
 # From raw sources to mixtures of token shards.
 
 
-rule write_toy_files:
+rule toyfiles:
     input:
         manifests=ancient(inputs_of("toyfiles")),
     output:
@@ -19,10 +19,10 @@ rule write_toy_files:
     message:
         "writing the toy's files"
     shell:
-        "python workflow/scripts/write_toy_files.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/toyfiles.py {params.job:q} > {log:q} 2>&1"
 
 
-rule clean_source:
+rule documents:
     input:
         manifests=ancient(inputs_of("documents")),
     output:
@@ -40,10 +40,10 @@ rule clean_source:
     message:
         "cleaning {wildcards.step}"
     shell:
-        "python workflow/scripts/clean_source.py {params.job:q} --workers {threads} > {log:q} 2>&1"
+        "python workflow/scripts/documents.py {params.job:q} --workers {threads} > {log:q} 2>&1"
 
 
-rule gather_suite_items:
+rule suite_items:
     input:
         manifests=ancient(inputs_of("suite_items")),
     output:
@@ -61,10 +61,10 @@ rule gather_suite_items:
     message:
         "gathering the items of the suites' tasks"
     shell:
-        "python workflow/scripts/gather_suite_items.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/suite_items.py {params.job:q} > {log:q} 2>&1"
 
 
-rule measure_overlap:
+rule overlap:
     input:
         manifests=ancient(inputs_of("overlap")),
     output:
@@ -82,10 +82,10 @@ rule measure_overlap:
     message:
         "measuring the overlap of {wildcards.step}"
     shell:
-        "python workflow/scripts/measure_overlap.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/overlap.py {params.job:q} > {log:q} 2>&1"
 
 
-rule tokenize_source:
+rule shards:
     input:
         manifests=ancient(inputs_of("shards")),
     output:
@@ -103,10 +103,10 @@ rule tokenize_source:
     message:
         "tokenizing {wildcards.step}"
     shell:
-        "python workflow/scripts/tokenize_source.py {params.job:q} --workers {threads} > {log:q} 2>&1"
+        "python workflow/scripts/shards.py {params.job:q} --workers {threads} > {log:q} 2>&1"
 
 
-rule pack_source:
+rule packing:
     input:
         manifests=ancient(inputs_of("packing")),
     output:
@@ -124,10 +124,10 @@ rule pack_source:
     message:
         "packing {wildcards.step}"
     shell:
-        "python workflow/scripts/pack_source.py {params.job:q} --workers {threads} > {log:q} 2>&1"
+        "python workflow/scripts/packing.py {params.job:q} --workers {threads} > {log:q} 2>&1"
 
 
-rule build_mixture:
+rule mixture:
     input:
         manifests=ancient(inputs_of("mixture")),
     output:
@@ -145,16 +145,16 @@ rule build_mixture:
     message:
         "mixing {wildcards.step}"
     shell:
-        "python workflow/scripts/build_mixture.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/mixture.py {params.job:q} > {log:q} 2>&1"
 
 
-rule count_epochs:
+rule epochs:
     input:
-        manifests=ancient(inputs_of("ledger")),
+        manifests=ancient(inputs_of("epochs")),
     output:
-        manifest=ensure("results/ledger/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/epochs/{step}/manifest.json", non_empty=True),
     log:
-        "logs/ledger/{step}.log",
+        "logs/epochs/{step}.log",
     localrule: True
     conda:
         "../../envs/data.yaml"
@@ -163,14 +163,14 @@ rule count_epochs:
         mem_mb=1000,
         runtime=30,
     params:
-        job=job_of("ledger"),
+        job=job_of("epochs"),
     message:
         "counting epochs of {wildcards.step}"
     shell:
-        "python workflow/scripts/count_epochs.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/epochs.py {params.job:q} > {log:q} 2>&1"
 
 
-rule adopt_artefact:
+rule adopted:
     input:
         manifests=ancient(inputs_of("adopted")),
     output:
@@ -188,10 +188,10 @@ rule adopt_artefact:
     message:
         "adopting {wildcards.step}"
     shell:
-        "python workflow/scripts/adopt_artefact.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/adopted.py {params.job:q} > {log:q} 2>&1"
 
 
-rule gather_heldout:
+rule heldout:
     input:
         manifests=ancient(inputs_of("heldout")),
     output:
@@ -209,4 +209,4 @@ rule gather_heldout:
     message:
         "gathering held-out documents"
     shell:
-        "python workflow/scripts/gather_heldout.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/heldout.py {params.job:q} > {log:q} 2>&1"

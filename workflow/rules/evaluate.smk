@@ -1,13 +1,13 @@
 # A drill of all tasks before training; then every checkpoint on every task, on held-out text, and in its own words.
 
 
-rule drill_evaluation:
+rule check_tasks:
     input:
-        manifests=ancient(inputs_of("drill")),
+        manifests=ancient(inputs_of("check_tasks")),
     output:
-        manifest=ensure("results/drill/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/check_tasks/{step}/manifest.json", non_empty=True),
     log:
-        "logs/drill/{step}.log",
+        "logs/check_tasks/{step}.log",
     conda:
         "../../envs/evaluate.yaml"
     threads: PLAN.recipe.run.threads
@@ -15,14 +15,14 @@ rule drill_evaluation:
         mem_mb=4000,
         runtime=120,
     params:
-        job=job_of("drill"),
+        job=job_of("check_tasks"),
     message:
         "trying every task of {wildcards.step}"
     shell:
-        "python workflow/scripts/drill_evaluation.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/check_tasks.py {params.job:q} > {log:q} 2>&1"
 
 
-rule evaluate_checkpoint:
+rule evaluation:
     input:
         manifests=ancient(inputs_of("evaluation")),
     output:
@@ -39,10 +39,10 @@ rule evaluate_checkpoint:
     message:
         "evaluating {wildcards.step}"
     shell:
-        "python workflow/scripts/evaluate_checkpoint.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/evaluation.py {params.job:q} > {log:q} 2>&1"
 
 
-rule evaluate_suite:
+rule suite:
     input:
         manifests=ancient(inputs_of("suite")),
     output:
@@ -59,4 +59,4 @@ rule evaluate_suite:
     message:
         "evaluating {wildcards.step}"
     shell:
-        "python workflow/scripts/evaluate_suite.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/suite.py {params.job:q} > {log:q} 2>&1"

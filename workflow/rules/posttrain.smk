@@ -1,7 +1,7 @@
 # Mid-training, SFT, preference pairs, APO and the merge.
 
 
-rule train_conversations:
+rule posttraining:
     input:
         manifests=ancient(inputs_of("posttraining")),
     output:
@@ -21,10 +21,10 @@ rule train_conversations:
     message:
         "training {wildcards.step} on conversations"
     shell:
-        "{params.launcher} workflow/scripts/train_conversations.py {params.job:q} > {log:q} 2>&1"
+        "{params.launcher} workflow/scripts/posttraining.py {params.job:q} > {log:q} 2>&1"
 
 
-rule make_preferences:
+rule preferences:
     input:
         manifests=ancient(inputs_of("preferences")),
     output:
@@ -43,10 +43,10 @@ rule make_preferences:
     message:
         "two checkpoints answer {wildcards.step}"
     shell:
-        "python workflow/scripts/make_preferences.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/preferences.py {params.job:q} > {log:q} 2>&1"
 
 
-rule align_preferences:
+rule alignment:
     input:
         manifests=ancient(inputs_of("alignment")),
     output:
@@ -66,10 +66,10 @@ rule align_preferences:
     message:
         "aligning {wildcards.step}"
     shell:
-        "{params.launcher} workflow/scripts/align_preferences.py {params.job:q} > {log:q} 2>&1"
+        "{params.launcher} workflow/scripts/alignment.py {params.job:q} > {log:q} 2>&1"
 
 
-rule merge_models:
+rule merge:
     input:
         manifests=ancient(inputs_of("merge")),
     output:
@@ -89,4 +89,4 @@ rule merge_models:
     message:
         "merging {wildcards.step}"
     shell:
-        "python workflow/scripts/merge_models.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/merge.py {params.job:q} > {log:q} 2>&1"

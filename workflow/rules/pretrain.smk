@@ -1,7 +1,7 @@
 # The check of each layout's machines, then stages 1 to 3 and the long-context extensions, segment by segment.
 
 
-rule check_machines:
+rule preflight:
     input:
         manifests=ancient(inputs_of("preflight")),
     output:
@@ -22,7 +22,7 @@ rule check_machines:
         "{params.launcher} workflow/scripts/preflight.py {params.job:q} > {log:q} 2>&1"
 
 
-rule train_segment:
+rule segment:
     input:
         manifests=ancient(inputs_of("segment")),
     output:
@@ -42,4 +42,4 @@ rule train_segment:
     message:
         "training segment {wildcards.step}"
     shell:
-        "{params.launcher} workflow/scripts/train_segment.py {params.job:q} > {log:q} 2>&1"
+        "{params.launcher} workflow/scripts/segment.py {params.job:q} > {log:q} 2>&1"

@@ -1,7 +1,7 @@
 # The report, and the readable links to everything of a recipe.
 
 
-rule write_report:
+rule report:
     input:
         manifests=ancient(inputs_of("report")),
     output:
@@ -20,7 +20,7 @@ rule write_report:
     message:
         "writing the report {wildcards.step}"
     shell:
-        "python workflow/scripts/write_report.py {params.recipe:q} {output.manifest:q} > {log:q} 2>&1"
+        "python workflow/scripts/report.py {params.recipe:q} {output.manifest:q} > {log:q} 2>&1"
 
 
 rule link_results:

@@ -1,7 +1,7 @@
 # Tokenizers and their comparison.
 
 
-rule train_tokenizer:
+rule tokenizer:
     input:
         manifests=ancient(inputs_of("tokenizer")),
     output:
@@ -19,16 +19,16 @@ rule train_tokenizer:
     message:
         "training tokenizer {wildcards.step}"
     shell:
-        "python workflow/scripts/train_tokenizer.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/tokenizer.py {params.job:q} > {log:q} 2>&1"
 
 
-rule analyse_tokenizers:
+rule tokenizer_comparison:
     input:
-        manifests=ancient(inputs_of("tokenizer_analysis")),
+        manifests=ancient(inputs_of("tokenizer_comparison")),
     output:
-        manifest=ensure("results/tokenizer_analysis/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/tokenizer_comparison/{step}/manifest.json", non_empty=True),
     log:
-        "logs/tokenizer_analysis/{step}.log",
+        "logs/tokenizer_comparison/{step}.log",
     conda:
         "../../envs/data.yaml"
     threads: 1
@@ -36,8 +36,8 @@ rule analyse_tokenizers:
         mem_mb=2000,
         runtime=60,
     params:
-        job=job_of("tokenizer_analysis"),
+        job=job_of("tokenizer_comparison"),
     message:
         "comparing tokenizers"
     shell:
-        "python workflow/scripts/analyse_tokenizers.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/tokenizer_comparison.py {params.job:q} > {log:q} 2>&1"

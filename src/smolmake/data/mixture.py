@@ -57,7 +57,7 @@ class Mixture:
     label: str
 
     def draws_before(self, position: int) -> dict[str, int]:
-        """How many sequences of each source the positions before `position` hold: the ledger, in constant time."""
+        """How many sequences of each source the positions before `position` hold, in constant time."""
         whole, rest = divmod(position, len(self.pattern))
         partial = np.bincount(self.pattern[:rest], minlength=len(self.names))
         return {name: int(whole * self.counts[i] + partial[i]) for i, name in enumerate(self.names)}

@@ -12,34 +12,10 @@ from pydantic import BaseModel, ConfigDict
 
 from smolmake.errors import UserError, did_you_mean
 from smolmake.execution.fingerprint import code_fingerprint
+from smolmake.execution.kinds import script_of
 from smolmake.execution.manifest import RECORD
 from smolmake.execution.pins import Pin
 from smolmake.files import digest
-
-SCRIPTS = {
-    "toyfiles": "write_toy_files",
-    "adopted": "adopt_artefact",
-    "documents": "clean_source",
-    "suite_items": "gather_suite_items",
-    "overlap": "measure_overlap",
-    "heldout": "gather_heldout",
-    "tokenizer": "train_tokenizer",
-    "tokenizer_analysis": "analyse_tokenizers",
-    "shards": "tokenize_source",
-    "packing": "pack_source",
-    "mixture": "build_mixture",
-    "ledger": "count_epochs",
-    "preflight": "preflight",
-    "segment": "train_segment",
-    "posttraining": "train_conversations",
-    "preferences": "make_preferences",
-    "alignment": "align_preferences",
-    "merge": "merge_models",
-    "evaluation": "evaluate_checkpoint",
-    "suite": "evaluate_suite",
-    "drill": "drill_evaluation",
-    "report": "write_report",
-}
 
 
 class Spec(BaseModel):
@@ -149,7 +125,7 @@ class Steps:
         """
         code = self._code.get(kind)
         if code is None:
-            code = self._code[kind] = code_fingerprint(self.root / "workflow" / "scripts" / f"{SCRIPTS[kind]}.py")
+            code = self._code[kind] = code_fingerprint(script_of(kind, self.root))
         content = {"kind": kind, "spec": spec, "inputs": {role: step.id for role, step in inputs.items()}, "code": code}
         meaning = digest({"kind": kind, "spec": spec, "inputs": {role: s.meaning for role, s in inputs.items()}})
         identity, pin = digest(content)[:10], self.pins.get(f"{kind}/{name}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from smolmake.execution.kinds import KINDS
 from smolmake.execution.pins import read_pins
 from smolmake.execution.step import Steps
 from smolmake.graph.data import add_documents, add_shards, add_tokenizers, adopt_base
@@ -16,8 +17,6 @@ from smolmake.graph.evaluate import add_evaluations
 from smolmake.graph.posttrain import add_post_training
 from smolmake.graph.pretrain import add_pretraining
 from smolmake.recipe.schema import Recipe
-
-CHECKS = ("preflight", "drill")  # of machines and tasks before training: no result depends on them
 
 
 def build_steps(recipe: Recipe, root: Path) -> Steps:
@@ -32,7 +31,7 @@ def build_steps(recipe: Recipe, root: Path) -> Steps:
         add_pretraining(steps, recipe, recipe.pretraining, tokenizer, shards)
     add_post_training(steps, recipe)
     add_evaluations(steps, recipe, documents)
-    report_inputs = {step.key: step for step in steps.all.values() if step.kind not in CHECKS}
+    report_inputs = {step.key: step for step in steps.all.values() if not KINDS[step.kind].check}
     about = {"title": recipe.title, "text": recipe.description}
     steps.add("report", recipe.name, about, report_inputs, "report", ("title", "description"))
     steps.check_pins()

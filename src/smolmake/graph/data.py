@@ -137,7 +137,7 @@ def add_tokenizers(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> 
         rivals = {f"tokenizer:{step.name}": step for step in [*trained, *existing]}
         told = tuple(f"sources.{name}.{key}" for name in about for key in ("language", "domain"))
         spec = {"chosen": chosen.name, "sources": about}
-        steps.add("tokenizer_analysis", "analysis", spec, {**inputs, **rivals}, "tokenizer", (*told, "tokenizer"))
+        steps.add("tokenizer_comparison", "analysis", spec, {**inputs, **rivals}, "tokenizer", (*told, "tokenizer"))
     return chosen
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.execution.content_hash import content_digest
+from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step, Steps
 from smolmake.graph.datasets import place
 from smolmake.graph.posttrain import run_of, template_text
 from smolmake.recipe.evaluation import Suite
 from smolmake.recipe.schema import Recipe
-
-CHAT_KINDS = ("posttraining", "alignment", "merge")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def evaluated(steps: Steps) -> Iterator[Evaluated]:
             for at in step.run["milestones"]:
                 yield Evaluated(f"{step.group}-at-{at}", step, at, False)
             yield Evaluated(step.name, step, None, step.key in last)
-        elif step.kind in CHAT_KINDS or step.label == "adopted/base":
+        elif KINDS[step.kind].chat or step.label == "adopted/base":
             yield Evaluated(step.name, step, None, True)
 
 
@@ -67,7 +66,7 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
         | {"template": template if suite.chat else None}
         for name, suite in section.suites.items()
     }
-    _drill(steps, recipe, shared, asked, shared_inputs, run)
+    _check_tasks(steps, recipe, shared, asked, shared_inputs, run)
     for checkpoint in checkpoints:
         inputs = {"checkpoint": checkpoint.step, **shared_inputs}
         spec, told = shared | checkpoint.spec, (*keys, *checkpoint.keys)
@@ -79,7 +78,7 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
                 steps.add("suite", label, spec, inputs, checkpoint.step.group, told, **run, suite=name)
 
 
-def _drill(
+def _check_tasks(
     steps: Steps, recipe: Recipe, shared: dict[str, Any], suites: dict[str, Any], inputs: dict[str, Step],
     run: dict[str, Any],
 ) -> None:  # fmt: skip
@@ -90,7 +89,7 @@ def _drill(
     spec = {key: shared.get(key) for key in ("tasks", "data", "template")} | {"suites": suites}
     inputs = {"tokenizer": tokenizer, **{role: step for role, step in inputs.items() if role == "data"}}
     keys = ("evaluation.tasks", "evaluation.data", *(f"evaluation.suites.{name}" for name in suites))
-    steps.add("drill", recipe.name, spec, inputs, "preflight", keys, **run)
+    steps.add("check_tasks", recipe.name, spec, inputs, "preflight", keys, **run)
 
 
 def _heldout(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> Step:
@@ -106,7 +105,7 @@ def _heldout(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> Step:
 
 def _asked(suite: Suite, checkpoint: Evaluated) -> bool:
     """Whether a suite is for a checkpoint; one that asks through the chat template is for post-trained ones alone."""
-    chat = checkpoint.step.kind in CHAT_KINDS
+    chat = KINDS[checkpoint.step.kind].chat
     if suite.on == "chat" or suite.chat:
         return chat
     return suite.on == "all" or checkpoint.ends

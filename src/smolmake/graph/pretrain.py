@@ -20,7 +20,7 @@ SEGMENT_KEYS = tuple(
 def add_pretraining(
     steps: Steps, recipe: Recipe, pretraining: Pretraining, tokenizer: Step, shards: dict[str, Step]
 ) -> None:
-    """Mixtures, the ledger over them, and the segments of stages 1 to 3 and of the long-context extensions."""
+    """Mixtures, the epochs that they come to, and the segments of stages 1 to 3 and of the long-context extensions."""
     mixtures = _mixtures(steps, recipe, pretraining, shards)
     _preflights(steps, recipe, pretraining)
     parent = steps.checkpoints.get("base")
@@ -50,8 +50,8 @@ def add_pretraining(
 
 
 def _mixtures(steps: Steps, recipe: Recipe, pretraining: Pretraining, shards: dict[str, Step]) -> dict[str, Step]:
-    """One mixture per stage, each going on where the one before stops, and the ledger that counts them all."""
-    mixtures, ledger_stages = dict[str, Step](), list[dict[str, Any]]()
+    """One mixture per stage, each going on where the one before stops, and the step that counts the epochs of all."""
+    mixtures, counted = dict[str, Step](), list[dict[str, Any]]()
     before: tuple[Step, int] | None = None
     stages: list[tuple[str, Stage]] = [("pretraining.stages", stage) for stage in pretraining.stages]
     stages += [("long_context", stage) for stage in recipe.long_context]
@@ -77,7 +77,7 @@ def _mixtures(steps: Steps, recipe: Recipe, pretraining: Pretraining, shards: di
             sequences = batch_at(batch_pieces(pretraining), stage.steps)[1]
         before = (mixtures[stage.name], sequences)
         capped = not isinstance(stage, LongContext)
-        ledger_stages.append({"stage": stage.name, "sequences": sequences, "capped": capped})
+        counted.append({"stage": stage.name, "sequences": sequences, "capped": capped})
     about_sources = {
         name: {"max_epochs": source.max_epochs, "domain": source.domain, "language": source.language}
         for name, source in recipe.sources.items()
@@ -85,8 +85,8 @@ def _mixtures(steps: Steps, recipe: Recipe, pretraining: Pretraining, shards: di
     told = tuple(f"sources.{name}.{key}" for name in about_sources for key in ("max_epochs", "domain", "language"))
     told += tuple(f"{section}.{stage.name}.steps" for section, stage in stages)
     told += ("pretraining.global_batch", "pretraining.batch_warmup")
-    ledger_inputs = {f"mixture:{name}": step for name, step in mixtures.items()}
-    steps.add("ledger", recipe.name, {"stages": ledger_stages, "sources": about_sources}, ledger_inputs, "data", told)
+    inputs_of_epochs = {f"mixture:{name}": step for name, step in mixtures.items()}
+    steps.add("epochs", recipe.name, {"stages": counted, "sources": about_sources}, inputs_of_epochs, "data", told)
     return mixtures
 
 

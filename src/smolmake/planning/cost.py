@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.files import matching_files
 from smolmake.hardware.gpus import gpu_kind
@@ -25,9 +26,6 @@ from smolmake.recipe.sources import Files
 
 BYTES_PER_TOKEN = 4.5  # of English text in a large vocabulary: for data whose tokens nobody has counted
 TEXT_COMPRESSION = 0.4  # of cleaned documents in zstd Parquet
-DATA_TOKENS_PER_SECOND = {"documents": 1e6, "shards": 1e7}  # a process, assumed: docs/plan.md has what was measured
-FROM_SIZE = ("documents", "shards", "segment")  # their time grows with tokens that are known before
-LONG = ("posttraining", "alignment", "evaluation", "suite")  # no seconds: unknown until one of them was measured
 
 
 @dataclass(frozen=True)
@@ -60,12 +58,12 @@ class Costs:
         """The cost of running this step from its beginning."""
         estimate = getattr(self, f"_{step.kind}", None)
         cost: Cost = Cost() if estimate is None else estimate(step)
-        if cost.gpus or self.history is None or step.kind in FROM_SIZE:
+        if cost.gpus or self.history is None or KINDS[step.kind].time == "sized":
             return cost
         hours = self.measured(step)
         if hours is None:
             hours = self.history.typical_hours(step.kind, self.recipe.name)
-        return replace(cost, hours=0.0 if hours is None and step.kind not in LONG else hours)
+        return replace(cost, hours=0.0 if hours is None and KINDS[step.kind].time == "short" else hours)
 
     def measured(self, step: Step) -> float | None:
         """The hours that the newest result of a step of that kind and name took."""
@@ -81,7 +79,7 @@ class Costs:
         if gpus:
             rate = gpus * self.peak * (layout.get("mfu") or compute.mfu) * compute.goodput
             return Cost(tokens, flops, gpus, flops / rate / 3600, **sizes)
-        threads = step.run.get("threads" if step.kind == "segment" else "threads_posttraining", 1)
+        threads = threads_of(step)
         hours = self.measured(step)
         return Cost(tokens, flops, 0, flops / (threads * compute.cpu_flops) / 3600 if hours is None else hours, **sizes)
 
@@ -89,7 +87,7 @@ class Costs:
         tokens = source_tokens(self.recipe.sources[step.name], self.root)
         if tokens is None:
             return Cost(hours=self.measured(step))
-        hours = tokens / DATA_TOKENS_PER_SECOND["documents"] / step.run["data_workers"] / 3600
+        hours = tokens / KINDS["documents"].tokens_per_second / threads_of(step) / 3600
         return Cost(tokens, hours=hours, kept_bytes=tokens * BYTES_PER_TOKEN * TEXT_COMPRESSION)
 
     def _shards(self, step: Step) -> Cost:
@@ -97,7 +95,7 @@ class Costs:
         if tokens is None:
             return Cost(hours=self.measured(step))
         vocabulary = self.shape.vocab_size if self.shape is not None else 0
-        hours = tokens / DATA_TOKENS_PER_SECOND["shards"] / step.run["data_workers"] / 3600
+        hours = tokens / KINDS["shards"].tokens_per_second / threads_of(step) / 3600
         return Cost(tokens, hours=hours, kept_bytes=tokens * (2 if vocabulary <= 2**16 else 4))
 
     def _segment(self, step: Step) -> Cost:
@@ -159,6 +157,12 @@ class Costs:
 
     def _training_flops(self, sequence_length: int) -> float | None:
         return flops_per_token(self.shape, sequence_length) if self.shape is not None else None
+
+
+def threads_of(step: Step) -> int:
+    """The cores that a step takes, by its recipe."""
+    setting = KINDS[step.kind].threads
+    return 1 if setting is None else int(step.run[setting])
 
 
 def shape_of(recipe: Recipe) -> Shape | None:

@@ -1,6 +1,6 @@
 """Sources that would be repeated far more often than their cap, as the sizes of their files tell before anything runs.
 
-The ledger counts exactly, but only after cleaning and tokenizing.
+The step `epochs` counts exactly, but only after cleaning and tokenizing.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ FAR = 2.0  # times the cap: the estimate of the tokens is no better than that
 
 
 def repeat_warnings(plan: Plan, running: set[str]) -> list[str]:
-    """A line for each source that would be seen more than FAR times its cap; none once the ledger is finished."""
+    """A line for each source that would be seen more than FAR times its cap; none once they are counted."""
     told: dict[str, str] = {}
     for source, stage, epochs, cap in _epochs(plan, running):
         if epochs > FAR * cap:
             told[source] = (
                 f"the source `{source}` would be seen about {epochs:,.0f} times by the end of {stage}, and its repeat"
-                f" cap (sources.{source}.max_epochs) is {cap:g}: the ledger is likely to refuse it. Give more text,"
-                " train fewer steps, lower its weight, or raise the cap"
+                f" cap (sources.{source}.max_epochs) is {cap:g}: the step `epochs` is likely to refuse it. Give more"
+                " text, train fewer steps, lower its weight, or raise the cap"
             )
     return list(told.values())
 
@@ -33,12 +33,12 @@ def _epochs(plan: Plan, running: set[str]) -> Iterator[tuple[str, str, float, fl
         name: source.tokens if source.shards is not None else source_tokens(source, root)
         for name, source in sources.items()
     }
-    for ledger in plan.steps.of_kind("ledger"):
-        if ledger.key not in running:
+    for epochs in plan.steps.of_kind("epochs"):
+        if epochs.key not in running:
             continue
         seen: dict[str, float] = {}
-        for stage in ledger.spec["stages"]:
-            mixture = ledger.inputs[f"mixture:{stage['stage']}"]
+        for stage in epochs.spec["stages"]:
+            mixture = epochs.inputs[f"mixture:{stage['stage']}"]
             if "before" not in mixture.inputs:  # a long-context extension counts anew
                 seen = {}
             for name, weight in mixture.spec["weights"].items():

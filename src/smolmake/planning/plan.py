@@ -12,20 +12,10 @@ from typing import Any
 
 from smolmake.errors import UserError
 from smolmake.execution.step import Step
-from smolmake.planning.cost import Cost, Costs, describe
+from smolmake.planning.cost import Cost, Costs, describe, threads_of
 from smolmake.planning.history import History
 from smolmake.planning.reasons import Reasons
 from smolmake.planning.workflow import Plan
-
-THREADS = {  # the key of a step's `run` that says how many cores it takes
-    "segment": "threads",
-    "posttraining": "threads_posttraining",
-    "alignment": "threads_posttraining",
-    "preferences": "threads_posttraining",
-    "documents": "data_workers",
-    "shards": "data_workers",
-    "packing": "data_workers",
-}
 
 
 @dataclass(frozen=True)
@@ -108,7 +98,7 @@ class Outlook:
                 number, key = heapq.heappop(ready)
                 cost = self.costs[key]
                 need_gpus = min(cost.gpus, all_gpus)
-                need_cores = 0.0 if cost.gpus else min(self._threads(key), all_cores)
+                need_cores = 0.0 if cost.gpus else min(threads_of(self.plan.steps.all[key]), all_cores)
                 if need_gpus > gpus or need_cores > cores:
                     held.append((number, key))
                     continue
@@ -123,10 +113,6 @@ class Outlook:
                 if not waiting[follower]:
                     heapq.heappush(ready, (order[follower], follower))
         return now
-
-    def _threads(self, key: str) -> int:
-        step = self.plan.steps.all[key]
-        return int(step.run.get(THREADS.get(step.kind, ""), 1))
 
     @cached_property
     def by_cause(self) -> list[tuple[str, list[Step]]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from smolmake.execution.fingerprint import code_definitions
-from smolmake.execution.step import SCRIPTS, Step, Steps, flatten, look_up
+from smolmake.execution.kinds import script_of
+from smolmake.execution.step import Step, Steps, flatten, look_up
 from smolmake.planning.history import History
 
 NEW, UNFINISHED = "missing", "begun and not finished: it goes on"
@@ -56,7 +57,7 @@ class Reasons:
         if earlier["spec"] != step.spec:
             changes += recipe_changes(earlier["origin"], self.steps.origin(step))
             changes += content_changes(earlier["spec"], step.spec) or ([] if changes else spec_changes(earlier, step))
-        changes += code_changes(earlier["code"], code_definitions(self._script(step)))
+        changes += code_changes(earlier["code"], code_definitions(script_of(step.kind, self.steps.root)))
         if not changes and earlier["inputs"] == {role: other.key for role, other in step.inputs.items()}:
             return [NEW]  # an equal result once, now lost
         return changes
@@ -70,9 +71,6 @@ class Reasons:
         for key in step.keys:
             flatten(look_up(last, key), key, before)
         return recipe_changes(before, self.steps.origin(step))
-
-    def _script(self, step: Step) -> Any:
-        return self.steps.root / "workflow" / "scripts" / f"{SCRIPTS[step.kind]}.py"
 
 
 def recipe_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

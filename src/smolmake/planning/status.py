@@ -25,6 +25,7 @@ from typing import Any
 from smolmake.cluster.excluded_nodes import excluded_nodes
 from smolmake.errors import UserError, run_as_program
 from smolmake.execution.fingerprint import remembered_trees
+from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.graph.build import build_steps
 from smolmake.monitoring.run_state import Training, disk_use, holder, incidents, sessions, training
@@ -36,7 +37,6 @@ from smolmake.planning.workflow import Plan
 from smolmake.recipe.load import find_recipe, load_recipe
 
 RUNNING, INCIDENTS = 8, 5  # lines at most
-TRAINED = ("segment", "posttraining", "alignment")
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _running(missing: list[Step], results: Path) -> Iterator[Running]:
     found = []
     for step in missing:
         folder = results / step.key
-        who, at = holder(folder), training(folder) if step.kind in TRAINED else None
+        who, at = holder(folder), training(folder) if KINDS[step.kind].trains else None
         if who is not None or at is not None:
             host, job = (who.host, who.job) if who is not None else (None, None)
             span = step.spec.get("start"), step.spec.get("end")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from smolmake.errors import UserError
+from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.planning.budget import EvaluationLine, Line, TrainingLine, budget_table
 from smolmake.planning.epoch_estimates import repeat_warnings
@@ -14,7 +15,6 @@ from smolmake.planning.reasons import NEW
 from smolmake.recipe.runtime import Budget
 
 CAUSES, STEPS = 12, 24  # lines at most
-TRAINING = ("segment", "posttraining", "alignment")
 
 
 def plan_text(outlook: Outlook) -> str:
@@ -75,7 +75,7 @@ def _what(outlook: Outlook) -> Iterator[str]:
 def _cost(outlook: Outlook) -> Iterator[str]:
     compute = outlook.plan.recipe.compute
     yield "Cost"
-    trained = sum(outlook.costs[step.key].tokens for step in outlook.running if step.kind in TRAINING)
+    trained = sum(outlook.costs[step.key].tokens for step in outlook.running if KINDS[step.kind].trains)
     yield f"  tokens      {_amount(trained)} trained, {outlook.total('flops'):.2e} FLOPs in all"
     if outlook.gpu_hours:
         goodput = f", goodput {compute.goodput:.0%}" if compute.goodput < 1 else ""
@@ -89,7 +89,7 @@ def _cost(outlook: Outlook) -> Iterator[str]:
     yield f"  wall-clock  {time_text(outlook.hours)}{without}; longest chain {path}"
     kept = {
         "documents and shards": ("documents", "shards"),
-        "checkpoints": ("segment", "posttraining", "alignment", "merge"),
+        "checkpoints": [kind for kind in KINDS if KINDS[kind].model],
     }
     parts = [
         f"{name} {size_text(sum(outlook.costs[s.key].kept_bytes for s in outlook.running if s.kind in kinds))}"

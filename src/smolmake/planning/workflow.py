@@ -42,15 +42,15 @@ class Plan:
                 file=self.file,
                 key=kind,
                 value=name_and_id,
-                remedy="ask for a target such as `report`, or set the recipe back to what it was",
+                remedy="ask for a target such as `evaluate`, or set the recipe back to what it was",
             ) from None
 
     def inputs(self, kind: str, name_and_id: str, forced: bool) -> list[str]:
         """The manifests that a step waits for: none if it is finished, unless it is to run again by force.
 
         Snakemake would otherwise run a finished step again when one of its inputs is lost and made anew, although
-        its path says that it is what it should be. Segments also wait for what nobody reads: the ledger, because no
-        training starts before all stages keep their repeat caps, and the preflight of their layout.
+        its path says that it is what it should be. Segments also wait for what nobody reads: the counts of epochs,
+        because no training starts before all stages keep their repeat caps, and the checks before training.
         """
         step = self.step(kind, name_and_id)
         if not forced and (self.steps.root / step.manifest).exists():
@@ -59,9 +59,9 @@ class Plan:
         return [*(other.manifest for other in step.inputs.values()), *gates]
 
     def _gates(self, segment: Step) -> list[str]:
-        """The ledger, the preflight of a segment's layout, and the drill of the evaluation."""
+        """The counts of epochs, the preflight of a segment's layout, and the check of all tasks."""
         checks = [step.manifest for step in self.steps.of_kind("preflight") if step.name == segment.run["preflight"]]
-        return [*self.manifests("ledger", "drill"), *checks]
+        return [*self.manifests("epochs", "check_tasks"), *checks]
 
     def job(self, kind: str, name_and_id: str) -> str:
         """The argument of the step's script, in canonical JSON."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from smolmake.execution.kinds import KINDS
+
 
 @dataclass(frozen=True)
 class ReportArtefact:
@@ -129,8 +131,6 @@ class Checkpoint:
 
 NAMES = {"mid": "mid-training", "sft": "SFT", "apo": "APO", "merge": "merge"}
 SHORT = {"mid": "mid", "sft": "SFT", "apo": "APO", "merge": "merge"}
-TRAINED = ("posttraining", "alignment")
-MODELS = ("segment", *TRAINED, "merge")
 POSTTRAINING = ("mid", "sft", "apo", "merge")
 
 
@@ -240,7 +240,7 @@ def read_checkpoints(artefacts: list[ReportArtefact]) -> list[Checkpoint]:
     for artefact in of_kind(artefacts, "suite"):
         if suite := read_json(artefact, "scores.json"):
             suites[suite["checkpoint"]].append(suite)
-    groups = {a.name: a.group for a in artefacts if a.kind in MODELS}
+    groups = {a.name: a.group for a in artefacts if KINDS[a.kind].model}
     found = []
     for artefact in artefacts:
         raw = read_json(artefact, "scores.json") if artefact.kind == "evaluation" else None
@@ -286,11 +286,11 @@ def of_kind(artefacts: list[ReportArtefact], *kinds: str) -> list[ReportArtefact
 def read_mixtures(artefacts: list[ReportArtefact]) -> list[tuple[dict[str, Any], str]]:
     """What each stage draws, in the form of mixture.json, and the file that says so.
 
-    The ledger says it of all stages together; without one, each mixture.json that counts its sequences does.
+    epochs.json says it of all stages together; without one, each mixture.json that counts its sequences does.
     """
-    for artefact in of_kind(artefacts, "ledger"):
-        if ledger := read_json(artefact, "ledger.json"):
-            return [(stage, artefact.file("ledger.json")) for stage in ledger["stages"]]
+    for artefact in of_kind(artefacts, "epochs"):
+        if counted := read_json(artefact, "epochs.json"):
+            return [(stage, artefact.file("epochs.json")) for stage in counted["stages"]]
     mixtures = [(read_json(a, "mixture.json"), a.file("mixture.json")) for a in of_kind(artefacts, "mixture")]
     return [(m, file) for m, file in mixtures if m and "sequences" in m]
 

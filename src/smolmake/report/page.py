@@ -8,8 +8,8 @@ from typing import Any
 import jinja2
 import yaml
 
+from smolmake.execution.kinds import KINDS
 from smolmake.report.artifacts import (
-    MODELS,
     GraphData,
     ReportArtefact,
     count_parameters,
@@ -29,9 +29,7 @@ from smolmake.report.sections.mixtures import mixture_section
 from smolmake.report.sections.training import graph_section, trained_tokens, training_section, wall_seconds
 from smolmake.report.text import compact, duration
 
-COMMAND = (
-    ".venv/bin/snakemake report --workflow-profile profiles/local --config recipe={recipe} --forcerun write_report"
-)
+COMMAND = ".venv/bin/snakemake --workflow-profile profiles/local --config recipe={recipe} --forcerun report"
 NUMBERED = {"chart": "Figure", "table": "Table", "folds": "Listing"}
 
 
@@ -48,7 +46,7 @@ class Fact:
 def headline(artefacts: list[ReportArtefact]) -> list[Fact]:
     """Parameters, tokens, time, loss, and best and weakest score; what is not known is left out."""
     facts = []
-    models = of_kind(artefacts, *MODELS)
+    models = of_kind(artefacts, *(kind for kind in KINDS if KINDS[kind].model))
     counted = next((c for a in reversed(models) if (c := count_parameters(a))), None)
     if counted:
         facts.append(Fact("Parameters", compact(counted[0]), "", [counted[1]]))

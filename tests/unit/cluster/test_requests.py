@@ -35,7 +35,7 @@ def job(tree: Path, layout: str, place: Site) -> Any:
     text = f"{text}run: {{threads: 12, layouts: {{pretraining: {layout}}}}}\n" if layout else text
     plan = plan_recipe(str(write_recipe(tree, text)), tree)
     asked = Requests(plan, place).of(plan.steps.of_kind("segment")[0], mem_mb=1500, runtime=60)
-    rule = SimpleNamespace(name="train_segment")
+    rule = SimpleNamespace(name="segment")
     return SimpleNamespace(resources=Resources(asked), threads=12, rule=rule)
 
 

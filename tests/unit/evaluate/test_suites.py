@@ -109,7 +109,7 @@ def test_items_that_cannot_be_had_name_the_task(tmp_path: Path, root: Path) -> N
 def test_a_task_that_is_not_known_is_told_with_its_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     origin = {"evaluation.suites.math.tasks": ["gsm8k", "gsm9k"], "evaluation.suites.code.tasks": ["humaneval"]}
-    job = Job("drill", "mine", "0123456789", tmp_path, {}, {}, {}, origin=origin, recipe="mine")
+    job = Job("check_tasks", "mine", "0123456789", tmp_path, {}, {}, {}, origin=origin, recipe="mine")
     unknown = UserError("no such task", key="evaluation.suites.*.tasks", value="gsm9k", remedy="mend it")
     told = named(unknown, job)
     assert (told.key, told.value, told.file) == ("evaluation.suites.math.tasks", "gsm9k", "the recipe mine")

@@ -28,7 +28,7 @@ CAPS = {name: {"max_epochs": 50.0, "domain": "web", "language": "en"} for name i
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A tree with what a tokenizer, a mixture and a ledger are made from."""
+    """A tree with what a tokenizer, a mixture and the counts of epochs are made from."""
     tree = tmp_path_factory.mktemp("kill")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tree)
@@ -51,7 +51,7 @@ def jobs() -> dict[str, dict[str, Any]]:
         "packing": job("packing", "web", {"sequence_length": 32}, {"shards": shards["shards:web"]}),
         "mixture": job("mixture", "first", MIXTURE, shards),
         "mixture after another": job("mixture", "second", {**MIXTURE, "before_sequences": 90}, before),
-        "ledger": job("ledger", "run", {"stages": stages, "sources": CAPS}, mixtures),
+        "epochs": job("epochs", "run", {"stages": stages, "sources": CAPS}, mixtures),
     }
 
 

@@ -26,8 +26,8 @@ FROM_LC1 = ("segment/lc1-*", "evaluation/lc1-*", *FROM_LC2)
 FROM_STAGE3 = ("segment/stage3-*", "evaluation/stage3-*", *FROM_LC1)
 FROM_STAGE2 = ("segment/stage2-*", "evaluation/stage2-*", *FROM_STAGE3)
 FROM_STAGE1 = ("segment/stage1-*", "evaluation/stage1-*", *FROM_STAGE2)
-FROM_SHARDS = ("shards/*", "mixture/*", "ledger/*", *FROM_STAGE1)
-FROM_TOKENIZER = ("tokenizer/bpe-3000", "tokenizer_analysis/*", *FROM_SHARDS)
+FROM_SHARDS = ("shards/*", "mixture/*", "epochs/*", *FROM_STAGE1)
+FROM_TOKENIZER = ("tokenizer/bpe-3000", "tokenizer_comparison/*", *FROM_SHARDS)
 
 
 def stage(values: Values, number: int) -> Values:
@@ -84,17 +84,17 @@ CHANGES: dict[str, tuple[Callable[[Values, Path], None], tuple[str, ...]]] = {
     "trackers": (put("run", "trackers", value=["tensorboard"]), ()),
     "uploads": (put("run", "upload", value={"url": "s3://bucket/x"}), ()),
     "roll-back": (put("pretraining", "guard", value={"roll_back": {}}), FROM_STAGE1),
-    "weights of stage 2": (other_weights(1), ("mixture/stage[23]", "ledger/*", *FROM_STAGE2)),
-    "weights of stage 3": (other_weights(2), ("mixture/stage3", "ledger/*", *FROM_STAGE3)),
-    "a longer stable part": (longer_stage1, ("mixture/stage[23]", "ledger/*", "segment/stage1-400-*",
+    "weights of stage 2": (other_weights(1), ("mixture/stage[23]", "epochs/*", *FROM_STAGE2)),
+    "weights of stage 3": (other_weights(2), ("mixture/stage3", "epochs/*", *FROM_STAGE3)),
+    "a longer stable part": (longer_stage1, ("mixture/stage[23]", "epochs/*", "segment/stage1-400-*",
                                              "evaluation/stage1-400-*", *FROM_STAGE2)),
     "decay": (decay_within_stage3, FROM_STAGE3),
     "peak": (put("pretraining", "schedule", "peak", value=1.5e-3), FROM_STAGE1),
-    "seed": (put("seed", value=1), ("mixture/*", "ledger/*", *FROM_STAGE1)),
-    "cap": (put("sources", "code", "max_epochs", value=5.0), ("ledger/*", "report/*")),
-    "packing": (put("pretraining", "packing", value="best-fit"), ("packing/*", "mixture/*", "ledger/*", *FROM_STAGE1)),
+    "seed": (put("seed", value=1), ("mixture/*", "epochs/*", *FROM_STAGE1)),
+    "cap": (put("sources", "code", "max_epochs", value=5.0), ("epochs/*", "report/*")),
+    "packing": (put("pretraining", "packing", value="best-fit"), ("packing/*", "mixture/*", "epochs/*", *FROM_STAGE1)),
     "packing of lc2": (put("long_context", 1, "packing", value="best-fit"),
-                       ("packing/*", "mixture/lc2", "ledger/*", *FROM_LC2)),
+                       ("packing/*", "mixture/lc2", "epochs/*", *FROM_LC2)),
     "theta of lc2": (put("long_context", 1, "rope_theta", value=3e5), FROM_LC2),
     "learning rate of SFT": (put("sft", "learning_rate", value=5e-4), FROM_SFT),
     "beta": (put("apo", "beta", value=0.2), FROM_APO),
@@ -104,7 +104,7 @@ CHANGES: dict[str, tuple[Callable[[Values, Path], None], tuple[str, ...]]] = {
     "chat template": (new_template, (*FROM_SFT, "evaluation/*")),
     "vocabulary": (put("tokenizer", "vocab_size", value=3000), FROM_TOKENIZER),
     "a rival tokenizer": (put("tokenizer", "compare", value=[1500]),
-                          ("tokenizer/bpe-1500", "tokenizer_analysis/*", "report/*")),
+                          ("tokenizer/bpe-1500", "tokenizer_comparison/*", "report/*")),
     "cleaning": (put("cleaning", "min_characters", value=100),
                  ("documents/*", "heldout/*", "tokenizer/*", "evaluation/*", *FROM_TOKENIZER)),
     "a text column": (put("sources", "code", "text", value="path"),
@@ -196,7 +196,7 @@ def test_the_recipe_name_reaches_only_what_bears_it(values: Values, tree: Path) 
     before = set(steps_of(values, tree).all)
     values["name"] = "other"
     new = set(steps_of(values, tree).all) - before
-    assert {key.split("/")[0] for key in new} == {"heldout", "ledger", "report"}
+    assert {key.split("/")[0] for key in new} == {"heldout", "epochs", "report"}
 
 
 def test_inputs_come_first_and_every_id_is_in_its_path(values: Values, tree: Path) -> None:

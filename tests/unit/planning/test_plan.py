@@ -137,8 +137,8 @@ def test_far_too_many_repetitions_are_told_before_anything_runs(tree: Path) -> N
     (told,) = repeat_warnings(made, outlook.keys)
     assert told.startswith("the source `code` would be seen about 2 times by the end of stage2") and "is 1" in told
     assert f"Warning: {told}" in plan_text(outlook)
-    (ledger,) = made.steps.of_kind("ledger")
-    assert repeat_warnings(made, outlook.keys - {ledger.key}) == []  # counted exactly by then
+    (epochs,) = made.steps.of_kind("epochs")
+    assert repeat_warnings(made, outlook.keys - {epochs.key}) == []  # counted exactly by then
 
 
 def test_budget_lines_are_summed_from_their_inputs(tree: Path) -> None:

@@ -90,7 +90,7 @@ class Scripts:
 
     def start(self, job: dict[str, Any], processes: int) -> list[int]:
         """Gives the process ids."""
-        script = {"posttraining": "train_conversations.py", "alignment": "align_preferences.py"}[job["kind"]]
+        script = {"posttraining": "posttraining.py", "alignment": "alignment.py"}[job["kind"]]
         path = ROOT / "workflow" / "scripts" / script
         asked = {"script": str(path), "job": canonical_json(job), "processes": processes}
         self.log.write_text("")

@@ -99,7 +99,7 @@ def test_order_of_the_artefacts_in_the_list_does_not_matter(run: Run, tmp_path: 
     [
         (set(), []),
         ({"documents"}, ["data"]),
-        ({"tokenizer_analysis"}, ["tokenizer"]),
+        ({"tokenizer_comparison"}, ["tokenizer"]),
         ({"mixture"}, ["mixtures"]),
         ({"segment"}, ["training", "claims"]),
         ({"posttraining"}, ["training"]),
@@ -144,18 +144,18 @@ def test_extensions_continue_the_token_axis(run: Run) -> None:
     assert f"{460 * 4096 + 2 * 60 * 4096:,}" == "2,375,680" and "2.38M tokens" in run[2]
 
 
-def test_ledger_stands_for_the_mixtures(run: Run, tmp_path: Path) -> None:
+def test_counts_of_epochs_stand_for_the_mixtures(run: Run, tmp_path: Path) -> None:
     stages = []
     for a in run[1]:
         if a.kind == "mixture":
             stages.append(json.loads((a.path / "mixture.json").read_text()) | {"capped": a.name.startswith("stage")})
     for source in stages[1]["sources"].values():
         source["padding"] = 0.02
-    folder = tmp_path / "ledger" / "toy-00"
+    folder = tmp_path / "epochs" / "toy-00"
     folder.mkdir(parents=True)
-    (folder / "ledger.json").write_text(json.dumps({"stages": stages}))
-    (section,) = build_sections([ReportArtefact("ledger", "toy", folder, 0, "", "data")], GraphData([], []), {})
-    assert section.id == "mixtures" and section.blocks[0].files == ["ledger/toy-00/ledger.json"]
+    (folder / "epochs.json").write_text(json.dumps({"stages": stages}))
+    (section,) = build_sections([ReportArtefact("epochs", "toy", folder, 0, "", "data")], GraphData([], []), {})
+    assert section.id == "mixtures" and section.blocks[0].files == ["epochs/toy-00/epochs.json"]
     table = section.blocks[1]
     assert isinstance(table, Table) and "of 4" in table.rows[0][2] and "of 4" not in table.rows[0][5]
     assert table.rows[-1][:5] == ["padding", "", "–", "2.00%", "–"]
@@ -255,4 +255,4 @@ def test_the_samples_of_the_last_checkpoint_are_first_and_open(run: Run) -> None
 
 def test_contents_and_command(run: Run) -> None:
     assert run[2].count("Where every figure comes from") == 2
-    assert ".venv/bin/snakemake report --workflow-profile profiles/local --config recipe=toy" in run[2]
+    assert ".venv/bin/snakemake --workflow-profile profiles/local --config recipe=toy" in run[2]

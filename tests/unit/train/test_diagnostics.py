@@ -118,7 +118,7 @@ def test_over_processes_it_measures_the_same_and_changes_no_bit(
     for every in (0, 2):
         measures = {"noise_scale_every": every, "source_loss_every": every, "micro_batch": 1}
         job = segment(0, 6, name=f"{strategy}-{every}", layout={"strategy": strategy}, **measures)
-        process = torchrun(2, "train_segment.py", job, place)
+        process = torchrun(2, "segment.py", job, place)
         _, errors = process.communicate(timeout=WAIT)
         assert process.returncode == 0, errors
         folders.append(place / job["folder"])

@@ -101,7 +101,7 @@ def test_another_number_of_processes_goes_on(place: Path, undisturbed: Path, bef
             0, 16, name=name, micro_batch=2, mixture="packed", recovery_every=1e-9,
             layout={"strategy": strategy}, milestones=[4, 12],
         )  # fmt: skip
-        script = TRAIN_SLOWLY if strategy == before else "train_segment.py"
+        script = TRAIN_SLOWLY if strategy == before else "segment.py"
         process = torchrun(1 if strategy == "alone" else 2, script, job, place)
         folder = place / job["folder"]
         if strategy == before:

@@ -202,7 +202,7 @@ def test_several_processes_roll_back_together(place: Path, told: Path, strategy:
     process.terminate()  # with a checkpoint of the roll-back as its newest
     process.communicate(timeout=WAIT)
     assert not (folder / "manifest.json").exists()
-    process = torchrun(2, "train_segment.py", job, place)
+    process = torchrun(2, "segment.py", job, place)
     errors = process.communicate(timeout=WAIT)[1]
     assert process.returncode == 0, errors
     assert [step for step, loss, _ in curve(folder) if loss is None] == [

@@ -11,6 +11,7 @@ from importlib.resources import files
 
 from markupsafe import Markup
 
+from smolmake.execution.kinds import KINDS
 from smolmake.report.artifacts import GraphData, GraphNode, stage_name
 from smolmake.report.charts.svg import element, line, picture, plain, text
 from smolmake.report.text import amount, compact, duration, listed, plural, span, whole
@@ -20,30 +21,6 @@ CARDS_A_ROW = 6
 GAP_X, GAP_Y, MARGIN = 16.0, 30.0, 12.0
 WIDEST = 200.0
 PADDING, TITLE, LINE, FOOT = 10.0, 24.0, 16.0, 18.0
-KIND_NAMES = {
-    "toyfiles": "Raw files",
-    "adopted": "Adopted",
-    "suite_items": "Suites' items",
-    "documents": "Documents",
-    "overlap": "Overlap",
-    "heldout": "Held-out text",
-    "tokenizer": "Tokenizers",
-    "shards": "Token shards",
-    "packing": "Packing",
-    "tokenizer_analysis": "Analysis",
-    "mixture": "Mixtures",
-    "ledger": "Epoch counts",
-    "preflight": "Machines",
-    "drill": "Task drill",
-    "segment": "Segments",
-    "posttraining": "Training",
-    "preferences": "Preferences",
-    "alignment": "Alignment",
-    "merge": "Merges",
-    "evaluation": "Evaluations",
-    "suite": "Suites",
-    "report": "Page",
-}
 LEGEND = [("done", "done"), ("in part", "partial"), ("to run", "missing")]
 
 
@@ -118,7 +95,7 @@ def _stage(group: str, nodes: list[GraphNode], graph: GraphData) -> Stage:
     return Stage(
         title=title(group),
         tally=Tally(len(nodes), len(done)),
-        kinds={KIND_NAMES.get(kind, kind): Tally(count, kinds_done[kind]) for kind, count in kinds.items()},
+        kinds={KINDS[kind].title: Tally(count, kinds_done[kind]) for kind, count in kinds.items()},
         seconds=sum(n.seconds or 0.0 for n in done),
         spent=sum(n.gpu_hours for n in done),
         gpu_hours=sum(n.gpu_hours for n in left),

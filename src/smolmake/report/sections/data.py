@@ -34,7 +34,7 @@ def source_cards(
     for mixture, file in read_mixtures(artefacts):
         for name in said.keys() & mixture["sources"].keys():
             said[name].append((mixture["sources"][name], file))
-    for a, analysis in load(artefacts, "tokenizer_analysis", "analysis.json"):
+    for a, analysis in load(artefacts, "tokenizer_comparison", "analysis.json"):
         for row in analysis["rows"]:
             if row["source"] in said:
                 said[row["source"]].append((row, a.file("analysis.json")))
@@ -169,7 +169,7 @@ def overlap_table(cleaned: Loaded, measured: Loaded) -> list[Block]:
 
 def tokenizer_section(artefacts: list[ReportArtefact]) -> Section | None:
     """How well each tokenizer fits each source."""
-    analyses = load(artefacts, "tokenizer_analysis", "analysis.json")
+    analyses = load(artefacts, "tokenizer_comparison", "analysis.json")
     if not analyses or not analyses[-1][1]["rows"]:
         return None
     artefact, analysis = analyses[-1]

@@ -1,7 +1,6 @@
 """The sections on the run itself: the graph of steps, and training."""
 
 from smolmake.report.artifacts import (
-    TRAINED,
     GraphData,
     MetricLine,
     ReportArtefact,
@@ -83,7 +82,7 @@ def training_section(artefacts: list[ReportArtefact]) -> Section | None:
             f"{round_to(mean_loss(last.lines[-10:]), 3)} (last ten)."
         )
     small, files = [], []
-    for artefact in of_kind(artefacts, *TRAINED):
+    for artefact in of_kind(artefacts, "posttraining", "alignment"):
         lines = read_metrics(artefact)
         if len(lines) > 1:
             small.append(small_loss(stage_name(artefact.group), [(m.step, m.loss) for m in lines]))

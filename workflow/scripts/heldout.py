@@ -1,4 +1,4 @@
-"""Gather held-out documents of all sources, for the loss of every checkpoint. Usage: gather_heldout.py JOB"""
+"""Gather held-out documents of all sources, for the loss of every checkpoint. Usage: heldout.py JOB"""
 
 import pyarrow as pa
 import pyarrow.parquet as pq

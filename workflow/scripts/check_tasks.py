@@ -1,4 +1,4 @@
-"""Answer every task of a recipe with a tiny new model, before anything trains. Usage: drill_evaluation.py JOB"""
+"""Answer every task of a recipe with a tiny new model, before anything trains. Usage: check_tasks.py JOB"""
 
 import sys
 import tempfile

@@ -1,4 +1,4 @@
-"""Compare tokenizers on held-out text by source. Usage: analyse_tokenizers.py JOB"""
+"""Compare tokenizers on held-out text by source. Usage: tokenizer_comparison.py JOB"""
 
 from itertools import islice
 

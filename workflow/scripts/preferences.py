@@ -1,4 +1,4 @@
-"""Let a stronger and a weaker checkpoint answer the same prompts: preference pairs. Usage: make_preferences.py JOB"""
+"""Let a stronger and a weaker checkpoint answer the same prompts: preference pairs. Usage: preferences.py JOB"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Merge checkpoints linearly. Usage: merge_models.py JOB"""
+"""Merge checkpoints linearly. Usage: merge.py JOB"""
 
 import os
 import shutil

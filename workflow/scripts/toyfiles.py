@@ -1,4 +1,4 @@
-"""Write the toy's sources and evaluation data, as real files. Usage: write_toy_files.py JOB"""
+"""Write the toy's sources and evaluation data, as real files. Usage: toyfiles.py JOB"""
 
 from smolmake.data.toy import write_toy_files
 from smolmake.execution.job import Job, run_step

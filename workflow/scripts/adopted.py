@@ -1,4 +1,4 @@
-"""Put token shards or a model that exist already into the graph, where they lie. Usage: adopt_artefact.py JOB"""
+"""Put token shards or a model that exist already into the graph, where they lie. Usage: adopted.py JOB"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Build the order of sources of one stage; no token is copied. Usage: build_mixture.py JOB"""
+"""Build the order of sources of one stage; no token is copied. Usage: mixture.py JOB"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Train one segment of pretraining or of a long-context extension. Usage: [torchrun ...] train_segment.py JOB"""
+"""Train one segment of pretraining or of a long-context extension. Usage: [torchrun ...] segment.py JOB"""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Measure one checkpoint: tasks, held-out loss, samples. Usage: evaluate_checkpoint.py JOB"""
+"""Measure one checkpoint: tasks, held-out loss, samples. Usage: evaluation.py JOB"""
 
 import json
 import os

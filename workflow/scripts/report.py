@@ -1,4 +1,4 @@
-"""Write the report of a recipe from its finished steps. Usage: write_report.py RECIPE MANIFEST"""
+"""Write the report of a recipe from its finished steps. Usage: report.py RECIPE MANIFEST"""
 
 import argparse
 import json

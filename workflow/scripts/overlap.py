@@ -1,4 +1,4 @@
-"""Count the evaluation items in a source's documents without dropping any. Usage: measure_overlap.py JOB"""
+"""Count the evaluation items in a source's documents without dropping any. Usage: overlap.py JOB"""
 
 from collections.abc import Iterator
 from itertools import islice

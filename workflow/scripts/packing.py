@@ -1,4 +1,4 @@
-"""Pack one source's documents into sequences of one length, best fit first. Usage: pack_source.py JOB"""
+"""Pack one source's documents into sequences of one length, best fit first. Usage: packing.py JOB"""
 
 import sys
 from pathlib import Path

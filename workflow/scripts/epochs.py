@@ -1,4 +1,4 @@
-"""The ledger: what each stage draws of each source, checked against the repeat caps. Usage: count_epochs.py JOB"""
+"""Count what each stage draws of each source, and check it against the repeat caps. Usage: epochs.py JOB"""
 
 import sys
 
@@ -28,9 +28,9 @@ def compute(job: Job) -> None:
         stages.append({**stage, "sequence_length": mixture.sequence_length, "sources": sources})
     show(stages)
     check(stages)
-    write_json(job.folder / "ledger.json", {"stages": stages})
+    write_json(job.folder / "epochs.json", {"stages": stages})
     epochs = {stage["stage"]: {n: round(s["epochs_after"], 4) for n, s in stage["sources"].items()} for stage in stages}
-    job.finish(["ledger.json"], {"epochs": epochs})
+    job.finish(["epochs.json"], {"epochs": epochs})
 
 
 def check(stages: list) -> None:

@@ -1,4 +1,4 @@
-"""Train a byte-level BPE tokenizer on the cleaned sources, or take one that exists. Usage: train_tokenizer.py JOB"""
+"""Train a byte-level BPE tokenizer on the cleaned sources, or take one that exists. Usage: tokenizer.py JOB"""
 
 from smolmake.data.clean import iterate_texts
 from smolmake.data.taken_tokenizer import take_tokenizer

@@ -1,4 +1,4 @@
-"""Measure one checkpoint on a suite of the lm-evaluation-harness's own tasks. Usage: evaluate_suite.py JOB"""
+"""Measure one checkpoint on a suite of the lm-evaluation-harness's own tasks. Usage: suite.py JOB"""
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer

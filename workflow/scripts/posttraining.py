@@ -1,4 +1,4 @@
-"""Mid-training or SFT through TRL. Usage: [torchrun ...] train_conversations.py JOB"""
+"""Mid-training or SFT through TRL. Usage: [torchrun ...] posttraining.py JOB"""
 
 from smolmake.execution.job import Job, run_step, stay_offline
 

@@ -1,4 +1,4 @@
-"""Filter, deduplicate and decontaminate one source, and hold documents out. Usage: clean_source.py JOB"""
+"""Filter, deduplicate and decontaminate one source, and hold documents out. Usage: documents.py JOB"""
 
 from pathlib import Path
 

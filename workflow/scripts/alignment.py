@@ -1,4 +1,4 @@
-"""Preference optimisation with APO-zero through TRL. Usage: [torchrun ...] align_preferences.py JOB"""
+"""Preference optimisation with APO-zero through TRL. Usage: [torchrun ...] alignment.py JOB"""
 
 from smolmake.execution.job import Job, run_step, stay_offline
 

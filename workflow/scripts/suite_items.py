@@ -1,4 +1,4 @@
-"""Gather the items of suites' tasks through the harness, for decontamination. Usage: gather_suite_items.py JOB"""
+"""Gather the items of suites' tasks through the harness, for decontamination. Usage: suite_items.py JOB"""
 
 from smolmake.evaluate.items import ITEMS, write_items
 from smolmake.evaluate.suite_items import suite_items

@@ -1,4 +1,4 @@
-"""Encode one source's documents into token shards. Usage: tokenize_source.py JOB"""
+"""Encode one source's documents into token shards. Usage: shards.py JOB"""
 
 import sys
 from collections.abc import Iterator
