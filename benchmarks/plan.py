@@ -30,7 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from smolmake.planning.workflow import Plan, plan_recipe  # noqa: E402
+from smolmake.planning.workflow import Workflow, load_workflow  # noqa: E402
 
 PARTS = ("Snakefile", "workflow", "config", "profiles", "src", "envs", "examples")
 MOST_RATIO, MOST_DRY, MOST_NOTHING, MOST_START = 1.5, 10.0, 6.0, 2.0  # the last three in seconds; DRY for 5,000 jobs
@@ -149,11 +149,11 @@ def copy_tree(place: Path) -> Path:
     return place
 
 
-def write_bare(place: Path, plan: Plan) -> int:
+def write_bare(place: Path, workflow: Workflow) -> int:
     """A Snakefile for a graph of the plan's form; returns its number of jobs, which is the plan's."""
-    count = {kind: len(plan.steps.of_kind(kind)) for kind in ("documents", "mixture", "segment", "suite")}
+    count = {kind: len(workflow.steps.of_kind(kind)) for kind in ("documents", "mixture", "segment", "suite")}
     others = 2 * count["documents"] + count["mixture"] + count["segment"] + count["suite"] + 2
-    evaluations = jobs_of(plan) - others
+    evaluations = jobs_of(workflow) - others
     counts = (count["documents"], count["mixture"], count["segment"], evaluations, count["suite"])
     rules = "".join(RULE.format(name=name, inputs=inputs, output=output) for name, inputs, output in BARE_RULES)
     place.mkdir()
@@ -161,14 +161,14 @@ def write_bare(place: Path, plan: Plan) -> int:
     return others + evaluations
 
 
-def jobs_of(plan: Plan) -> int:
+def jobs_of(workflow: Workflow) -> int:
     """Snakemake's jobs for a plan: its steps, the links to them, and the target `all`."""
-    return len(plan.steps.all) + 2
+    return len(workflow.steps.all) + 2
 
 
-def finish(tree: Path, plan: Plan) -> None:
+def finish(tree: Path, workflow: Workflow) -> None:
     """Let every step of a plan be done, as far as the graph can see."""
-    for output in [*(step.manifest for step in plan.steps.all.values()), plan.links]:
+    for output in [*(step.manifest for step in workflow.steps.all.values()), workflow.links]:
         file = tree / output
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("{}")
@@ -214,21 +214,21 @@ def main() -> None:
 def measure(recipe: str, repeats: int, scratch: Path) -> bool:
     """Run everything, print the table, and say whether a target is missed."""
     tree, bare = copy_tree(scratch / "smolmake"), scratch / "bare"
-    plan = plan_recipe(recipe, tree)
-    jobs = write_bare(bare, plan)
+    workflow = load_workflow(recipe, tree)
+    jobs = write_bare(bare, workflow)
     snakemake, config = str(Path(sys.executable).with_name("snakemake")), ("--config", f"recipe={recipe}")
     cores, quiet = ("--cores", "all"), ("--quiet", "rules", "progress")
     dry = Runs(f"dry run of {recipe}", [snakemake, *LOCAL, *config, "-n"], tree)
     bare_dry = Runs("dry run, bare", [snakemake, *cores, *quiet, "-n"], bare)
     alternate(repeats, dry, bare_dry)
 
-    finish(tree, plan)
+    finish(tree, workflow)
     finish_bare(bare, bare_outputs(bare, snakemake))
     idle = Runs("nothing to do", [snakemake, *LOCAL, *config], tree)
     bare_idle = Runs("nothing to do, bare", [snakemake, *cores, *quiet], bare)
     alternate(repeats, idle, bare_idle)
 
-    step = plan.steps.of_kind("evaluation")[-1]
+    step = workflow.steps.of_kind("evaluation")[-1]
     job = Runs("a job's start-up", inner("evaluation", f"step={step.name}-{step.id}", *config), tree)
     bare_job = Runs("a job's start-up, bare", inner("evaluation", "segment=0,name=0"), bare)
     alternate(repeats, job, bare_job)

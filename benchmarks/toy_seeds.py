@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from smolmake.planning.workflow import plan_recipe  # noqa: E402
+from smolmake.planning.workflow import load_workflow  # noqa: E402
 
 LEFT_OUT = {"acc_norm"}
 
@@ -37,7 +37,7 @@ def main() -> None:
             command = ["snakemake", "--workflow-profile", "profiles/local", "--quiet", "all", "--config"]
             program = str(Path(sys.executable).parent / command[0])
             subprocess.run([program, *command[1:], f"recipe={overlay}"], cwd=ROOT, check=True)
-            for step in plan_recipe(str(overlay), ROOT).steps.of_kind("evaluation"):
+            for step in load_workflow(str(overlay), ROOT).steps.of_kind("evaluation"):
                 scores = json.loads((ROOT / step.manifest).with_name("scores.json").read_text())
                 collect(tables, step.name, seed, scores)
     for name, columns in tables.items():

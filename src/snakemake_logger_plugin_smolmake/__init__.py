@@ -86,17 +86,17 @@ class LogHandler(LogHandlerBase):
         print(f"\n{GO_ON}", file=self.printer.stream, flush=True)
 
     def _tell_plan(self) -> None:
-        from smolmake.planning.plan import look_ahead
+        from smolmake.planning.plan import make_plan
         from smolmake.planning.text import plan_text
         from smolmake.planning.workflow import current_run
 
         run = current_run()
         if run is None:
             return
-        outlook = look_ahead(run.plan, run.outputs())
-        print(plan_text(outlook), file=self.printer.stream, flush=True)
+        plan = make_plan(run.workflow, run.outputs())
+        print(plan_text(plan), file=self.printer.stream, flush=True)
         if self.settings is not None and self.settings.json is not None:
-            Path(self.settings.json).write_text(json.dumps(outlook.as_json(), indent=1, sort_keys=True) + "\n")
+            Path(self.settings.json).write_text(json.dumps(plan.as_json(), indent=1, sort_keys=True) + "\n")
 
 
 class Short(logging.Formatter):

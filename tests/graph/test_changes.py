@@ -28,9 +28,9 @@ from helpers.changes import (
 from helpers.fake_results import pretend_done
 from helpers.workflow_runs import MINI, ROOT, copy_tree
 
-from smolmake.planning.plan import Outlook, look_ahead
+from smolmake.planning.plan import Plan, make_plan
 from smolmake.planning.text import plan_text
-from smolmake.planning.workflow import plan_recipe
+from smolmake.planning.workflow import load_workflow
 from smolmake.recipe.load import read_with_overlays
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
@@ -223,23 +223,23 @@ def write(values: Values, tree: Path, name: str) -> str:
     return str(path)
 
 
-def outlook_of(values: Values, tree: Path) -> Outlook:
-    return look_ahead(plan_recipe(write(values, tree, "changed"), tree))
+def plan_of(values: Values, tree: Path) -> Plan:
+    return make_plan(load_workflow(write(values, tree, "changed"), tree))
 
 
-def check(outlook: Outlook, patterns: Iterable[str], reason: str) -> None:
+def check(plan: Plan, patterns: Iterable[str], reason: str) -> None:
     """The steps that would run are exactly those that match, each pattern means some, and the plan gives the reason."""
-    labels = {step.label for step in outlook.plan.steps.all.values()}
+    labels = {step.label for step in plan.workflow.steps.all.values()}
     asked = {label for label in labels if any(fnmatchcase(label, pattern) for pattern in patterns)}
-    running = {step.label for step in outlook.running}
+    running = {step.label for step in plan.running}
     wrong = sorted(running ^ asked)
     assert not wrong, f"{len(wrong)} steps, such as {wrong[:12]}"
     for pattern in patterns:
         assert any(fnmatchcase(label, pattern) for label in running), pattern
-    text = plan_text(outlook)
+    text = plan_text(plan)
     if running:
         assert f"  {reason}: " in text, text
-        others = [step.label for step in outlook.running if reason not in outlook.reasons[step.key]]
+        others = [step.label for step in plan.running if reason not in plan.reasons[step.key]]
         assert not others, f"{len(others)} steps for another reason, such as {others[:12]}"
     else:
         assert "Nothing would run" in text
@@ -258,13 +258,13 @@ def test_a_change_of_the_recipe(mini_tree: Path, name: str) -> None:
     change, patterns, reason = CASES[name]
     values = read_with_overlays(mini_tree / MINI, mini_tree)
     change(values)
-    check(outlook_of(values, mini_tree), patterns, reason)
+    check(plan_of(values, mini_tree), patterns, reason)
 
 
 @pytest.fixture(scope="module")
 def smollm3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = copy_tree(tmp_path_factory.mktemp("smollm3") / "tree")
-    pretend_done(plan_recipe("smollm3", tree))
+    pretend_done(load_workflow("smollm3", tree))
     return tree
 
 
@@ -273,4 +273,4 @@ def test_a_change_of_smollm3(smollm3: Path, name: str) -> None:
     change, patterns, reason = SMOLLM3[name]
     values = read_with_overlays(ROOT / "config" / "recipes" / "smollm3.yaml", smollm3)
     change(values)
-    check(outlook_of(values, smollm3), patterns, reason)
+    check(plan_of(values, smollm3), patterns, reason)

@@ -13,8 +13,8 @@ import pytest
 from helpers.changes import EVALUATIONS, FROM_MID, FROM_SFT, FROM_STAGE1, NOTHING
 from helpers.workflow_runs import MINI, clone, copy_tree, succeed
 
-from smolmake.planning.plan import look_ahead
-from smolmake.planning.workflow import plan_recipe
+from smolmake.planning.plan import make_plan
+from smolmake.planning.workflow import load_workflow
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 Change = Callable[[Path], None]
@@ -137,9 +137,9 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
 def dry_run(tree: Path) -> dict[str, object]:
     """The plan of a dry run by Snakemake, as JSON, after a check that its text says the same."""
     said = succeed(tree, "--dry-run", "--logger-smolmake-json", "plan.json", recipe=MINI)
-    plan: dict[str, object] = json.loads((tree / "plan.json").read_text())
-    assert ("Nothing would run" in said) == (not plan["run"])
-    return plan | {"text": said}
+    workflow: dict[str, object] = json.loads((tree / "plan.json").read_text())
+    assert ("Nothing would run" in said) == (not workflow["run"])
+    return workflow | {"text": said}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -147,13 +147,13 @@ def test_a_change_of_files_or_code(mini: Path, tmp_path: Path, name: str) -> Non
     change, patterns, reason = CASES[name]
     tree = clone(mini, tmp_path / "tree")
     change(tree)
-    plan = dry_run(tree)
-    labels = {f"{step['kind']}/{step['name']}" for step in plan["run"]}  # type: ignore[index, union-attr]
-    everything = {key.rpartition("-")[0] for key in plan["done"]} | labels  # type: ignore[union-attr]
+    workflow = dry_run(tree)
+    labels = {f"{step['kind']}/{step['name']}" for step in workflow["run"]}  # type: ignore[index, union-attr]
+    everything = {key.rpartition("-")[0] for key in workflow["done"]} | labels  # type: ignore[union-attr]
     asked = {label for label in everything if any(fnmatchcase(label, pattern) for pattern in patterns)}
     assert sorted(labels ^ asked) == []
     if patterns:
-        assert f"  {reason}: " in str(plan["text"]), plan["text"]
+        assert f"  {reason}: " in str(workflow["text"]), workflow["text"]
 
 
 def test_there_and_back_again(mini: Path, tmp_path: Path) -> None:
@@ -168,12 +168,12 @@ def test_without_snakemake_the_plan_is_the_same(mini: Path, tmp_path: Path) -> N
     tree = clone(mini, tmp_path / "tree")
     replace(MINI, "mathematics: 0.6, notebooks: 0.4", "mathematics: 0.5, notebooks: 0.5")(tree)
     dry = dry_run(tree)
-    ours = look_ahead(plan_recipe(str(tree / MINI), tree))
+    ours = make_plan(load_workflow(str(tree / MINI), tree))
     assert [step["step"] for step in dry["run"]] == [step.key for step in ours.running]  # type: ignore[index, attr-defined]
 
 
 def test_a_clone_without_results_runs_everything(tmp_path: Path) -> None:
     tree = copy_tree(tmp_path / "tree")
-    plan = dry_run(tree)
-    assert not plan["done"] and "missing: " in str(plan["text"])
+    workflow = dry_run(tree)
+    assert not workflow["done"] and "missing: " in str(workflow["text"])
     assert not (tree / "results").exists() and not (tree / "logs").exists()

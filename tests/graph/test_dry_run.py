@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.workflow_runs import SNAKEMAKE, copy_tree, fail, plan_of, succeed
+from helpers.workflow_runs import SNAKEMAKE, copy_tree, fail, succeed, workflow_of
 
 from smolmake.execution.kinds import KINDS
 
@@ -41,8 +41,8 @@ def edited(copy: Path, old: str, new: str) -> str:
 def test_both_snakefiles_give_the_same_jobs_which_are_the_plans(copy: Path) -> None:
     jobs = outputs(copy, recipe="toy")
     assert outputs(copy, "--snakefile", "workflow/Snakefile", recipe="toy") == jobs
-    plan = plan_of(copy, "config/recipes/toy.yaml")
-    assert set(jobs) == {step.manifest for step in plan.steps.all.values()} | {plan.links}
+    workflow = workflow_of(copy, "config/recipes/toy.yaml")
+    assert set(jobs) == {step.manifest for step in workflow.steps.all.values()} | {workflow.links}
     absent = {"adopted", "packing", "suite", "suite_items", "overlap", "preflight", "check_tasks"}
     assert {job.split("/")[1] for job in jobs} == {*KINDS, "latest"} - absent
 
@@ -129,7 +129,7 @@ def test_over_budget_it_does_not_start(copy: Path) -> None:
     )
     assert not any((copy / "results").glob("*/*"))
     # Consent starts the run: here up to the toy's files.
-    target = next(step.manifest for step in plan_of(copy, recipe).steps.of_kind("toyfiles"))
+    target = next(step.manifest for step in workflow_of(copy, recipe).steps.of_kind("toyfiles"))
     succeed(copy, target, recipe=f"{recipe} consent=1")
     assert (copy / target).is_file()
     shutil.rmtree(copy / "results")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.workflow_runs import ROOT, SNAKEMAKE, TWO_NODES, plan_of
+from helpers.workflow_runs import ROOT, SNAKEMAKE, TWO_NODES, workflow_of
 from smolmake.execution.step import Step
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -182,4 +182,4 @@ def jobs_sent(tree: Path, columns: str) -> list[list[str]]:
 
 def step_of(tree: Path, recipe: str = TWO_NODES) -> Step:
     """The first segment: the one on two nodes."""
-    return plan_of(tree, recipe).steps.of_kind("segment")[0]
+    return workflow_of(tree, recipe).steps.of_kind("segment")[0]

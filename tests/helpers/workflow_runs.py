@@ -10,7 +10,7 @@ from pathlib import Path
 
 from helpers.timeouts import RUN
 from smolmake.execution.manifest import verify_payload
-from smolmake.planning.workflow import Plan, plan_recipe
+from smolmake.planning.workflow import Workflow, load_workflow
 
 ROOT = Path(__file__).parents[2]
 MINI, SMALL = "tests/pipeline/mini.yaml", "tests/pipeline/small.yaml"
@@ -72,9 +72,9 @@ def fail(tree: Path, *arguments: str, recipe: str) -> str:
     return said
 
 
-def plan_of(tree: Path, recipe: str) -> Plan:
+def workflow_of(tree: Path, recipe: str) -> Workflow:
     """The plan of a recipe of `tree`, which is not this process's working folder."""
-    return plan_recipe(str(tree / recipe), tree)
+    return load_workflow(str(tree / recipe), tree)
 
 
 def manifests(tree: Path, kind: str = "*") -> list[Path]:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.workflow_runs import clone, fail, manifests, plan_of, succeed, verify_all
+from helpers.workflow_runs import clone, fail, manifests, succeed, verify_all, workflow_of
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
@@ -85,8 +85,8 @@ run: {{micro_batch: 4}}
 """
     (tree / "adopting.yaml").write_text(recipe)
     succeed(tree, "pretrain", recipe="adopting.yaml")
-    plan = plan_of(tree, "adopting.yaml")
-    assert not plan.steps.of_kind("documents") and not plan.steps.of_kind("shards")
-    (segment,) = plan.steps.of_kind("segment")
+    workflow = workflow_of(tree, "adopting.yaml")
+    assert not workflow.steps.of_kind("documents") and not workflow.steps.of_kind("shards")
+    (segment,) = workflow.steps.of_kind("segment")
     metrics = (tree / segment.manifest).with_name("metrics.jsonl").read_text().splitlines()
     assert len(metrics) == 4 and json.loads(metrics[0])["loss"] > 5

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from helpers.webhook import SECRET, VARIABLE, serving
-from helpers.workflow_runs import ROOT, SMALL, copy_tree, fail, plan_of, succeed, write_notes
+from helpers.workflow_runs import ROOT, SMALL, copy_tree, fail, succeed, workflow_of, write_notes
 
 pytestmark = pytest.mark.pipeline
 
@@ -15,7 +15,7 @@ def test_failed_jobs_and_the_end_of_a_run_are_posted(tmp_path: Path, monkeypatch
     write_notes(tree, 200)
     whole = (tree / "texts" / "notes.jsonl").read_text()
     (tree / "texts" / "notes.jsonl").write_text(whole + "no JSON\n")
-    (step,) = plan_of(tree, SMALL).steps.of_kind("documents")
+    (step,) = workflow_of(tree, SMALL).steps.of_kind("documents")
     monkeypatch.delenv(VARIABLE, raising=False)
     assert "the environment has no address" in fail(tree, step.manifest, recipe=SMALL)
     with serving() as hook:
@@ -26,7 +26,7 @@ def test_failed_jobs_and_the_end_of_a_run_are_posted(tmp_path: Path, monkeypatch
         assert job["kind"] == "job" and job["text"] == f"small: a job failed: {step.manifest}"
         assert job["log"].endswith(".log") and not end["succeeded"] and end["recipe"] == "small"
         (tree / "texts" / "notes.jsonl").write_text(whole)
-        (step,) = plan_of(tree, SMALL).steps.of_kind("documents")
+        (step,) = workflow_of(tree, SMALL).steps.of_kind("documents")
         said += succeed(tree, step.manifest, recipe=SMALL)
         assert len(hook.got) == 3 and hook.got[2]["succeeded"] and hook.got[2]["done"] == 1
     assert SECRET not in said

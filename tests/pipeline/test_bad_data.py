@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from helpers.workflow_runs import SMALL, fail, manifests, plan_of, succeed
+from helpers.workflow_runs import SMALL, fail, manifests, succeed, workflow_of
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
@@ -63,4 +63,4 @@ def test_a_broken_file_in_a_folder_is_named(fresh: Path) -> None:
 
 def documents(tree: Path) -> list[str]:
 
-    return [step.manifest for step in plan_of(tree, SMALL).steps.of_kind("documents")]
+    return [step.manifest for step in workflow_of(tree, SMALL).steps.of_kind("documents")]

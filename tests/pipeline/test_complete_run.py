@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.workflow_runs import MINI, clone, manifests, plan_of, stamps, succeed, verify_all
+from helpers.workflow_runs import MINI, clone, manifests, stamps, succeed, verify_all, workflow_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from smolmake.execution.kinds import KINDS
-from smolmake.planning.workflow import Plan
+from smolmake.planning.workflow import Workflow
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 NOTHING, NOTHING_DRY = "Nothing to be done", "Nothing would run"
@@ -22,20 +22,22 @@ NOT_IN_MINI = {"adopted", "suite", "suite_items", "overlap", "preflight", "check
 
 
 @pytest.fixture(scope="module")
-def plan(mini: Path) -> Plan:
-    return plan_of(mini, MINI)
+def workflow(mini: Path) -> Workflow:
+    return workflow_of(mini, MINI)
 
 
-def test_every_step_left_a_whole_artefact_and_no_other_is_there(mini: Path, plan: Plan) -> None:
-    assert {str(path.relative_to(mini)) for path in manifests(mini)} == {s.manifest for s in plan.steps.all.values()}
-    assert verify_all(mini) == len(plan.steps.all)
+def test_every_step_left_a_whole_artefact_and_no_other_is_there(mini: Path, workflow: Workflow) -> None:
+    assert {str(path.relative_to(mini)) for path in manifests(mini)} == {
+        s.manifest for s in workflow.steps.all.values()
+    }
+    assert verify_all(mini) == len(workflow.steps.all)
     assert {path.parents[1].name for path in manifests(mini)} == set(KINDS) - NOT_IN_MINI
 
 
-def test_manifests_name_their_inputs_and_no_time_host_or_place(mini: Path, plan: Plan) -> None:
+def test_manifests_name_their_inputs_and_no_time_host_or_place(mini: Path, workflow: Workflow) -> None:
     from smolmake.files import file_digest
 
-    for step in plan.steps.all.values():
+    for step in workflow.steps.all.values():
         text = (mini / step.manifest).read_text()
         manifest = json.loads(text)
         assert str(mini) not in text and os.uname().nodename not in text
@@ -49,9 +51,9 @@ def test_nothing_half_done_is_left(mini: Path) -> None:
     assert not left
 
 
-def test_links_lead_to_everything(mini: Path, plan: Plan) -> None:
+def test_links_lead_to_everything(mini: Path, workflow: Workflow) -> None:
     latest = mini / "results" / "latest" / "mini"
-    for step in plan.steps.all.values():
+    for step in workflow.steps.all.values():
         assert (latest / step.kind / step.name / "manifest.json").samefile(mini / step.manifest), step.key
     for name in ("stage1", "stage2", "stage3", "lc1", "lc2", "mid", "sft", "apo", "merged"):
         assert (latest / "checkpoints" / name / "config.json").is_file(), name
@@ -59,7 +61,7 @@ def test_links_lead_to_everything(mini: Path, plan: Plan) -> None:
     assert links and all(path.exists() and not os.readlink(path).startswith("/") for path in links)
 
 
-def test_the_report_is_one_whole_page(mini: Path, plan: Plan) -> None:
+def test_the_report_is_one_whole_page(mini: Path, workflow: Workflow) -> None:
     page = (mini / "results/latest/mini/report.html").read_text()
     assert page.rstrip().endswith("</html>") and "The toy in a few steps" in page
     assert not re.search(r"""(src|href)\s*=\s*["']?\s*(https?:)?//""", page)
@@ -86,21 +88,21 @@ def test_checkpoints_load_without_remote_code_and_answer(mini: Path, name: str) 
         assert model.config.eos_token_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 
-def test_the_merge_is_the_mean_of_its_parts(mini: Path, plan: Plan) -> None:
+def test_the_merge_is_the_mean_of_its_parts(mini: Path, workflow: Workflow) -> None:
     from safetensors.torch import load_file
 
     place = mini / "results/latest/mini/checkpoints"
-    assert plan.recipe.merge is not None
-    total = sum(plan.recipe.merge.weights.values())
-    parts = {name: load_file(place / name / "model.safetensors") for name in plan.recipe.merge.weights}
+    assert workflow.recipe.merge is not None
+    total = sum(workflow.recipe.merge.weights.values())
+    parts = {name: load_file(place / name / "model.safetensors") for name in workflow.recipe.merge.weights}
     for key, tensor in load_file(place / "merged" / "model.safetensors").items():
-        mean = sum(weight / total * parts[name][key] for name, weight in plan.recipe.merge.weights.items())
+        mean = sum(weight / total * parts[name][key] for name, weight in workflow.recipe.merge.weights.items())
         torch.testing.assert_close(tensor, mean, rtol=0, atol=1e-7)
 
 
-def test_every_checkpoint_has_all_scores(mini: Path, plan: Plan) -> None:
+def test_every_checkpoint_has_all_scores(mini: Path, workflow: Workflow) -> None:
     tasks = {path.stem for path in (mini / "config/tasks/toy").glob("*.yaml")}
-    for step in plan.steps.of_kind("evaluation"):
+    for step in workflow.steps.of_kind("evaluation"):
         scores = json.loads((mini / step.manifest).with_name("scores.json").read_text())
         assert {score["task"] for score in scores["scores"]} == tasks, step.name
         assert {score["metric"] for score in scores["scores"] if score["task"] == "chat"} == {
@@ -110,14 +112,14 @@ def test_every_checkpoint_has_all_scores(mini: Path, plan: Plan) -> None:
         }
         for score in scores["scores"]:
             assert 0 <= score["low"] <= score["value"] <= score["high"] <= 1 and score["n"] == 8
-        assert {row["source"] for row in scores["heldout"]} == set(plan.recipe.sources)
+        assert {row["source"] for row in scores["heldout"]} == set(workflow.recipe.sources)
         assert all(row["low"] <= row["bits_per_byte"] <= row["high"] for row in scores["heldout"])
 
 
-def test_cleaning_found_what_the_toy_planted(mini: Path, plan: Plan) -> None:
+def test_cleaning_found_what_the_toy_planted(mini: Path, workflow: Workflow) -> None:
     dropped = {
         s.name: json.loads((mini / s.manifest).with_name("cleaning.json").read_text())
-        for s in plan.steps.of_kind("documents")
+        for s in workflow.steps.of_kind("documents")
     }
     assert dropped["mathematics"]["overlap"]["word_problems"]["items_found"] >= 4
     assert dropped["english"]["overlap"]["word_problems"]["items_found"] >= 4

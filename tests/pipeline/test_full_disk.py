@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.workflow_runs import SMALL, copy_tree, fail, manifests, plan_of, succeed, verify_all, write_notes
+from helpers.workflow_runs import SMALL, copy_tree, fail, manifests, succeed, verify_all, workflow_of, write_notes
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 SAID = {  # a segment is refused at its start; what fills the disk later is met in tests/unit/train/test_trainer.py
@@ -44,7 +44,7 @@ def tree(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_every_kind_of_step_meets_a_full_disk_and_goes_on(tree: Path) -> None:
-    steps = plan_of(tree, SMALL).steps
+    steps = workflow_of(tree, SMALL).steps
     for kind, words in SAID.items():
         (step,) = steps.of_kind(kind)
         for before in step.inputs.values():

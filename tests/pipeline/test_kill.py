@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.timeouts import WAIT
-from helpers.workflow_runs import MINI, clone, fail, manifests, plan_of, stamps, start, succeed, verify_all
+from helpers.workflow_runs import MINI, clone, fail, manifests, stamps, start, succeed, verify_all, workflow_of
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
@@ -31,8 +31,8 @@ def wait(process: subprocess.Popen[str], seen: Path, lines: int) -> None:
 
 def test_killed_in_a_segment_it_ends_in_the_same_bits(mini: Path, tmp_path: Path) -> None:
     tree = clone(mini, tmp_path / "tree")
-    plan = plan_of(tree, MINI)
-    first, second, *_ = plan.steps.of_kind("segment")
+    workflow = workflow_of(tree, MINI)
+    first, second, *_ = workflow.steps.of_kind("segment")
     assert (first.name, second.name) == ("stage1-0-8", "stage1-8-16")
     for step in (first, second):
         shutil.rmtree((tree / step.manifest).parent)
@@ -63,8 +63,8 @@ def test_killed_in_a_segment_it_ends_in_the_same_bits(mini: Path, tmp_path: Path
 
 def test_killed_while_data_is_made_it_goes_on(mini: Path, tmp_path: Path) -> None:
     tree = clone(mini, tmp_path / "tree")
-    plan = plan_of(tree, MINI)
-    targets = [step.manifest for step in plan.steps.of_kind("documents")]
+    workflow = workflow_of(tree, MINI)
+    targets = [step.manifest for step in workflow.steps.of_kind("documents")]
     for target in targets:
         shutil.rmtree((tree / target).parent)
     before = stamps(tree, "toyfiles")
@@ -89,7 +89,7 @@ def test_a_step_that_fails_after_its_manifest_is_done(mini: Path, tmp_path: Path
     tree = clone(mini, tmp_path / "tree")
     with (tree / "workflow/scripts/mixture.py").open("a") as script:
         script.write("    raise SystemExit('something failed at the very end')\n")
-    target = plan_of(tree, MINI).steps.of_kind("mixture")[0].manifest
+    target = workflow_of(tree, MINI).steps.of_kind("mixture")[0].manifest
     assert not (tree / target).exists()
     said = fail(tree, target, recipe=MINI)
     assert "something failed at the very end" in said and "--keep-incomplete" not in said

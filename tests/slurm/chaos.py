@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 from helpers.slurm_cluster import Controller, Training, daemons, jobs_sent, runs, training_processes, wait_until
-from helpers.workflow_runs import TWO_NODES, copy_tree, plan_of, succeed, write_notes
+from helpers.workflow_runs import TWO_NODES, copy_tree, succeed, workflow_of, write_notes
 
 GOODPUT = 0.8  # more than is reached, so that the training lasts longer than the faults
 TRIAL = 1000  # steps, by which the machine's speed is taken
@@ -35,7 +35,7 @@ CALM, ON_SLURM = "{nodes: 1, gpus_per_node: 2}", "{nodes: 2, gpus_per_node: 1}"
 class Chaos:
     def __init__(self, tree: Path, recipe: str, seed: int, every: float) -> None:
         self.tree, self.recipe, self.random, self.every = tree, recipe, random.Random(seed), every
-        self.segments = plan_of(tree, recipe).steps.of_kind("segment")
+        self.segments = workflow_of(tree, recipe).steps.of_kind("segment")
         self.times: dict[str, list[float]] = defaultdict(list)
         self.trouble: list[str] = []
         self.controllers = [Controller(tree, ("pretrain",), recipe)]
@@ -203,7 +203,7 @@ def seconds_a_step(tree: Path) -> float:
     """The median of an undisturbed training's steps on this machine alone."""
     recipe = recipe_of(tree, TRIAL, CALM)
     succeed(tree, "pretrain", recipe=recipe)
-    metrics = (tree / plan_of(tree, recipe).steps.of_kind("segment")[-1].manifest).with_name("metrics.jsonl")
+    metrics = (tree / workflow_of(tree, recipe).steps.of_kind("segment")[-1].manifest).with_name("metrics.jsonl")
     return statistics.median(json.loads(line)["seconds"] for line in metrics.open())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from helpers import slurm_cluster as cluster
-from helpers.workflow_runs import TWO_NODES, clone, copy_tree, plan_of, succeed, write_chats, write_notes
+from helpers.workflow_runs import TWO_NODES, clone, copy_tree, succeed, workflow_of, write_chats, write_notes
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -45,7 +45,7 @@ def prepared(undisturbed: cluster.Controller, tmp_path_factory: pytest.TempPathF
     recipe = tree / TWO_NODES
     recipe.write_text(f"{recipe.read_text()}  preflight: {{when: never}}\n")
     segment = cluster.step_of(tree)
-    needed = plan_of(tree, TWO_NODES).inputs("segment", f"{segment.name}-{segment.id}", forced=False)
+    needed = workflow_of(tree, TWO_NODES).inputs("segment", f"{segment.name}-{segment.id}", forced=False)
     succeed(tree, *needed, recipe=TWO_NODES)
     return tree
 

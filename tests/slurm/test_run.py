@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.slurm_cluster import SITE, Controller, jobs_sent, step_of
-from helpers.workflow_runs import TWO_NODES, plan_of, verify_all
+from helpers.workflow_runs import TWO_NODES, verify_all, workflow_of
 
 from smolmake.cluster.excluded_nodes import exclude_nodes, excluded_nodes, include_nodes
 from snakemake_executor_plugin_smolmake_slurm.queue import node_names
@@ -25,11 +25,11 @@ def test_the_graph_runs_to_its_end_each_job_where_it_belongs(undisturbed: Contro
     assert all(row[0] == "gpu" and "gres/gpu=2" in row[2] for row in first)
     assert {row[0] for row in rows if "gres/gpu" not in row[2]} == {"cpu"}
     step = step_of(reference)
-    second = plan_of(reference, TWO_NODES).steps.of_kind("segment")[1]
+    second = workflow_of(reference, TWO_NODES).steps.of_kind("segment")[1]
     logs = reference / "logs" / "segment"
     assert "== job" in (logs / f"{step.name}-{step.id}.rank-0001.log").read_text()
     assert "done in" in (logs / f"{second.name}-{second.id}.log").read_text()
-    (sft,) = plan_of(reference, TWO_NODES).steps.of_kind("posttraining")
+    (sft,) = workflow_of(reference, TWO_NODES).steps.of_kind("posttraining")
     assert "== job" in (reference / f"logs/posttraining/{sft.name}-{sft.id}.rank-0001.log").read_text()
     assert len(losses_of(reference / sft.manifest)) == 4
     assert 'gpus": 2' in (reference / sft.manifest).with_name("provenance.json").read_text()
@@ -42,7 +42,7 @@ def test_a_node_that_the_preflight_found_wanting_was_left_out(undisturbed: Contr
     said, tree = undisturbed.succeed(), undisturbed.tree
     assert "The preflight found node gpu-02 wanting (reading, scratch of a node 0 to" in said
     assert "Jobs failed twice" not in said
-    check = next(step for step in plan_of(tree, TWO_NODES).steps.of_kind("preflight") if step.name == "stage1")
+    check = next(step for step in workflow_of(tree, TWO_NODES).steps.of_kind("preflight") if step.name == "stage1")
     findings = json.loads((tree / check.manifest).with_name("findings.json").read_text())
     assert all(finding["passed"] for finding in findings)
     on_two = [nodes for count, nodes in jobs_sent(tree, "NNodes,NodeList") if count == "2"]
@@ -79,7 +79,7 @@ def test_deepspeed_shares_an_sft_over_two_nodes(undisturbed: Controller) -> None
         "run: {layouts: {sft: {nodes: 2, gpus_per_node: 1, strategy: zero3}}}\n"
     )
     Controller(tree, ("posttrain",), zero3).succeed()
-    (one,), (other,) = (plan_of(tree, recipe).steps.of_kind("posttraining") for recipe in (TWO_NODES, zero3))
+    (one,), (other,) = (workflow_of(tree, recipe).steps.of_kind("posttraining") for recipe in (TWO_NODES, zero3))
     assert one.id != other.id
     assert losses_of(tree / other.manifest) == pytest.approx(losses_of(tree / one.manifest), rel=1e-4)
     assert 'gpus": 2' in (tree / other.manifest).with_name("provenance.json").read_text()
@@ -91,7 +91,7 @@ def losses_of(manifest: Path) -> list[float]:
 
 def test_a_forced_step_is_made_anew(undisturbed: Controller) -> None:
     undisturbed.succeed()
-    manifest = plan_of(undisturbed.tree, TWO_NODES).steps.of_kind("mixture")[0].manifest
+    manifest = workflow_of(undisturbed.tree, TWO_NODES).steps.of_kind("mixture")[0].manifest
     before = (undisturbed.tree / manifest).stat().st_mtime_ns
     Controller(undisturbed.tree, (manifest, "--forcerun", "mixture")).succeed()
     assert (undisturbed.tree / manifest).stat().st_mtime_ns > before

@@ -12,13 +12,13 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from smolmake.planning.requests import Requests, Site, check_one_machine
 from smolmake.planning.workflow import begin_run, check_config, use_environment_of
-from smolmake.planning.plan import check_budget, look_ahead
+from smolmake.planning.plan import check_budget, make_plan
 from smolmake.planning.epoch_estimates import repeat_warnings
 
 use_environment_of(sys.executable, ROOT)
 config.setdefault("recipe", "toy")
 check_config(config)
-PLAN = begin_run(str(config["recipe"]), ROOT, lambda: outputs_to_make())
+WORKFLOW = begin_run(str(config["recipe"]), ROOT, lambda: outputs_to_make())
 
 
 def forced():
@@ -31,7 +31,7 @@ def inputs_of(kind):
     """An input function: the manifests that the step named by the wildcard reads."""
 
     def inputs(wildcards):
-        return PLAN.inputs(kind, wildcards.step, forced())
+        return WORKFLOW.inputs(kind, wildcards.step, forced())
 
     inputs.__signature__ = signature(inputs)  # Snakemake asks for it several times a job: worked out once
     return inputs
@@ -41,7 +41,7 @@ def job_of(kind):
     """A params function: the step as JSON, the one argument of its script."""
 
     def job(wildcards):
-        return PLAN.job(kind, wildcards.step)
+        return WORKFLOW.job(kind, wildcards.step)
 
     job.__signature__ = signature(job)
     return job
@@ -51,7 +51,7 @@ def launcher_of(kind):
     """A params function: what starts the step's script on the devices of its layout."""
 
     def launcher(wildcards):
-        return PLAN.launcher(kind, wildcards.step)
+        return WORKFLOW.launcher(kind, wildcards.step)
 
     return launcher
 
@@ -66,7 +66,7 @@ def resource_of(kind, name, mem_mb=2000, runtime=240):
     """A resources function: what the step asks of a cluster, from its layout and its estimated cost."""
 
     def resource(wildcards):
-        return REQUESTS.of(PLAN.step(kind, wildcards.step), mem_mb, runtime)[name]
+        return REQUESTS.of(WORKFLOW.step(kind, wildcards.step), mem_mb, runtime)[name]
 
     resource.__signature__ = signature(resource)
     return resource
@@ -80,15 +80,15 @@ def devices_of(kind, mem_mb, runtime):
 
 def manifests_of(*kinds):
     """The manifests of all of the recipe's steps of these kinds."""
-    return PLAN.manifests(*kinds)
+    return WORKFLOW.manifests(*kinds)
 
 
 def all_of_recipe():
     """Every result of the recipe, and the list of links to them under results/latest/<recipe>."""
-    return [PLAN.links, *PLAN.manifests()]
+    return [WORKFLOW.links, *WORKFLOW.manifests()]
 
 
-REQUESTS = Requests(PLAN, site())
+REQUESTS = Requests(WORKFLOW, site())
 
 
 def outputs_to_make():
@@ -98,9 +98,9 @@ def outputs_to_make():
 
 def refuse_what_cannot_end():
     """Stop before the first job if the jobs would cost more than the budget leaves, or need nodes that are not here."""
-    outlook = look_ahead(PLAN, outputs_to_make())
-    for told in repeat_warnings(PLAN, outlook.keys):
+    plan = make_plan(WORKFLOW, outputs_to_make())
+    for told in repeat_warnings(WORKFLOW, plan.keys):
         print(f"warning: {told} (an estimate).", file=sys.stderr)
-    check_budget(outlook, config.get("consent"))
+    check_budget(plan, config.get("consent"))
     if workflow.local_exec:
-        check_one_machine(outlook.running)
+        check_one_machine(plan.running)

@@ -16,7 +16,7 @@ rule report:
         mem_mb=1000,
         runtime=30,
     params:
-        recipe=str(PLAN.file),
+        recipe=str(WORKFLOW.file),
     message:
         "writing the report {wildcards.step}"
     shell:
@@ -35,7 +35,7 @@ rule link_results:
         "../../envs/report.yaml"
     threads: 1
     params:
-        recipe=str(PLAN.file),
+        recipe=str(WORKFLOW.file),
     message:
         "linking results/latest/{wildcards.recipe}"
     shell:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from smolmake.errors import UserError, run_as_program
 from smolmake.files import write_atomically
-from smolmake.planning.plan import look_ahead
-from smolmake.planning.workflow import plan_recipe
+from smolmake.planning.plan import make_plan
+from smolmake.planning.workflow import load_workflow
 from smolmake.report.charts.graph import draw_alone
 from smolmake.report.states import graph_of
 
@@ -23,8 +23,8 @@ def main() -> None:
             "there is no such folder for the picture", file=arguments.file.parent,
             remedy="make the folder, or give another: make picture FILE=plan.svg",
         )  # fmt: skip
-    plan = plan_recipe(arguments.recipe, Path.cwd())
-    write_atomically(arguments.file, draw_alone(graph_of(look_ahead(plan)), plan.recipe.name) + "\n")
+    workflow = load_workflow(arguments.recipe, Path.cwd())
+    write_atomically(arguments.file, draw_alone(graph_of(make_plan(workflow)), workflow.recipe.name) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from smolmake.errors import run_as_program
 from smolmake.files import write_json
 from smolmake.planning.history import RECIPE
-from smolmake.planning.workflow import check_unchanged, plan_recipe
+from smolmake.planning.workflow import check_unchanged, load_workflow
 
 
 def main() -> None:
@@ -18,21 +18,21 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("links", type=Path)
     arguments = parser.parse_args()
-    plan = plan_recipe(arguments.recipe, Path.cwd())
-    check_unchanged(plan, plan.links, str(arguments.links))
+    workflow = load_workflow(arguments.recipe, Path.cwd())
+    check_unchanged(workflow, workflow.links, str(arguments.links))
     folder: Path = arguments.links.parent
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     results = Path("../..")
     linked = {}
-    for key, step in plan.steps.all.items():
+    for key, step in workflow.steps.all.items():
         link(folder / step.kind / step.name, Path("..") / results / key)
         linked[f"{step.kind}/{step.name}"] = key
-    for name, step in plan.steps.checkpoints.items():
+    for name, step in workflow.steps.checkpoints.items():
         link(folder / "checkpoints" / name, Path("..") / results / step.key / "checkpoint")
-    for step in plan.steps.of_kind("report"):
+    for step in workflow.steps.of_kind("report"):
         link(folder / "report.html", results / step.key / "report.html")
-    write_json(folder / RECIPE, plan.steps.values)
+    write_json(folder / RECIPE, workflow.steps.values)
     write_json(arguments.links, linked)
 
 

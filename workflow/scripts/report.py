@@ -9,8 +9,8 @@ from smolmake.errors import run_as_program
 from smolmake.execution.job import Job
 from smolmake.execution.lease import hold
 from smolmake.execution.manifest import MANIFEST, write_manifest
-from smolmake.planning.plan import look_ahead
-from smolmake.planning.workflow import Plan, check_unchanged, plan_recipe
+from smolmake.planning.plan import make_plan
+from smolmake.planning.workflow import Workflow, check_unchanged, load_workflow
 from smolmake.report.artifacts import ReportArtefact
 from smolmake.report.page import write_report
 from smolmake.report.states import graph_of
@@ -22,20 +22,20 @@ def main() -> None:
     parser.add_argument("manifest", help="the manifest to write, as the graph names it")
     arguments = parser.parse_args()
     started = time.time()
-    plan = plan_recipe(arguments.recipe, Path.cwd())
-    step = plan.steps.of_kind("report")[0]
-    check_unchanged(plan, step.manifest, arguments.manifest)
+    workflow = load_workflow(arguments.recipe, Path.cwd())
+    step = workflow.steps.of_kind("report")[0]
+    check_unchanged(workflow, step.manifest, arguments.manifest)
     folder = Path("results") / step.key
     folder.mkdir(parents=True, exist_ok=True)
     inputs = {role: Path(other.manifest) for role, other in step.inputs.items()}
     with hold(folder, folder / MANIFEST):  # another one's report is written anew: more may be finished by now
-        recipe = plan.recipe
-        Job(**{**json.loads(plan.job_of(step)), "folder": folder, "inputs": inputs}).record_identity(Path(__file__))
+        recipe = workflow.recipe
+        Job(**{**json.loads(workflow.job_of(step)), "folder": folder, "inputs": inputs}).record_identity(Path(__file__))
         sources = write_report(
             recipe.title or recipe.name,
             recipe.description,
-            artefacts(plan),
-            graph_of(look_ahead(plan), leave_out="report"),
+            artefacts(workflow),
+            graph_of(make_plan(workflow), leave_out="report"),
             recipe.model_dump(),
             folder,
         )
@@ -45,11 +45,11 @@ def main() -> None:
         write_manifest(folder, identity, inputs, payload, {"figures": len(sources)}, started, about=about)
 
 
-def artefacts(plan: Plan) -> list[ReportArtefact]:
+def artefacts(workflow: Workflow) -> list[ReportArtefact]:
     """All finished steps but the report itself, in the order of work."""
-    steps = [step for step in plan.steps.all.values() if step.kind != "report"]
+    steps = [step for step in workflow.steps.all.values() if step.kind != "report"]
     return [
-        ReportArtefact(step.kind, step.name, Path("results") / step.key, order, step.name, step.group)
+        ReportArtefact(step.kind, step.name, Path("results") / step.key, order, step.name, step.stage)
         for order, step in enumerate(steps)
         if Path(step.manifest).exists()
     ]

@@ -59,7 +59,7 @@ RunT = TypeVar("RunT", bound=Run)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Step:
-    """One node of the graph. `spec`, `inputs` and the code decide `id`; `run` and `group` do not.
+    """One node of the graph. `spec`, `inputs` and the code decide `id`; `run` and `stage` do not.
 
     `keys` are the places of the recipe that `spec` was made from, in the user's terms, and `meaning` is the identity
     without the code: what a pin holds on to.
@@ -70,7 +70,7 @@ class Step:
     spec: dict[str, Any]
     inputs: dict[str, Step]
     id: str
-    group: str
+    stage: str
     run: dict[str, Any]
     keys: tuple[str, ...]
     meaning: str
@@ -114,7 +114,7 @@ class Steps:
         name: str,
         spec: dict[str, Any],
         inputs: dict[str, Step],
-        group: str,
+        stage: str,
         keys: tuple[str, ...] = (),
         **run: Any,
     ) -> Step:
@@ -134,7 +134,7 @@ class Steps:
             identity, inputs = pin.id, {}
         elif pin is not None:
             pin = None  # it names what the step is anyway
-        step = Step(kind, name, spec, inputs, identity, group, run, keys, meaning, code, pin)
+        step = Step(kind, name, spec, inputs, identity, stage, run, keys, meaning, code, pin)
         return self.all.setdefault(step.key, step)
 
     def of_kind(self, kind: str) -> list[Step]:

@@ -40,7 +40,7 @@ def evaluated(steps: Steps) -> Iterator[Evaluated]:
     for step in list(steps.all.values()):
         if step.kind == "segment":
             for at in step.run["milestones"]:
-                yield Evaluated(f"{step.group}-at-{at}", step, at, False)
+                yield Evaluated(f"{step.stage}-at-{at}", step, at, False)
             yield Evaluated(step.name, step, None, step.key in last)
         elif KINDS[step.kind].chat or step.label == "adopted/base":
             yield Evaluated(step.name, step, None, True)
@@ -70,12 +70,12 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
     for checkpoint in checkpoints:
         inputs = {"checkpoint": checkpoint.step, **shared_inputs}
         spec, told = shared | checkpoint.spec, (*keys, *checkpoint.keys)
-        steps.add("evaluation", checkpoint.name, spec, inputs, checkpoint.step.group, told, **run)
+        steps.add("evaluation", checkpoint.name, spec, inputs, checkpoint.step.stage, told, **run)
         for name, suite in section.suites.items():
             if _asked(suite, checkpoint):
                 spec, inputs = asked[name] | checkpoint.spec, {"checkpoint": checkpoint.step}
                 told, label = (f"evaluation.suites.{name}", *checkpoint.keys), f"{checkpoint.name}.{name}"
-                steps.add("suite", label, spec, inputs, checkpoint.step.group, told, **run, suite=name)
+                steps.add("suite", label, spec, inputs, checkpoint.step.stage, told, **run, suite=name)
 
 
 def _check_tasks(

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from smolmake.planning.cost import source_tokens
-from smolmake.planning.workflow import Plan
+from smolmake.planning.workflow import Workflow
 
 FAR = 2.0  # times the cap: the estimate of the tokens is no better than that
 
 
-def repeat_warnings(plan: Plan, running: set[str]) -> list[str]:
+def repeat_warnings(workflow: Workflow, running: set[str]) -> list[str]:
     """A line for each source that would be seen more than FAR times its cap; none once they are counted."""
     told: dict[str, str] = {}
-    for source, stage, epochs, cap in _epochs(plan, running):
+    for source, stage, epochs, cap in _epochs(workflow, running):
         if epochs > FAR * cap:
             told[source] = (
                 f"the source `{source}` would be seen about {epochs:,.0f} times by the end of {stage}, and its repeat"
@@ -26,14 +26,14 @@ def repeat_warnings(plan: Plan, running: set[str]) -> list[str]:
     return list(told.values())
 
 
-def _epochs(plan: Plan, running: set[str]) -> Iterator[tuple[str, str, float, float]]:
+def _epochs(workflow: Workflow, running: set[str]) -> Iterator[tuple[str, str, float, float]]:
     """Source, stage, epochs by the end of the stage (roughly, before cleaning) and cap, where tokens are known."""
-    sources, root = plan.recipe.sources, plan.steps.root
+    sources, root = workflow.recipe.sources, workflow.steps.root
     tokens = {
         name: source.tokens if source.shards is not None else source_tokens(source, root)
         for name, source in sources.items()
     }
-    for epochs in plan.steps.of_kind("epochs"):
+    for epochs in workflow.steps.of_kind("epochs"):
         if epochs.key not in running:
             continue
         seen: dict[str, float] = {}

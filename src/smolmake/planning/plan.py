@@ -15,14 +15,14 @@ from smolmake.execution.step import Step
 from smolmake.planning.cost import Cost, Costs, describe, threads_of
 from smolmake.planning.history import History
 from smolmake.planning.reasons import Reasons
-from smolmake.planning.workflow import Plan
+from smolmake.planning.workflow import Workflow
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Plan:
     """A plan over the steps that would run. Hours are wall-clock, money is in the recipe's currency."""
 
-    plan: Plan
+    workflow: Workflow
     history: History
     running: list[Step]  # inputs come first
     costs: dict[str, Cost]
@@ -35,7 +35,7 @@ class Outlook:
 
     @cached_property
     def done(self) -> set[str]:
-        return self.history.finished & set(self.plan.steps.all)
+        return self.history.finished & set(self.workflow.steps.all)
 
     @property
     def gpu_hours(self) -> float:
@@ -43,7 +43,7 @@ class Outlook:
 
     @cached_property
     def spent_gpu_hours(self) -> float:
-        return self.history.spent_gpu_hours(self.plan.recipe.name, set(self.plan.steps.all))
+        return self.history.spent_gpu_hours(self.workflow.recipe.name, set(self.workflow.steps.all))
 
     @property
     def unknown(self) -> list[Step]:
@@ -51,7 +51,7 @@ class Outlook:
         return [step for step in self.running if self.costs[step.key].hours is None]
 
     def money(self, gpu_hours: float) -> float | None:
-        price = self.plan.recipe.compute.price_per_gpu_hour
+        price = self.workflow.recipe.compute.price_per_gpu_hour
         return None if price is None else gpu_hours * price
 
     def total(self, quantity: str) -> float:
@@ -79,7 +79,7 @@ class Outlook:
 
         Devices are `compute.gpus`, and the cores of this machine for a recipe without GPUs; no limit where none is set.
         """
-        all_gpus: float = self.plan.recipe.compute.gpus or math.inf
+        all_gpus: float = self.workflow.recipe.compute.gpus or math.inf
         all_cores: float = math.inf if any(cost.gpus for cost in self.costs.values()) else os.cpu_count() or 1
         gpus, cores = all_gpus, all_cores
         waiting = {step.key: {other.key for other in step.inputs.values()} & self.keys for step in self.running}
@@ -98,7 +98,7 @@ class Outlook:
                 number, key = heapq.heappop(ready)
                 cost = self.costs[key]
                 need_gpus = min(cost.gpus, all_gpus)
-                need_cores = 0.0 if cost.gpus else min(threads_of(self.plan.steps.all[key]), all_cores)
+                need_cores = 0.0 if cost.gpus else min(threads_of(self.workflow.steps.all[key]), all_cores)
                 if need_gpus > gpus or need_cores > cores:
                     held.append((number, key))
                     continue
@@ -125,17 +125,17 @@ class Outlook:
 
     def as_json(self) -> dict[str, Any]:
         """The whole plan as JSON values."""
-        compute = self.plan.recipe.compute
+        compute = self.workflow.recipe.compute
         return {
-            "recipe": self.plan.recipe.name,
-            "file": str(self.plan.file),
+            "recipe": self.workflow.recipe.name,
+            "file": str(self.workflow.file),
             "done": sorted(self.done),
             "run": [
                 {
                     "step": step.key,
                     "kind": step.kind,
                     "name": step.name,
-                    "stage": step.group,
+                    "stage": step.stage,
                     "reasons": list(self.reasons[step.key]),
                     "waits_for": sorted({other.key for other in step.inputs.values()} & self.keys),
                     **describe(self.costs[step.key]),
@@ -144,7 +144,7 @@ class Outlook:
             ],
             "pins": [
                 {"step": step.label, "id": step.id, "reason": step.pin.reason}
-                for step in self.plan.steps.all.values()
+                for step in self.workflow.steps.all.values()
                 if step.pin is not None
             ],
             "totals": {
@@ -168,21 +168,21 @@ class Outlook:
         }
 
 
-def look_ahead(plan: Plan, manifests: Iterable[str] | None = None) -> Outlook:
-    """The outlook for the steps with these manifests (as a dry run lists them), or for all that are not done."""
-    history = History(plan.steps.root)
+def make_plan(workflow: Workflow, manifests: Iterable[str] | None = None) -> Plan:
+    """The plan of the steps with these manifests (as a dry run lists them), or for all that are not done."""
+    history = History(workflow.steps.root)
     if manifests is None:
-        running = unfinished(plan, history)
+        running = unfinished(workflow, history)
     else:
         wanted = set(manifests)
-        running = [step for step in plan.steps.all.values() if step.manifest in wanted]
+        running = [step for step in workflow.steps.all.values() if step.manifest in wanted]
     reasons, costs = (
-        Reasons(plan.steps, history, plan.recipe.name),
-        Costs(plan.recipe, plan.steps.root, history),
+        Reasons(workflow.steps, history, workflow.recipe.name),
+        Costs(workflow.recipe, workflow.steps.root, history),
     )
     keys = {step.key for step in running}
-    return Outlook(
-        plan,
+    return Plan(
+        workflow,
         history,
         running,
         {step.key: costs.of(step) for step in running},
@@ -191,20 +191,20 @@ def look_ahead(plan: Plan, manifests: Iterable[str] | None = None) -> Outlook:
     )
 
 
-def unfinished(plan: Plan, history: History) -> list[Step]:
+def unfinished(workflow: Workflow, history: History) -> list[Step]:
     """The steps that the report, and so everything, waits for: those that are not finished."""
-    return [step for step in plan.steps.all.values() if step.key not in history.finished]
+    return [step for step in workflow.steps.all.values() if step.key not in history.finished]
 
 
-def check_budget(outlook: Outlook, consent: float | None) -> None:
+def check_budget(plan: Plan, consent: float | None) -> None:
     """Raise UserError if what would run exceeds the budget and `consent` (GPU-hours) does not cover it."""
-    recipe, budget = outlook.plan.recipe, outlook.plan.recipe.compute.budget
-    planned, spent = outlook.gpu_hours, outlook.spent_gpu_hours
+    recipe, budget = plan.workflow.recipe, plan.workflow.recipe.compute.budget
+    planned, spent = plan.gpu_hours, plan.spent_gpu_hours
     if consent is not None and planned <= consent:
         return
     size, name = math.ceil(planned), recipe.name
-    if (root := outlook.plan.steps.root) / "config" / "recipes" / f"{name}.yaml" != outlook.plan.file:
-        file = outlook.plan.file
+    if (root := plan.workflow.steps.root) / "config" / "recipes" / f"{name}.yaml" != plan.workflow.file:
+        file = plan.workflow.file
         name = str(file.relative_to(root) if file.is_relative_to(root) else file)
     remedy = (
         f"make it smaller, raise the budget, or consent to this run: make toy RECIPE={name} CONSENT={size}"
@@ -213,9 +213,9 @@ def check_budget(outlook: Outlook, consent: float | None) -> None:
     if budget.gpu_hours is not None and planned > 0 and spent + planned > budget.gpu_hours:
         raise UserError(
             f"over budget: this run would take {number_text(planned)} GPU-hours, {number_text(spent)} are spent",
-            file=outlook.plan.file, key="compute.budget.gpu_hours", value=f"{budget.gpu_hours:,}", remedy=remedy,
+            file=plan.workflow.file, key="compute.budget.gpu_hours", value=f"{budget.gpu_hours:,}", remedy=remedy,
         )  # fmt: skip
-    price, paid = outlook.money(planned), outlook.money(spent)
+    price, paid = plan.money(planned), plan.money(spent)
     if (
         budget.money is not None
         and price is not None
@@ -226,7 +226,7 @@ def check_budget(outlook: Outlook, consent: float | None) -> None:
         raise UserError(
             f"over budget: this run would cost {number_text(price)} {recipe.compute.currency},"
             f" {number_text(paid)} are spent",
-            file=outlook.plan.file, key="compute.budget.money", value=f"{budget.money:,}", remedy=remedy,
+            file=plan.workflow.file, key="compute.budget.money", value=f"{budget.money:,}", remedy=remedy,
         )  # fmt: skip
 
 

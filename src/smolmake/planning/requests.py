@@ -17,7 +17,7 @@ from smolmake.errors import UserError
 from smolmake.execution.step import Step
 from smolmake.hardware.memory import FP32
 from smolmake.planning.cost import Costs
-from smolmake.planning.workflow import Plan
+from smolmake.planning.workflow import Workflow
 
 MARGIN, START_MINUTES = 1.5, 30  # of an estimated time; for the queue's node to start, load and save
 GPU_MEMORY_MB = 24_000  # of host memory for each process on a GPU: libraries, CUDA, batches, data under way
@@ -35,12 +35,12 @@ class Site:
 class Requests:
     """The resources of a recipe's steps on a site."""
 
-    def __init__(self, plan: Plan, site: Site) -> None:
-        self.plan, self.site = plan, site
+    def __init__(self, workflow: Workflow, site: Site) -> None:
+        self.workflow, self.site = workflow, site
 
     @cached_property
     def costs(self) -> Costs:
-        return Costs(self.plan.recipe, self.plan.steps.root, None)
+        return Costs(self.workflow.recipe, self.workflow.steps.root, None)
 
     def of(self, step: Step, mem_mb: int, runtime: int) -> dict[str, Any]:
         """Resources by name; None where a step asks for nothing. `mem_mb` and `runtime` (minutes) are the least."""

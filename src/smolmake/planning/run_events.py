@@ -9,28 +9,28 @@ from pathlib import Path
 from smolmake.files import write_json
 from smolmake.monitoring.alerts import Alerts, check_webhook
 from smolmake.planning.history import BEGUN, History
-from smolmake.planning.workflow import Plan
+from smolmake.planning.workflow import Workflow
 
-_begun: list[tuple[Plan, Alerts]] = []
+_begun: list[tuple[Workflow, Alerts]] = []
 
 
-def begin(plan: Plan) -> None:
+def begin(workflow: Workflow) -> None:
     """Note the run's steps for gc, and say where trainings go on: when the first job starts, where jobs are started.
 
     Raises:
         UserError: if the recipe wants alerts and the environment has no address for them.
     """
-    alerts = plan.recipe.run.alerts
+    alerts = workflow.recipe.run.alerts
     settings = None if alerts is None else alerts.model_dump()
     check_webhook(settings)
-    steps = {step.label: key for key, step in plan.steps.all.items()}
-    write_json(plan.steps.root / "results" / "latest" / plan.recipe.name / BEGUN, steps)
-    _begun.append((plan, Alerts(settings, {"recipe": plan.recipe.name})))
-    history = History(plan.steps.root)
-    for step in plan.steps.all.values():
-        if history.begun(step) and (saved := last_saved(plan.steps.root / "results" / step.key / "recovery")):
+    steps = {step.label: key for key, step in workflow.steps.all.items()}
+    write_json(workflow.steps.root / "results" / "latest" / workflow.recipe.name / BEGUN, steps)
+    _begun.append((workflow, Alerts(settings, {"recipe": workflow.recipe.name})))
+    history = History(workflow.steps.root)
+    for step in workflow.steps.all.values():
+        if history.begun(step) and (saved := last_saved(workflow.steps.root / "results" / step.key / "recovery")):
             print(f"{step.key} goes on from step {saved:,}", file=sys.stderr)
-    name = plan.file.stem if plan.file.parent.name == "recipes" else plan.file
+    name = workflow.file.stem if workflow.file.parent.name == "recipes" else workflow.file
     print(f"How far it is: make status RECIPE={name}. Logs: logs/KIND/STEP.log", file=sys.stderr)
 
 
@@ -48,9 +48,9 @@ def job_failed(output: str, log: str) -> None:
 
 def ended(succeeded: bool) -> None:
     """Post how the run ended, and wait for the messages under way, for some seconds at most."""
-    for plan, alerts in _begun[-1:]:
-        steps = plan.steps.all
-        done = len(History(plan.steps.root).finished & set(steps))
+    for workflow, alerts in _begun[-1:]:
+        steps = workflow.steps.all
+        done = len(History(workflow.steps.root).finished & set(steps))
         how = "the run is done" if succeeded else "the run has failed"
         alerts.post("end", f"{how}: {done:,} of {len(steps):,} steps are finished", succeeded=succeeded, done=done)
         alerts.close()

@@ -31,9 +31,9 @@ from smolmake.graph.build import build_steps
 from smolmake.monitoring.run_state import Training, disk_use, holder, incidents, sessions, training
 from smolmake.planning.cost import Costs
 from smolmake.planning.history import History
-from smolmake.planning.plan import Outlook, unfinished
+from smolmake.planning.plan import Plan, unfinished
 from smolmake.planning.text import size_text, time_text, uncounted
-from smolmake.planning.workflow import Plan
+from smolmake.planning.workflow import Workflow
 from smolmake.recipe.load import find_recipe, load_recipe
 
 RUNNING, INCIDENTS = 8, 5  # lines at most
@@ -108,7 +108,7 @@ class Status:
         return found
 
 
-def lay_out(name: str, root: Path) -> Plan:
+def lay_out(name: str, root: Path) -> Workflow:
     """A recipe's steps, without the checks that come before a run.
 
     Raises:
@@ -116,35 +116,35 @@ def lay_out(name: str, root: Path) -> Plan:
     """
     recipe = load_recipe(name, root)
     with remembered_trees(root):
-        return Plan(recipe, find_recipe(name, root), build_steps(recipe, root))
+        return Workflow(recipe, find_recipe(name, root), build_steps(recipe, root))
 
 
-def status_of(plan: Plan) -> Status:
+def status_of(workflow: Workflow) -> Status:
     """Read what the folders of a recipe's steps say now."""
-    history, results = History(plan.steps.root), plan.steps.root / "results"
-    missing = unfinished(plan, history)
+    history, results = History(workflow.steps.root), workflow.steps.root / "results"
+    missing = unfinished(workflow, history)
     running = list(_running(missing, results))
     alive = {entry.step for entry in running if entry.alive}
-    costs = Costs(plan.recipe, plan.steps.root, history)
+    costs = Costs(workflow.recipe, workflow.steps.root, history)
     left = {step.key: costs.of(step) for step in missing}
     for entry in running:
         if entry.seconds_left is not None:
             left[entry.step] = replace(left[entry.step], hours=entry.seconds_left / 3600)
-    outlook = Outlook(plan, history, missing, left, {}, {})
+    plan = Plan(workflow, history, missing, left, {}, {})
     used, is_all = disk_use(results)
-    segments = plan.steps.of_kind("segment")
+    segments = workflow.steps.of_kind("segment")
     return Status(
-        plan.recipe.name, time.time(), list(_stages(plan, outlook.keys, alive)), running,
-        goodput_of([results / step.key for step in segments], any(step.key in outlook.keys for step in segments)),
-        _last_incidents(segments, results), outlook.hours, len(outlook.unknown), uncounted(outlook), used, is_all,
-        shutil.disk_usage(results if results.exists() else results.parent).free, excluded_nodes(plan.steps.root),
+        workflow.recipe.name, time.time(), list(_stages(workflow, plan.keys, alive)), running,
+        goodput_of([results / step.key for step in segments], any(step.key in plan.keys for step in segments)),
+        _last_incidents(segments, results), plan.hours, len(plan.unknown), uncounted(plan), used, is_all,
+        shutil.disk_usage(results if results.exists() else results.parent).free, excluded_nodes(workflow.steps.root),
     )  # fmt: skip
 
 
-def _stages(plan: Plan, missing: set[str], alive: set[str]) -> Iterator[Stage]:
+def _stages(workflow: Workflow, missing: set[str], alive: set[str]) -> Iterator[Stage]:
     groups: dict[str, list[str]] = {}
-    for step in plan.steps.all.values():
-        groups.setdefault(step.group, []).append(step.key)
+    for step in workflow.steps.all.values():
+        groups.setdefault(step.stage, []).append(step.key)
     for group, keys in groups.items():
         running = sum(key in alive for key in keys)
         to_do = sum(key in missing for key in keys)
@@ -261,9 +261,9 @@ def main() -> None:
         _show(lay_out(arguments.recipe, Path.cwd()), arguments.json, arguments.watch)
 
 
-def _show(plan: Plan, as_json: bool, every: float | None) -> None:
+def _show(workflow: Workflow, as_json: bool, every: float | None) -> None:
     while True:
-        status = status_of(plan)
+        status = status_of(workflow)
         clear = "\033[H\033[2J" if every and not as_json else ""
         print(clear + (json.dumps(status.as_json()) if as_json else status_text(status)), flush=True)
         if not every:

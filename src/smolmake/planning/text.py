@@ -10,123 +10,123 @@ from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.planning.budget import EvaluationLine, Line, TrainingLine, budget_table
 from smolmake.planning.epoch_estimates import repeat_warnings
-from smolmake.planning.plan import Outlook, check_budget, number_text
+from smolmake.planning.plan import Plan, check_budget, number_text
 from smolmake.planning.reasons import NEW
 from smolmake.recipe.runtime import Budget
 
 CAUSES, STEPS = 12, 24  # lines at most
 
 
-def plan_text(outlook: Outlook) -> str:
+def plan_text(plan: Plan) -> str:
     """The whole plan."""
-    plan = outlook.plan
-    root = plan.steps.root
-    file = plan.file.relative_to(root) if plan.file.is_relative_to(root) else plan.file
-    parts = [f"Plan of {plan.recipe.name} ({file})"]
-    parts.append("\n".join(_stages(outlook)))
-    if outlook.running:
-        parts += ["\n".join(_why(outlook)), "\n".join(_what(outlook)), "\n".join(_cost(outlook))]
+    workflow = plan.workflow
+    root = workflow.steps.root
+    file = workflow.file.relative_to(root) if workflow.file.is_relative_to(root) else workflow.file
+    parts = [f"Plan of {workflow.recipe.name} ({file})"]
+    parts.append("\n".join(_stages(plan)))
+    if plan.running:
+        parts += ["\n".join(_why(plan)), "\n".join(_what(plan)), "\n".join(_cost(plan))]
     else:
         parts.append("Nothing would run: every result is there.")
-    parts += ["\n".join(lines) for lines in (_budget(outlook), _pins(outlook), _warnings(outlook)) if lines]
+    parts += ["\n".join(lines) for lines in (_budget(plan), _pins(plan), _warnings(plan)) if lines]
     return "\n\n".join(parts)
 
 
-def _stages(outlook: Outlook) -> Iterator[str]:
-    steps = outlook.plan.steps.all.values()
-    groups = list(dict.fromkeys(step.group for step in steps))
-    width = max(len(group) for group in groups)
+def _stages(plan: Plan) -> Iterator[str]:
+    steps = plan.workflow.steps.all.values()
+    stages = list(dict.fromkeys(step.stage for step in steps))
+    width = max(len(stage) for stage in stages)
     yield f"{'stage':<{width}}  {'done':>6}  {'to run':>6}  {'GPU-hours':>10}  waits for"
-    for group in groups:
-        members = [step for step in steps if step.group == group]
-        running = [step for step in members if step.key in outlook.keys]
-        hours = sum(outlook.costs[step.key].gpu_hours for step in running)
-        others = {other.group for step in running for other in step.inputs.values() if other.key in outlook.keys}
-        done = sum(step.key in outlook.done for step in members)
-        waits = ", ".join(name for name in groups if name in others - {group})
-        if group == "report" and running:
+    for stage in stages:
+        members = [step for step in steps if step.stage == stage]
+        running = [step for step in members if step.key in plan.keys]
+        hours = sum(plan.costs[step.key].gpu_hours for step in running)
+        others = {other.stage for step in running for other in step.inputs.values() if other.key in plan.keys}
+        done = sum(step.key in plan.done for step in members)
+        waits = ", ".join(name for name in stages if name in others - {stage})
+        if stage == "report" and running:
             waits = "all"
-        yield f"{group:<{width}}  {done:>6,}  {len(running):>6,}  {number_text(hours):>10}  {waits}".rstrip()
+        yield f"{stage:<{width}}  {done:>6,}  {len(running):>6,}  {number_text(hours):>10}  {waits}".rstrip()
 
 
-def _why(outlook: Outlook) -> Iterator[str]:
+def _why(plan: Plan) -> Iterator[str]:
     yield "Why"
-    for cause, steps in outlook.by_cause[:CAUSES]:
-        hours = sum(outlook.costs[step.key].gpu_hours for step in steps)
-        price = outlook.money(hours)
+    for cause, steps in plan.by_cause[:CAUSES]:
+        hours = sum(plan.costs[step.key].gpu_hours for step in steps)
+        price = plan.money(hours)
         told = f"{_count(len(steps), 'step')}" + (f", {number_text(hours)} GPU-hours" if hours else "")
-        told += f", {number_text(price)} {outlook.plan.recipe.compute.currency}" if price else ""
+        told += f", {number_text(price)} {plan.workflow.recipe.compute.currency}" if price else ""
         yield f"  {cause}: {told}"
-    yield from _more(len(outlook.by_cause) - CAUSES, "reason")
+    yield from _more(len(plan.by_cause) - CAUSES, "reason")
 
 
-def _what(outlook: Outlook) -> Iterator[str]:
+def _what(plan: Plan) -> Iterator[str]:
     """The steps by kind and stage, with what changed in each of them itself; the others only follow."""
     yield "To run"
     alike: dict[tuple[str, str, str], list[str]] = {}
-    for step in outlook.running:
-        alike.setdefault((step.kind, step.group, ", ".join(outlook.own[step.key])), []).append(step.name)
+    for step in plan.running:
+        alike.setdefault((step.kind, step.stage, ", ".join(plan.own[step.key])), []).append(step.name)
     for (kind, _, own), names in list(alike.items())[:STEPS]:
         first = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]} ({len(names):,})"
         yield f"  {kind} {first}" + ("" if own in ("", NEW) else f": {_cut(own)}")
     yield from _more(len(alike) - STEPS, "line")
 
 
-def _cost(outlook: Outlook) -> Iterator[str]:
-    compute = outlook.plan.recipe.compute
+def _cost(plan: Plan) -> Iterator[str]:
+    compute = plan.workflow.recipe.compute
     yield "Cost"
-    trained = sum(outlook.costs[step.key].tokens for step in outlook.running if KINDS[step.kind].trains)
-    yield f"  tokens      {_amount(trained)} trained, {outlook.total('flops'):.2e} FLOPs in all"
-    if outlook.gpu_hours:
+    trained = sum(plan.costs[step.key].tokens for step in plan.running if KINDS[step.kind].trains)
+    yield f"  tokens      {_amount(trained)} trained, {plan.total('flops'):.2e} FLOPs in all"
+    if plan.gpu_hours:
         goodput = f", goodput {compute.goodput:.0%}" if compute.goodput < 1 else ""
-        price = outlook.money(outlook.gpu_hours)
+        price = plan.money(plan.gpu_hours)
         money = (
             f", {number_text(price)} {compute.currency} at {compute.price_per_gpu_hour:g}" if price is not None else ""
         )
-        yield f"  GPU-hours   {number_text(outlook.gpu_hours)} ({compute.gpu}, MFU {compute.mfu:.0%}{goodput}){money}"
-    path = _path(outlook.critical_path, outlook)
-    without = f" without {uncounted(outlook)}, whose time is not known yet" if outlook.unknown else ""
-    yield f"  wall-clock  {time_text(outlook.hours)}{without}; longest chain {path}"
+        yield f"  GPU-hours   {number_text(plan.gpu_hours)} ({compute.gpu}, MFU {compute.mfu:.0%}{goodput}){money}"
+    path = _path(plan.critical_path, plan)
+    without = f" without {uncounted(plan)}, whose time is not known yet" if plan.unknown else ""
+    yield f"  wall-clock  {time_text(plan.hours)}{without}; longest chain {path}"
     kept = {
         "documents and shards": ("documents", "shards"),
         "checkpoints": [kind for kind in KINDS if KINDS[kind].model],
     }
     parts = [
-        f"{name} {size_text(sum(outlook.costs[s.key].kept_bytes for s in outlook.running if s.kind in kinds))}"
+        f"{name} {size_text(sum(plan.costs[s.key].kept_bytes for s in plan.running if s.kind in kinds))}"
         for name, kinds in kept.items()
     ]
-    temporary = max(outlook.costs[step.key].temporary_bytes for step in outlook.running)
-    kept_bytes = size_text(outlook.total("kept_bytes"))
+    temporary = max(plan.costs[step.key].temporary_bytes for step in plan.running)
+    kept_bytes = size_text(plan.total("kept_bytes"))
     yield f"  disk        {kept_bytes} kept ({', '.join(parts)}), {size_text(temporary)} for a while"
 
 
-def uncounted(outlook: Outlook) -> str:
+def uncounted(plan: Plan) -> str:
     """The steps whose time is in no sum, by kind: `10 steps of evaluation and 1 of alignment`."""
-    kinds = Counter(step.kind for step in outlook.unknown).most_common()
+    kinds = Counter(step.kind for step in plan.unknown).most_common()
     first, *others = [f"{count:,} of {kind}" for kind, count in kinds] or ["none"]
     first = first.replace(" of", " step of" if kinds and kinds[0][1] == 1 else " steps of", 1)
     return ", ".join([first, *others[:-1]]) + (f" and {others[-1]}" if others else "")
 
 
-def _budget(outlook: Outlook) -> list[str]:
-    compute, budget = outlook.plan.recipe.compute, outlook.plan.recipe.compute.budget
+def _budget(plan: Plan) -> list[str]:
+    compute, budget = plan.workflow.recipe.compute, plan.workflow.recipe.compute.budget
     lines = []
-    spent, planned = outlook.spent_gpu_hours, outlook.gpu_hours
+    spent, planned = plan.spent_gpu_hours, plan.gpu_hours
     if budget.gpu_hours is not None:
         left = budget.gpu_hours - spent - planned
         lines.append(
             f"  {budget.gpu_hours:,} GPU-hours: {number_text(spent)} spent, {number_text(planned)} planned, "
             + (f"{number_text(left)} left" if left >= 0 else f"{number_text(-left)} OVER: it would not start")
         )
-    if budget.money is not None and (price := outlook.money(planned)) is not None:
-        paid = outlook.money(spent) or 0.0
+    if budget.money is not None and (price := plan.money(planned)) is not None:
+        paid = plan.money(spent) or 0.0
         left = budget.money - paid - price
         lines.append(
             f"  {budget.money:,.0f} {compute.currency}: {number_text(paid)} spent, {number_text(price)} planned, "
             + (f"{number_text(left)} left" if left >= 0 else f"{number_text(-left)} OVER: it would not start")
         )
     try:
-        check_budget(outlook, None)
+        check_budget(plan, None)
     except UserError as error:
         lines.append(f"  {error.what}: {error.remedy}")
     if budget.lines:
@@ -145,21 +145,21 @@ def budget_lines(budget: Budget) -> list[Line]:
     return lines
 
 
-def _pins(outlook: Outlook) -> list[str]:
-    pinned = [step for step in outlook.plan.steps.all.values() if step.pin is not None]
+def _pins(plan: Plan) -> list[str]:
+    pinned = [step for step in plan.workflow.steps.all.values() if step.pin is not None]
     told = [f"  {step.label} stays {step.id}: {step.pin.reason}" for step in pinned if step.pin is not None]
     return ["Pinned, although their code has changed", *told] if told else []
 
 
-def _warnings(outlook: Outlook) -> list[str]:
-    return [f"Warning: {told} (an estimate)." for told in repeat_warnings(outlook.plan, outlook.keys)]
+def _warnings(plan: Plan) -> list[str]:
+    return [f"Warning: {told} (an estimate)." for told in repeat_warnings(plan.workflow, plan.keys)]
 
 
-def _path(chain: list[Step], outlook: Outlook) -> str:
+def _path(chain: list[Step], plan: Plan) -> str:
     """The longest chain by stages, each with its time."""
     hours: dict[str, float] = {}
     for step in chain:
-        hours[step.group] = hours.get(step.group, 0.0) + (outlook.costs[step.key].hours or 0.0)
+        hours[step.stage] = hours.get(step.stage, 0.0) + (plan.costs[step.key].hours or 0.0)
     return (
         " → ".join(f"{group} {time_text(spent)}" for group, spent in hours.items() if spent * 3600 >= 1) or "under 1 s"
     )

@@ -21,7 +21,7 @@ from smolmake.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)
-class Plan:
+class Workflow:
     """A recipe and its steps."""
 
     recipe: Recipe
@@ -112,7 +112,7 @@ def use_environment_of(python: str, root: Path) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
-def plan_recipe(name: str, root: Path) -> Plan:
+def load_workflow(name: str, root: Path) -> Workflow:
     """Load a recipe, check it and what it needs, and lay out its steps.
 
     Raises:
@@ -124,7 +124,7 @@ def plan_recipe(name: str, root: Path) -> Plan:
     with remembered_trees(root):
         steps = build_steps(recipe, root)
     check_states(steps)
-    return Plan(recipe, file, steps)
+    return Workflow(recipe, file, steps)
 
 
 CONFIG_KEYS = ("recipe", "consent")
@@ -135,18 +135,18 @@ _runs: list[Run] = []
 class Run:
     """A run of Snakemake: its plan, and a function that gives the outputs of the jobs that it would run."""
 
-    plan: Plan
+    workflow: Workflow
     outputs: Callable[[], list[str]]
 
 
-def begin_run(name: str, root: Path, outputs: Callable[[], list[str]]) -> Plan:
-    """`plan_recipe` for the Snakefile: the run is kept for the logger plugin, which ends a dry run with its plan."""
+def begin_run(name: str, root: Path, outputs: Callable[[], list[str]]) -> Workflow:
+    """`load_workflow` for the Snakefile: the run is kept for the logger plugin, which ends a dry run with its plan."""
     # Snakemake is about to make some hundred objects for each job, none of which is garbage: looking for it among them
     # again and again takes a fifth of a large graph's time.
     gc.set_threshold(50_000, 20, 100)
-    plan = plan_recipe(name, root)
-    _runs.append(Run(plan, outputs))
-    return plan
+    workflow = load_workflow(name, root)
+    _runs.append(Run(workflow, outputs))
+    return workflow
 
 
 def current_run() -> Run | None:
@@ -179,12 +179,12 @@ def check_config(config: dict[str, Any]) -> None:
         )
 
 
-def check_unchanged(plan: Plan, now: str, asked: str) -> None:
+def check_unchanged(workflow: Workflow, now: str, asked: str) -> None:
     """Raise UserError if what the recipe leads to now is not what the graph asked for when it started."""
     if now != asked:
         raise UserError(
             "the recipe or the code has changed since this run started",
-            file=plan.file,
+            file=workflow.file,
             value=f"asked for {asked}, now {now}",
             remedy="run the same command again: what is still valid is kept",
         )

@@ -14,7 +14,7 @@ from snakemake_executor_plugin_slurm.utils import set_gres_string
 from smolmake.cluster import srun as launch
 from smolmake.errors import CANNOT_WRITE, UserError
 from smolmake.planning.requests import Requests, Site
-from smolmake.planning.workflow import plan_recipe
+from smolmake.planning.workflow import load_workflow
 from snakemake_executor_plugin_smolmake_slurm import queue, site, watch
 from snakemake_executor_plugin_smolmake_slurm.queue import OUT_OF_REACH
 from snakemake_executor_plugin_smolmake_slurm.site import Partition, check_request
@@ -33,8 +33,8 @@ def job(tree: Path, layout: str, place: Site) -> Any:
     """A training of SMALL with a layout, as the executor sees it."""
     text = changed("global_batch: 4", "global_batch: 1152")
     text = f"{text}run: {{threads: 12, layouts: {{pretraining: {layout}}}}}\n" if layout else text
-    plan = plan_recipe(str(write_recipe(tree, text)), tree)
-    asked = Requests(plan, place).of(plan.steps.of_kind("segment")[0], mem_mb=1500, runtime=60)
+    workflow = load_workflow(str(write_recipe(tree, text)), tree)
+    asked = Requests(workflow, place).of(workflow.steps.of_kind("segment")[0], mem_mb=1500, runtime=60)
     rule = SimpleNamespace(name="segment")
     return SimpleNamespace(resources=Resources(asked), threads=12, rule=rule)
 
@@ -69,8 +69,8 @@ def test_the_time_limit_follows_the_estimate_up_to_the_sites_longest(tree: Path)
 @pytest.mark.parametrize(("optimizer", "moments"), [("adamw", 2), ("ademamix", 3)])
 def test_disk_and_host_memory_follow_the_optimizer(tree: Path, optimizer: str, moments: int) -> None:
     text = changed("pretraining:\n", f"pretraining:\n  optimizer: {{name: {optimizer}}}\n")
-    plan = plan_recipe(str(write_recipe(tree, changed("vocab_size: 512", "vocab_size: 2M", text))), tree)
-    step, requests = plan.steps.of_kind("segment")[0], Requests(plan, Site())
+    workflow = load_workflow(str(write_recipe(tree, changed("vocab_size: 512", "vocab_size: 2M", text))), tree)
+    step, requests = workflow.steps.of_kind("segment")[0], Requests(workflow, Site())
     cost, weights = requests.costs.of(step), requests.costs.parameters * 4
     assert (cost.kept_bytes, cost.temporary_bytes) == ((1 + moments) * weights, 2 * (1 + moments) * weights)
     assert requests.of(step, mem_mb=0, runtime=0)["mem_mb"] == math.ceil((4 + 3 * moments) * weights / 1e6)

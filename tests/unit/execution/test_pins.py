@@ -9,15 +9,15 @@ from helpers.recipes import SMALL, write_recipe
 from smolmake.errors import UserError
 from smolmake.execution.manifest import MANIFEST, RECORD
 from smolmake.execution.step import Step
-from smolmake.planning.plan import look_ahead
+from smolmake.planning.plan import make_plan
 from smolmake.planning.text import plan_text
-from smolmake.planning.workflow import Plan, plan_recipe
+from smolmake.planning.workflow import Workflow, load_workflow
 
 OLD = "0123456789"
 
 
-def plan(tree: Path, text: str = SMALL) -> Plan:
-    return plan_recipe(str(write_recipe(tree, text)), tree)
+def workflow(tree: Path, text: str = SMALL) -> Workflow:
+    return load_workflow(str(write_recipe(tree, text)), tree)
 
 
 def finish(tree: Path, step: Step, identity: str, meaning: str | None = None) -> Path:
@@ -37,42 +37,42 @@ def pin(tree: Path, label: str, identity: str = OLD, reason: str = "only a log l
 
 def error(tree: Path, text: str = SMALL) -> UserError:
     with pytest.raises(UserError) as caught:
-        plan(tree, text)
+        workflow(tree, text)
     assert caught.value.remedy and "pins" in str(caught.value.file)
     return caught.value
 
 
 def test_a_pinned_step_keeps_its_result_and_what_follows_builds_on_it(tree: Path) -> None:
-    before = plan(tree).steps
+    before = workflow(tree).steps
     first, second = before.of_kind("segment")[:2]
     finish(tree, first, OLD)
     pin(tree, first.label)
-    pinned = plan(tree)
+    pinned = workflow(tree)
     kept, after = pinned.steps.of_kind("segment")[:2]
     assert kept.id == OLD and kept.manifest == f"results/segment/{first.name}-{OLD}/manifest.json"
     assert after.inputs["parent"] is kept and after.id != second.id
-    outlook = look_ahead(pinned)
-    assert kept.key not in outlook.keys and after.key in outlook.keys
-    assert "only a log line changed" in plan_text(outlook) and first.label in plan_text(outlook)
-    assert outlook.as_json()["pins"] == [{"step": first.label, "id": OLD, "reason": "only a log line changed"}]
+    plan = make_plan(pinned)
+    assert kept.key not in plan.keys and after.key in plan.keys
+    assert "only a log line changed" in plan_text(plan) and first.label in plan_text(plan)
+    assert plan.as_json()["pins"] == [{"step": first.label, "id": OLD, "reason": "only a log line changed"}]
 
 
 def test_a_pin_that_names_what_the_step_is_anyway_does_nothing(tree: Path) -> None:
-    step = plan(tree).steps.of_kind("segment")[0]
+    step = workflow(tree).steps.of_kind("segment")[0]
     pin(tree, step.label, step.id)
-    assert plan(tree).steps.of_kind("segment")[0].pin is None
+    assert workflow(tree).steps.of_kind("segment")[0].pin is None
 
 
 def test_a_pin_without_its_result_is_refused(tree: Path) -> None:
-    pin(tree, plan(tree).steps.of_kind("segment")[0].label)
+    pin(tree, workflow(tree).steps.of_kind("segment")[0].label)
     assert "cannot be made again" in error(tree).what
 
 
 def test_a_pin_does_not_hide_a_change_of_the_recipe(tree: Path) -> None:
-    step = plan(tree).steps.of_kind("segment")[0]
+    step = workflow(tree).steps.of_kind("segment")[0]
     finish(tree, step, OLD)
     pin(tree, step.label)
-    plan(tree)
+    workflow(tree)
     assert "another recipe" in error(tree, SMALL.replace("peak: 1e-3", "peak: 2e-3")).what
 
 

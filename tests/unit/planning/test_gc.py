@@ -15,7 +15,7 @@ from smolmake.files import write_json
 from smolmake.planning import gc
 from smolmake.planning import run_events as announce
 from smolmake.planning.optimizer_states import STATE
-from smolmake.planning.workflow import plan_recipe
+from smolmake.planning.workflow import load_workflow
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def place(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for file in (tree / "config" / "recipes").glob("*.yaml"):
         file.unlink()
     path = write_recipe(tree, SMALL)
-    step = plan_recipe(str(path), tree).steps.of_kind("shards")[0]
+    step = load_workflow(str(path), tree).steps.of_kind("shards")[0]
     for key, size in ((step.key, 10), ("shards/notes-0123456789", 2_000_000), ("segment/stage1-0-10-0123456789", 500)):
         folder = tree / "results" / key
         folder.mkdir(parents=True)
@@ -76,7 +76,7 @@ def test_recovery_checkpoints_beside_a_result_go_and_those_of_a_training_under_w
 def test_another_recipe_keeps_what_it_reaches(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = SMALL.replace("vocab_size: 512", "vocab_size: 600").replace("name: small", "name: other")
     path = write_recipe(place, other, "other")
-    step = plan_recipe(str(path), place).steps.of_kind("shards")[0]
+    step = load_workflow(str(path), place).steps.of_kind("shards")[0]
     (place / "results" / step.key).mkdir(parents=True)
     run(monkeypatch, "--delete")
     assert step.key in folders(place)
@@ -113,9 +113,9 @@ def test_what_a_job_holds_or_the_last_run_of_a_recipe_elsewhere_reaches_is_not_l
 
 
 def test_a_run_notes_its_steps_when_it_begins(place: Path) -> None:
-    plan = plan_recipe("mine", place)
-    announce.begin(plan)
-    assert gc.latest(place) == set(plan.steps.all)
+    workflow = load_workflow("mine", place)
+    announce.begin(workflow)
+    assert gc.latest(place) == set(workflow.steps.all)
 
 
 def test_with_a_recipe_that_cannot_be_read_nothing_is_deleted(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def test_with_a_recipe_that_cannot_be_read_nothing_is_deleted(place: Path, monke
 
 def finish_segments(place: Path, names: list[str]) -> dict[str, Path]:
     """Finished segments of the small recipe, with a checkpoint of two files; their folders by name."""
-    steps = plan_recipe("mine", place).steps
+    steps = load_workflow("mine", place).steps
     found = {}
     for step in steps.of_kind("segment"):
         folder = found[step.name] = place / "results" / step.key
@@ -179,19 +179,19 @@ def test_a_state_that_a_job_holds_or_another_recipe_needs_stays(place: Path, mon
 def test_a_plan_that_needs_a_removed_state_again_says_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = finish_segments(place, ["stage1-0-10", "stage1-10-20"])
     run(monkeypatch, "--states", "--delete")
-    plan_recipe("mine", place)
+    load_workflow("mine", place)
     (folders["stage1-10-20"] / MANIFEST).unlink()
     with pytest.raises(UserError, match="stage1-10-20 is to run") as caught:
-        plan_recipe("mine", place)
+        load_workflow("mine", place)
     first = folders["stage1-0-10"]
     assert f"delete {first / MANIFEST}" in caught.value.remedy and len(str(caught.value).splitlines()) < 6
     write_remote(first, f"file://{place}/remote", [STATE])
     with pytest.raises(UserError) as caught:
-        plan_recipe("mine", place)
+        load_workflow("mine", place)
     assert f"delete {first / REMOVED}" in caught.value.remedy
     Store(f"file://{place}/remote").put(first / "checkpoint", "checkpoint")
     (place / "remote/checkpoint/optimizer.safetensors").write_bytes(b"optimizer" * 100)
     (first / REMOVED).unlink()
-    plan_recipe("mine", place)
+    load_workflow("mine", place)
     verify_payload(first / MANIFEST)  # as the segment that follows does
     assert (first / STATE).exists()

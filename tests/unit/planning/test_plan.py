@@ -10,10 +10,10 @@ from smolmake.errors import UserError
 from smolmake.execution.content_hash import content_digest
 from smolmake.files import write_json
 from smolmake.planning.epoch_estimates import repeat_warnings
-from smolmake.planning.plan import check_budget, look_ahead
+from smolmake.planning.plan import check_budget, make_plan
 from smolmake.planning.reasons import NEW, UNFINISHED
 from smolmake.planning.text import plan_text
-from smolmake.planning.workflow import Plan, plan_recipe, use_environment_of
+from smolmake.planning.workflow import Workflow, load_workflow, use_environment_of
 
 GPUS = """
 run:
@@ -28,45 +28,45 @@ compute:
 """
 
 
-def plan(tree: Path, text: str) -> Plan:
-    return plan_recipe(str(write_recipe(tree, text)), tree)
+def workflow(tree: Path, text: str) -> Workflow:
+    return load_workflow(str(write_recipe(tree, text)), tree)
 
 
 def refused(tree: Path, text: str) -> UserError:
     with pytest.raises(UserError) as caught:
-        plan(tree, text)
+        workflow(tree, text)
     assert caught.value.remedy and len(str(caught.value).splitlines()) <= 8, str(caught.value)
     return caught.value
 
 
 def test_gpu_hours_follow_from_flops_peak_mfu_and_goodput(tree: Path) -> None:
-    outlook = look_ahead(plan(tree, SMALL + GPUS))
-    segments = [step for step in outlook.running if step.kind == "segment"]
+    plan = make_plan(workflow(tree, SMALL + GPUS))
+    segments = [step for step in plan.running if step.kind == "segment"]
     tokens = 30 * 4 * 64
     # Two layers of width 32: attention 2 x 32 x (32 + 16), feed-forward 3 x 32 x 64, norms; tied table 512 x 32.
     parameters = 512 * 32 + 2 * (2 * 32 * (32 + 16) + 3 * 32 * 64 + 2 * 32) + 32
     flops = tokens * (6 * parameters + 12 * 2 * 32 * 64)
-    assert sum(outlook.costs[step.key].tokens for step in segments) == tokens
-    assert sum(outlook.costs[step.key].flops for step in segments) == pytest.approx(flops)
-    assert outlook.gpu_hours == pytest.approx(flops / (989.4e12 * 0.5 * 0.8) / 3600)
-    assert outlook.money(outlook.gpu_hours) == pytest.approx(outlook.gpu_hours * 2)
+    assert sum(plan.costs[step.key].tokens for step in segments) == tokens
+    assert sum(plan.costs[step.key].flops for step in segments) == pytest.approx(flops)
+    assert plan.gpu_hours == pytest.approx(flops / (989.4e12 * 0.5 * 0.8) / 3600)
+    assert plan.money(plan.gpu_hours) == pytest.approx(plan.gpu_hours * 2)
 
 
 def test_the_critical_path_is_a_chain_and_wall_clock_at_least_its_length(tree: Path) -> None:
-    outlook = look_ahead(plan(tree, SMALL + GPUS))
-    chain = outlook.critical_path
+    plan = make_plan(workflow(tree, SMALL + GPUS))
+    chain = plan.critical_path
     for before, after in zip(chain, chain[1:], strict=False):
         assert before in after.inputs.values()
-    length = sum(outlook.costs[step.key].hours or 0.0 for step in chain)
-    assert outlook.hours == pytest.approx(length, rel=1e-6) or outlook.hours > length
+    length = sum(plan.costs[step.key].hours or 0.0 for step in chain)
+    assert plan.hours == pytest.approx(length, rel=1e-6) or plan.hours > length
 
 
 def test_fewer_gpus_than_asked_for_make_it_longer(tree: Path) -> None:
     """Two evaluations that each take all GPUs run one after the other, with twice the GPUs side by side."""
     suites = "evaluation: {suites: {a: {tasks: [x], tokens: 9T}, b: {tasks: [y], tokens: 9T}}}\n"
     text = SMALL + GPUS.replace("layouts: {", "layouts: {evaluation: {gpus_per_node: 2}, ") + suites
-    narrow = look_ahead(plan(tree, text.replace("gpu: h100", "gpu: h100\n  gpus: 2")))
-    wide = look_ahead(plan(tree, text))
+    narrow = make_plan(workflow(tree, text.replace("gpu: h100", "gpu: h100\n  gpus: 2")))
+    wide = make_plan(workflow(tree, text))
     assert narrow.gpu_hours == wide.gpu_hours
     assert narrow.hours > 1.8 * wide.hours
 
@@ -74,36 +74,36 @@ def test_fewer_gpus_than_asked_for_make_it_longer(tree: Path) -> None:
 def test_over_budget_nothing_starts_without_consent(tree: Path) -> None:
     over = SMALL.replace("steps: 20", "steps: 20T") + GPUS
     over = over.replace("segment_steps: 10", "segment_steps: 10T")
-    outlook = look_ahead(plan(tree, over))
-    assert outlook.gpu_hours > 500
-    assert "OVER: it would not start" in plan_text(outlook)
+    plan = make_plan(workflow(tree, over))
+    assert plan.gpu_hours > 500
+    assert "OVER: it would not start" in plan_text(plan)
     with pytest.raises(UserError) as caught:
-        check_budget(outlook, None)
+        check_budget(plan, None)
     assert caught.value.key == "compute.budget.gpu_hours" and "consent=" in caught.value.remedy
     with pytest.raises(UserError):
-        check_budget(outlook, outlook.gpu_hours / 2)
-    check_budget(outlook, outlook.gpu_hours + 1)
-    check_budget(look_ahead(plan(tree, SMALL + GPUS)), None)
-    money = look_ahead(plan(tree, over.replace("{gpu_hours: 1}", "{money: 5}")))
+        check_budget(plan, plan.gpu_hours / 2)
+    check_budget(plan, plan.gpu_hours + 1)
+    check_budget(make_plan(workflow(tree, SMALL + GPUS)), None)
+    money = make_plan(workflow(tree, over.replace("{gpu_hours: 1}", "{money: 5}")))
     with pytest.raises(UserError, match="USD"):
         check_budget(money, None)
 
 
 def test_a_small_excess_keeps_two_digits_and_the_plan_says_how_to_consent(tree: Path) -> None:
-    outlook = look_ahead(plan(tree, SMALL + GPUS.replace("{gpu_hours: 1}", "{gpu_hours: 0}")))
+    plan = make_plan(workflow(tree, SMALL + GPUS.replace("{gpu_hours: 1}", "{gpu_hours: 0}")))
     with pytest.raises(UserError, match=r"would take \d(\.\d)?e-\d+ GPU-hours, 0 are spent") as caught:
-        check_budget(outlook, None)
+        check_budget(plan, None)
     assert "make toy RECIPE=config/recipes/mine.yaml CONSENT=1" in caught.value.remedy
-    assert "over budget: this run would take" in plan_text(outlook) and "CONSENT=1" in plan_text(outlook)
+    assert "over budget: this run would take" in plan_text(plan) and "CONSENT=1" in plan_text(plan)
 
 
 def test_only_what_was_begun_goes_on(tree: Path) -> None:
-    made = plan(tree, SMALL)
+    made = workflow(tree, SMALL)
     begun, *others = made.steps.of_kind("evaluation")
     write_json(tree / "results" / begun.key / "identity.json", {})
-    outlook = look_ahead(made)
-    assert outlook.reasons[begun.key] == (UNFINISHED,)
-    assert others and all(outlook.reasons[step.key] == (NEW,) for step in outlook.running if step is not begun)
+    plan = make_plan(made)
+    assert plan.reasons[begun.key] == (UNFINISHED,)
+    assert others and all(plan.reasons[step.key] == (NEW,) for step in plan.running if step is not begun)
 
 
 def finished(tree: Path, key: str, seconds: float, recipe: str) -> None:
@@ -113,15 +113,15 @@ def finished(tree: Path, key: str, seconds: float, recipe: str) -> None:
 
 
 def test_the_time_of_an_evaluation_is_what_one_took_or_is_not_counted(tree: Path) -> None:
-    made = plan(tree, SMALL)
+    made = workflow(tree, SMALL)
     first, *others = made.steps.of_kind("evaluation")
-    before = look_ahead(made)
+    before = make_plan(made)
     assert set(before.unknown) == {first, *others}
     assert f"without {len(others) + 1} steps of evaluation, whose time is not known yet;" in plan_text(before)
     finished(tree, "evaluation/base-0123456789", 3600.0, "another")
-    assert {look_ahead(made).costs[step.key].hours for step in (first, *others)} == {1.0}
+    assert {make_plan(made).costs[step.key].hours for step in (first, *others)} == {1.0}
     finished(tree, first.key, 7200.0, "small")
-    after = look_ahead(made)
+    after = make_plan(made)
     assert {after.costs[step.key].hours for step in others} == {2.0} and not after.unknown
     assert after.hours >= 2.0 and "not known yet" not in plan_text(after)
 
@@ -130,20 +130,20 @@ def test_far_too_many_repetitions_are_told_before_anything_runs(tree: Path) -> N
     tokens = 30 * 4 * 64  # of which notes has 0.4 and code 0.6
     text = SMALL.replace("notes.txt}", f"notes.txt, tokens: {tokens // 10}}}", 1)
     text = text.replace("notes.txt, domain", f"notes.txt, tokens: {tokens // 4}, domain")
-    within = plan(tree, text)
+    within = workflow(tree, text)
     assert repeat_warnings(within, set(within.steps.all)) == []
-    made = plan(tree, text.replace("name: small", "name: small\nseed: 1").replace("domain: code", "max_epochs: 1"))
-    outlook = look_ahead(made)
-    (told,) = repeat_warnings(made, outlook.keys)
+    made = workflow(tree, text.replace("name: small", "name: small\nseed: 1").replace("domain: code", "max_epochs: 1"))
+    plan = make_plan(made)
+    (told,) = repeat_warnings(made, plan.keys)
     assert told.startswith("the source `code` would be seen about 2 times by the end of stage2") and "is 1" in told
-    assert f"Warning: {told}" in plan_text(outlook)
+    assert f"Warning: {told}" in plan_text(plan)
     (epochs,) = made.steps.of_kind("epochs")
-    assert repeat_warnings(made, outlook.keys - {epochs.key}) == []  # counted exactly by then
+    assert repeat_warnings(made, plan.keys - {epochs.key}) == []  # counted exactly by then
 
 
 def test_budget_lines_are_summed_from_their_inputs(tree: Path) -> None:
     lines = "{gpu_hours: 1, lines: {main: {gpus: 384, days: 30}, evaluation: {runs: 100, gpu_hours_each: 1.5}}}"
-    text = plan_text(look_ahead(plan(tree, SMALL + GPUS.replace("{gpu_hours: 1}", lines))))
+    text = plan_text(make_plan(workflow(tree, SMALL + GPUS.replace("{gpu_hours: 1}", lines))))
     assert "276,480" in text and "276,630" in text
 
 
@@ -168,10 +168,10 @@ def test_what_cannot_be_is_refused_with_key_and_remedy(tree: Path, old: str, new
 
 def test_a_parameter_target_within_its_tolerance_is_met(tree: Path) -> None:
     text = SMALL.replace("num_key_value_heads: 1", "num_key_value_heads: 1, parameters: 36000")
-    plan(tree, text.replace("parameters: 36000", "parameters: 36000, parameters_tolerance: 0.05"))
+    workflow(tree, text.replace("parameters: 36000", "parameters: 36000, parameters_tolerance: 0.05"))
     error = refused(tree, text)
     tolerance = error.remedy.rpartition("parameters_tolerance: ")[2].strip("`")
-    plan(tree, text.replace("parameters: 36000", f"parameters: 36000, parameters_tolerance: {tolerance}"))
+    workflow(tree, text.replace("parameters: 36000", f"parameters: 36000, parameters_tolerance: {tolerance}"))
 
 
 def test_an_adopted_folder_must_be_what_the_recipe_says(tree: Path) -> None:
@@ -183,13 +183,13 @@ def test_an_adopted_folder_must_be_what_the_recipe_says(tree: Path) -> None:
     def adopting(path: str, value: str) -> str:
         return SMALL.replace("{path: notes.txt}", f"{{path: notes.txt, shards: {{path: {path}, digest: {value}}}}}")
 
-    adopted = plan(tree, adopting("shards", digest)).steps
+    adopted = workflow(tree, adopting("shards", digest)).steps
     assert [step.name for step in adopted.of_kind("adopted")] == ["notes"]
     assert [step.name for step in adopted.of_kind("shards")] == ["code"]
     assert refused(tree, adopting("shards", "0" * 64)).key == "sources.notes.shards.digest"
     assert refused(tree, adopting("nowhere", digest)).key == "sources.notes.shards.path"
     (tree / "moved").symlink_to(folder)
-    assert {s.id for s in plan(tree, adopting("moved", digest)).steps.of_kind("adopted")} == {
+    assert {s.id for s in workflow(tree, adopting("moved", digest)).steps.of_kind("adopted")} == {
         s.id for s in adopted.of_kind("adopted")
     }
     (folder / "tokens.bin").write_bytes(b"1235")

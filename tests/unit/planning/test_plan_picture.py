@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from smolmake.planning.plan import Outlook, look_ahead
-from smolmake.planning.workflow import plan_recipe
+from smolmake.planning.plan import Plan, make_plan
+from smolmake.planning.workflow import load_workflow
 from smolmake.report.artifacts import GraphData, GraphNode
 from smolmake.report.charts.graph import draw_alone, draw_graph, needs
 from smolmake.report.charts.svg import text_width
@@ -21,16 +21,16 @@ SVG = "{http://www.w3.org/2000/svg}"
 RECIPES = ("toy", "smollm3", "my-texts", "smol-135m", "baseline-1b")
 
 
-def outlook_of(recipe: str, tree: Path, finished: tuple[str, ...] = ()) -> Outlook:
+def plan_of(recipe: str, tree: Path, finished: tuple[str, ...] = ()) -> Plan:
     """What lies ahead of a recipe once all steps of some stages are done, each of which took a minute on eight GPUs."""
-    plan = plan_recipe(recipe, tree)
-    for step in plan.steps.all.values():
-        if step.group in finished:
+    workflow = load_workflow(recipe, tree)
+    for step in workflow.steps.all.values():
+        if step.stage in finished:
             folder = tree / "results" / step.key
             folder.mkdir(parents=True)
             (folder / "manifest.json").write_text("{}")
             (folder / "provenance.json").write_text(json.dumps({"seconds": 60.0, "gpus": 8}))
-    return look_ahead(plan)
+    return make_plan(workflow)
 
 
 def cards(svg: str) -> dict[str, ElementTree.Element]:
@@ -57,37 +57,37 @@ def frame(card: ElementTree.Element) -> tuple[float, float, float, float]:
 def test_every_stage_is_there_once_with_its_numbers_and_its_price(
     tree: Path, recipe: str, finished: tuple[str, ...]
 ) -> None:
-    outlook = outlook_of(recipe, tree, finished)
-    drawn = cards(draw_alone(graph_of(outlook), recipe))
-    steps = list(outlook.plan.steps.all.values())
-    assert list(drawn) == list(dict.fromkeys(step.group for step in steps))
+    plan = plan_of(recipe, tree, finished)
+    drawn = cards(draw_alone(graph_of(plan), recipe))
+    steps = list(plan.workflow.steps.all.values())
+    assert list(drawn) == list(dict.fromkeys(step.stage for step in steps))
     for group, card in drawn.items():
-        members, said = [step for step in steps if step.group == group], words(card)
-        running = [step for step in members if step.key in outlook.keys]
+        members, said = [step for step in steps if step.stage == group], words(card)
+        running = [step for step in members if step.key in plan.keys]
         assert said[1] == f"{whole(len(members))} {'done' if group in finished else 'to run'}"
         for kind in {step.kind for step in members}:
             assert whole(sum(step.kind == kind for step in members)) in said
-        hours = sum(outlook.costs[step.key].gpu_hours for step in running)
+        hours = sum(plan.costs[step.key].gpu_hours for step in running)
         assert (hours > 0) == ("GPU-hours" in said) == ("USD" in said)
         assert ("GPU-h spent" in said) == (group in finished)
         if hours:
             assert said[said.index("GPU-hours") + 1] == amount(hours)
-            assert said[said.index("USD") + 1] == amount(outlook.money(hours) or 0.0)
+            assert said[said.index("USD") + 1] == amount(plan.money(hours) or 0.0)
 
 
 def test_the_published_recipe_needs_what_its_plan_says(tree: Path) -> None:
-    outlook = outlook_of("smollm3", tree)
-    assert outlook.gpu_hours > 250_000
-    svg = draw_alone(graph_of(outlook), "smollm3")
-    for part in (f"{whole(outlook.gpu_hours)} GPU-hours", f"{whole(outlook.money(outlook.gpu_hours) or 0)} USD"):
+    plan = plan_of("smollm3", tree)
+    assert plan.gpu_hours > 250_000
+    svg = draw_alone(graph_of(plan), "smollm3")
+    for part in (f"{whole(plan.gpu_hours)} GPU-hours", f"{whole(plan.money(plan.gpu_hours) or 0)} USD"):
         assert part in svg
-    assert svg.count("<title>") == 1 + len(cards(svg)) and f"<desc>{len(outlook.plan.steps.all):,} steps" in svg
+    assert svg.count("<title>") == 1 + len(cards(svg)) and f"<desc>{len(plan.workflow.steps.all):,} steps" in svg
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_no_card_lies_over_another_and_all_words_lie_in_their_card(tree: Path, root: Path, recipe: str) -> None:
     place = root if recipe == "my-texts" else tree  # its texts are not in the copy
-    svg = draw_alone(graph_of(look_ahead(plan_recipe(recipe, place))), recipe)
+    svg = draw_alone(graph_of(make_plan(load_workflow(recipe, place))), recipe)
     drawn = cards(svg)
     _, _, width, height = map(float, str(ElementTree.fromstring(svg).get("viewBox")).split())  # noqa: S314
     frames = {group: frame(card) for group, card in drawn.items()}
@@ -108,7 +108,7 @@ def test_no_card_lies_over_another_and_all_words_lie_in_their_card(tree: Path, r
 
 
 def test_it_stands_alone_and_the_reports_figure_does_not(tree: Path) -> None:
-    graph = graph_of(outlook_of("toy", tree, ("data",)))
+    graph = graph_of(plan_of("toy", tree, ("data",)))
     alone, figure = draw_alone(graph, "toy"), draw_graph(graph)
     assert "<style>" in alone and "prefers-color-scheme: dark" in alone and "{%" not in alone
     assert "http" not in alone.replace('xmlns="http://www.w3.org/2000/svg"', "")
@@ -148,6 +148,6 @@ def test_the_program_draws_and_tells_a_mistake_on_one_screen(tree: Path, root: P
 @pytest.mark.parametrize("recipe", ["smollm3"])
 def test_the_picture_in_the_readme_is_of_the_recipe_as_it_is(tree: Path, root: Path, recipe: str) -> None:
     file = root / "docs" / "images" / f"plan-{recipe}.svg"
-    drawn = draw_alone(graph_of(outlook_of(recipe, tree)), recipe) + "\n"
+    drawn = draw_alone(graph_of(plan_of(recipe, tree)), recipe) + "\n"
     assert file.read_text() == drawn, f"draw it again: make picture RECIPE={recipe} FILE={file.relative_to(root)}"
     assert file.name in (root / "README.md").read_text()

@@ -20,11 +20,11 @@ from smolmake.execution.manifest import MANIFEST
 from smolmake.execution.step import Step
 from smolmake.monitoring.run_state import FRESH, disk_use, holder, last_lines, training
 from smolmake.planning.status import goodput_of, lay_out, status_of, status_text
-from smolmake.planning.workflow import Plan
+from smolmake.planning.workflow import Workflow
 
 
 @pytest.fixture
-def plan(tree: Path) -> Iterator[Plan]:
+def workflow(tree: Path) -> Iterator[Workflow]:
     """A small recipe's steps; the handler that trainings set is put back."""
     before = signal.getsignal(signal.SIGTERM)
     make_artefacts(tree)
@@ -32,20 +32,20 @@ def plan(tree: Path) -> Iterator[Plan]:
     signal.signal(signal.SIGTERM, before)
 
 
-def first(plan: Plan) -> tuple[Step, Path]:
+def first(workflow: Workflow) -> tuple[Step, Path]:
     """The first segment and its folder, which is to be made."""
-    step = plan.steps.of_kind("segment")[0]
-    folder = plan.steps.root / "results" / step.key
+    step = workflow.steps.of_kind("segment")[0]
+    folder = workflow.steps.root / "results" / step.key
     folder.parent.mkdir(parents=True)
     return step, folder
 
 
-def test_a_training_is_seen_while_it_holds_its_lock_and_when_it_stands_still(plan: Plan, tree: Path) -> None:
-    step, folder = first(plan)
+def test_a_training_is_seen_while_it_holds_its_lock_and_when_it_stands_still(workflow: Workflow, tree: Path) -> None:
+    step, folder = first(workflow)
     trainer(tree, folder).train()
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        status = status_of(plan)
+        status = status_of(workflow)
         (entry,) = status.running
         assert entry.alive and entry.step == step.key and (entry.first, entry.end) == (0, 10)
         lines = list(last_lines(folder / "metrics.jsonl"))
@@ -55,23 +55,23 @@ def test_a_training_is_seen_while_it_holds_its_lock_and_when_it_stands_still(pla
         stage = next(stage for stage in status.stages if stage.stage == "stage1")
         assert stage.running == 1 and stage.done == 0
         assert f"{step.key}: running, step {at.step} of 10, loss" in status_text(status)
-    after = status_of(plan)
+    after = status_of(workflow)
     assert not after.running[0].alive and f"{step.key}: NOT running" in status_text(after)
     (folder / MANIFEST).write_text("{}")
-    done = status_of(plan)
+    done = status_of(workflow)
     assert not done.running and next(s for s in done.stages if s.stage == "stage1").done == 1
     assert done.hours_left < after.hours_left
     json.dumps(done.as_json())
 
 
-def test_goodput_counts_kept_steps_over_the_time_since_the_first_start(plan: Plan, tree: Path) -> None:
-    _, folder = first(plan)
+def test_goodput_counts_kept_steps_over_the_time_since_the_first_start(workflow: Workflow, tree: Path) -> None:
+    _, folder = first(workflow)
     before = time.time()
     run = trainer(tree, folder)
     run.train()
     spent = sum(line["seconds"] for line in last_lines(folder / "metrics.jsonl"))
     good = goodput_of([folder], going_on=True, now=before + 100)
-    assert good is not None and good.starts == 1 and ", 1 start\n" in status_text(status_of(plan))
+    assert good is not None and good.starts == 1 and ", 1 start\n" in status_text(status_of(workflow))
     assert good.kept_seconds == pytest.approx(spent, abs=1e-3) and good.wall_seconds == pytest.approx(100, abs=5)
     # Going back to step 4 takes the time of what comes after it away.
     run.journal.begin(4, 0, 1)
@@ -86,8 +86,8 @@ def test_goodput_counts_kept_steps_over_the_time_since_the_first_start(plan: Pla
     assert ended is not None and ended.starts == 2 and 0 < ended.share <= 1
 
 
-def test_a_dropped_step_is_no_kept_time(plan: Plan, tree: Path) -> None:
-    _, folder = first(plan)
+def test_a_dropped_step_is_no_kept_time(workflow: Workflow, tree: Path) -> None:
+    _, folder = first(workflow)
     run = trainer(tree, folder)
     run.train()
     run.journal.begin(2, 0, 1)
