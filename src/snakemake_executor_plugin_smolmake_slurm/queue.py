@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import subprocess
@@ -11,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from smolmake.files import take_lock
 
 PATIENCE = 60  # seconds for an answer of Slurm
 OUT_OF_REACH = re.compile(
@@ -96,7 +97,7 @@ def submitting(place: Path, me: str) -> Iterator[bool]:
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.open("a+") as file:
         with contextlib.suppress(OSError):  # a file system without locks: the leases are what is left
-            fcntl.flock(file, fcntl.LOCK_EX)
+            take_lock(file, wait=True)
         file.seek(0)
         others = file.read() != me
         if others:

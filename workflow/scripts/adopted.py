@@ -1,14 +1,13 @@
 """Put token shards or a model that exist already into the graph, where they lie. Usage: adopted.py JOB"""
 
 import json
-import os
 from pathlib import Path
 
 from smolmake.errors import UserError
 from smolmake.execution.content_hash import content_digest
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.manifest import MANIFEST, read_manifest
-from smolmake.files import matching_files
+from smolmake.files import matching_files, new_file
 
 
 def compute(job: Job) -> None:
@@ -81,10 +80,8 @@ def fetch_model(job: Job) -> None:
 
 
 def link(target: Path, place: Path) -> None:
-    beside = place.with_name(f".{place.name}.link")
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(target.resolve())
-    os.replace(beside, place)
+    with new_file(place) as beside:
+        beside.symlink_to(target.resolve())
 
 
 if __name__ == "__main__":

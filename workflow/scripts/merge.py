@@ -1,21 +1,18 @@
 """Merge checkpoints linearly. Usage: merge.py JOB"""
 
-import os
 import shutil
 
 from smolmake.execution.job import Job, run_step
+from smolmake.files import new_folder
 from smolmake.posttrain.merge import merge_linear
 
 
 def compute(job: Job) -> None:
     models = {name: folder / "checkpoint" for name, folder in job.group("model").items()}
-    beside = job.folder / "checkpoint.tmp"
-    shutil.rmtree(beside, ignore_errors=True)
-    weights = ("model.safetensors", "optimizer.safetensors", "state.json")
-    shutil.copytree(job.input("tokenizer") / "checkpoint", beside, ignore=shutil.ignore_patterns(*weights))
-    merge_linear(models, job.spec["weights"], beside)
-    shutil.rmtree(job.folder / "checkpoint", ignore_errors=True)
-    os.replace(beside, job.folder / "checkpoint")
+    others = shutil.ignore_patterns("model.safetensors", "optimizer.safetensors", "state.json")
+    with new_folder(job.folder / "checkpoint") as beside:
+        shutil.copytree(job.input("tokenizer") / "checkpoint", beside, ignore=others, dirs_exist_ok=True)
+        merge_linear(models, job.spec["weights"], beside)
     job.finish(["checkpoint"], {"weights": job.spec["weights"]})
 
 

@@ -14,7 +14,6 @@ Every process of a job also renews `beats/<job>/<rank>`, by which the executor f
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from smolmake.errors import UserError
-from smolmake.files import write_json
+from smolmake.files import take_lock, write_json
 
 HEARTBEAT = float(os.environ.get("SMOLMAKE_HEARTBEAT", "10"))
 BEATS = 12
@@ -119,7 +118,7 @@ def _wait(folder: Path, lock: IO[str]) -> bool:
     """Wait until the folder is free to take; gives whether that took any waiting."""
     waited, watch = False, Watch(BEATS * HEARTBEAT)
     while True:
-        locked = _try_lock(lock)
+        locked = take_lock(lock, wait=False)
         found = read_lease(folder)
         here = found is not None and found.get("machine") == machine()
         if locked and (found is None or found.get("state") != "running" or here):
@@ -133,14 +132,6 @@ def _wait(folder: Path, lock: IO[str]) -> bool:
             print(f"waiting for {who}, which computes {folder.name}", file=sys.stderr, flush=True)
             waited = True
         time.sleep(min(1.0, HEARTBEAT / 2))
-
-
-def _try_lock(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 class Watch:

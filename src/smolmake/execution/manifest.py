@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError
-from smolmake.execution.remote_storage import bring_back, has_remote
+from smolmake.execution.remote_storage import download, has_remote
 from smolmake.files import digest, file_digest, file_stamp, write_json
 
 MANIFEST = "manifest.json"
@@ -105,7 +105,7 @@ def verify_payload(path: Path, only: tuple[str, ...] = (), content: bool = True)
         if not file.exists() and has_remote(path.parent, name):
             if name.startswith("milestones/") and not only:
                 continue  # whoever evaluates one asks for it by name
-            bring_back(path.parent, name, expected)
+            download(path.parent, name, expected)
         stamp = file_stamp(file.stat()) if file.is_file() else [-1]
         right = stamp[0] == expected["bytes"]
         if right and content and hashed.get(name) != stamp:

@@ -7,20 +7,19 @@ holds the files can be copied from, such as another node's disk: the manifest sa
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError
 from smolmake.execution.manifest import MANIFEST, read_manifest
+from smolmake.files import lock_file, new_file, write_atomically
 
-BLOCK = 2**22
+BLOCK_BYTES = 2**22
 
 
 def scratch_folder(asked: str | None) -> Path | None:
@@ -40,7 +39,7 @@ def scratch_folder(asked: str | None) -> Path | None:
     return Path(found)
 
 
-def stage(manifest: Path, scratch: Path, neighbours: Iterable[Path] = ()) -> Path:
+def stage(manifest: Path, scratch: Path, neighbours: Iterable[Path] = (), block: int = BLOCK_BYTES) -> Path:
     """Copy an artefact's payload into `scratch`/kind/name-id; returns that folder, which then holds its manifest too.
 
     `neighbours` are scratch folders of other nodes, which are tried before the shared storage. Processes of one node
@@ -54,15 +53,14 @@ def stage(manifest: Path, scratch: Path, neighbours: Iterable[Path] = ()) -> Pat
     target = scratch / folder.parent.name / folder.name
     places = [*(place / folder.parent.name / folder.name for place in neighbours), folder]
     target.mkdir(parents=True, exist_ok=True)
-    with _lock(target / ".lock"):
-        for left in target.glob(".*.tmp"):  # of a process that was killed
+    with lock_file(target / ".lock"):
+        for left in target.rglob(".*.tmp"):  # of a process that was killed
             left.unlink()
         missing = {name: file for name, file in about["payload"].items() if not _whole(target / name, file)}
         _check_room(target, sum(file["bytes"] for file in missing.values()), folder)
         for name, file in missing.items():
-            _copy(name, file, places, target)
-        shutil.copyfile(manifest, target / f".{MANIFEST}.tmp")
-        os.replace(target / f".{MANIFEST}.tmp", target / MANIFEST)
+            _copy(name, file, places, target, block)
+        write_atomically(target / MANIFEST, manifest.read_text(encoding="utf-8"))
     return target
 
 
@@ -82,28 +80,27 @@ def _check_room(target: Path, wanted: int, folder: Path) -> None:
         )
 
 
-def _copy(name: str, expected: dict[str, Any], places: list[Path], target: Path) -> None:
-    """Copy a file from the first place that has it as it should be."""
+class _Different(Exception):
+    """The content differs from the manifest's."""
+
+
+def _copy(name: str, expected: dict[str, Any], places: list[Path], target: Path, block: int) -> None:
+    """Copy a file, `block` bytes at a time, from the first place that has it as it should be."""
     wrong = []
     for place in places:
-        part = target / f".{name.replace('/', '~')}.{os.getpid()}.tmp"
         try:
-            hashed = hashlib.sha256()
-            with (place / name).open("rb") as source, part.open("wb") as copy:
-                while block := source.read(BLOCK):
-                    hashed.update(block)
-                    copy.write(block)
-                copy.flush()
-                os.fsync(copy.fileno())
-            if hashed.hexdigest() == expected["sha256"]:
-                (target / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(part, target / name)
-                return
+            with (place / name).open("rb") as source, new_file(target / name) as beside, beside.open("wb") as copy:
+                hashed = hashlib.sha256()
+                while content := source.read(block):
+                    hashed.update(content)
+                    copy.write(content)
+                if hashed.hexdigest() != expected["sha256"]:
+                    raise _Different
+            return
+        except _Different:
             wrong.append(f"{place / name} is not what its manifest says")
         except FileNotFoundError:
             wrong.append(f"{place / name} is not there")
-        finally:
-            part.unlink(missing_ok=True)
         print(f"staging: {wrong[-1]}", file=sys.stderr)
     raise UserError(
         "no place has this file as its manifest says it is",
@@ -111,10 +108,3 @@ def _copy(name: str, expected: dict[str, Any], places: list[Path], target: Path)
         value="; ".join(wrong),
         remedy=f"delete {places[-1] / MANIFEST}; the step that makes it then runs again",
     )
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -8,7 +8,6 @@ files, and after a crash only the part that was under way is redone. No job of S
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import subprocess
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from smolmake.files import file_digest, file_stamp, write_json
+from smolmake.files import file_digest, file_stamp, lock_file, write_json
 
 RECORD = "part.json"
 Work = Callable[[int, Path], dict[str, Any]]
@@ -48,7 +47,7 @@ def do_parts(folder: Path, count: int, work: Work, *, helper: bool, first: int =
 def _do_part(folder: Path, number: int, work: Work, valid: Valid | None, wait: bool) -> None:
     if part_record(folder, number, valid) is not None:
         return
-    with _lock(folder / "parts" / ".lock", number, wait) as taken:
+    with lock_file(folder / "parts" / ".lock", wait, byte=number) as taken:
         if not taken or part_record(folder, number, valid) is not None:
             return
         part = part_folder(folder, number)
@@ -99,15 +98,3 @@ def helpers(count: int, job: str) -> Iterator[None]:
             process.terminate()
         for process in processes:
             process.wait()
-
-
-@contextmanager
-def _lock(path: Path, number: int, wait: bool) -> Iterator[bool]:
-    """Hold byte `number` of a lock file; gives False if another process has it and `wait` is not set."""
-    with path.open("a") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, number)
-        except BlockingIOError:
-            yield False
-            return
-        yield True

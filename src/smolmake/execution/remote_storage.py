@@ -1,26 +1,25 @@
 """Copies of checkpoints in remote storage, by fsspec: put there whole, fetched back when the local files are gone.
 
-A unit is a folder of files (a recovery checkpoint, a milestone, a segment's checkpoint). Its `files.json`, with size
-and hash of every file, is uploaded last: a unit without it is not whole. Credentials come from the environment alone.
+An upload is a folder of files (a recovery checkpoint, a milestone, a segment's checkpoint). Its `files.json`, with size
+and hash of every file, goes last: an upload without it is not whole. Credentials come from the environment alone.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError
-from smolmake.files import file_digest, write_json
+from smolmake.files import file_digest, new_file, write_json
 
 LISTING = "files.json"
 REMOTE = "remote.json"  # beside a manifest: which files of the payload are also elsewhere, and where
 Files = dict[str, dict[str, Any]]
 
 
-class Store:
+class RemoteStore:
     """A folder of a remote file system.
 
     Raises:
@@ -38,36 +37,36 @@ class Store:
                 remedy=f"install its file system (s3: pip install -c constraints.txt -e '.[s3]'): {error}",
             ) from None  # fmt: skip
 
-    def put(self, folder: Path, unit: str) -> Files:
-        """Upload a folder's files as a unit; gives their sizes and hashes.
+    def put(self, folder: Path, upload: str) -> Files:
+        """Upload a folder's files as an upload; gives their sizes and hashes.
 
         Raises:
             OSError: if the other side has not what was sent.
         """
-        self.remove(f"{unit}/{LISTING}")  # of an earlier unit of this name, whose files are overwritten now
+        self.remove(f"{upload}/{LISTING}")  # of an earlier upload of this name, whose files are overwritten now
         files = {}
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             name = path.relative_to(folder).as_posix()
             files[name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
-            self._make_folder(f"{unit}/{name}")
-            self.fs.put_file(str(path), self._path(f"{unit}/{name}"))
+            self._make_folder(f"{upload}/{name}")
+            self.fs.put_file(str(path), self._path(f"{upload}/{name}"))
         for name, about in files.items():
-            there = self.fs.info(self._path(f"{unit}/{name}"))["size"]
+            there = self.fs.info(self._path(f"{upload}/{name}"))["size"]
             if there != about["bytes"]:
-                raise OSError(f"{unit}/{name} has {there} bytes there instead of {about['bytes']}")
-        self._make_folder(f"{unit}/{LISTING}")
-        self.fs.pipe_file(self._path(f"{unit}/{LISTING}"), json.dumps(files).encode())
+                raise OSError(f"{upload}/{name} has {there} bytes there instead of {about['bytes']}")
+        self._make_folder(f"{upload}/{LISTING}")
+        self.fs.pipe_file(self._path(f"{upload}/{LISTING}"), json.dumps(files).encode())
         return files
 
-    def files(self, unit: str) -> Files | None:
-        """Sizes and hashes of a unit's files, or None if it is not whole."""
+    def files(self, upload: str) -> Files | None:
+        """Sizes and hashes of an upload's files, or None if it is not whole."""
         try:
-            found: Files = json.loads(self.fs.cat_file(self._path(f"{unit}/{LISTING}")))
+            found: Files = json.loads(self.fs.cat_file(self._path(f"{upload}/{LISTING}")))
         except (FileNotFoundError, ValueError):
             return None
         return found
 
-    def units(self, folder: str) -> list[str]:
+    def uploads(self, folder: str) -> list[str]:
         """Names of what is in a folder, whole or not."""
         try:
             return sorted(place.rstrip("/").rsplit("/", 1)[1] for place in self.fs.ls(self._path(folder), detail=False))
@@ -80,19 +79,14 @@ class Store:
         Raises:
             OSError: if what came is not what `about` says.
         """
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        try:
+        with new_file(target) as beside:
             self.fs.get_file(self._path(name), str(beside))
             if file_digest(beside) != about["sha256"]:
                 raise OSError(f"what came for {name} differs from its hash")
-            os.replace(beside, target)
-        finally:
-            beside.unlink(missing_ok=True)
 
-    def remove(self, unit: str) -> None:
-        if self.fs.exists(self._path(unit)):
-            self.fs.rm(self._path(unit), recursive=True)
+    def remove(self, upload: str) -> None:
+        if self.fs.exists(self._path(upload)):
+            self.fs.rm(self._path(upload), recursive=True)
 
     def _path(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}"
@@ -106,7 +100,7 @@ def write_remote(folder: Path, url: str, names: list[str]) -> None:
     write_json(folder / REMOTE, {"url": url, "files": sorted(names)})
 
 
-def bring_back(folder: Path, name: str, about: dict[str, Any]) -> bool:
+def download(folder: Path, name: str, about: dict[str, Any]) -> bool:
     """Fetch a file of a step's payload that is gone from its folder; False if remote.json does not have it.
 
     Raises:
@@ -117,7 +111,7 @@ def bring_back(folder: Path, name: str, about: dict[str, Any]) -> bool:
     url = json.loads((folder / REMOTE).read_text())["url"]
     print(f"fetching {name} of {folder.name} from {url}", file=sys.stderr, flush=True)
     try:
-        Store(url).get(name, folder / name, about)
+        RemoteStore(url).get(name, folder / name, about)
     except UserError:
         raise
     except Exception as error:  # whatever the other side's library raises

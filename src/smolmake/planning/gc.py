@@ -21,12 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smolmake.errors import UserError, run_as_program
+from smolmake.execution.lease import LOCK
 from smolmake.execution.manifest import MANIFEST
 from smolmake.execution.step import Steps
+from smolmake.files import lock_file
 from smolmake.graph.build import build_steps
 from smolmake.monitoring.run_state import owner
 from smolmake.planning.history import BEGUN, FOLDER
-from smolmake.planning.optimizer_states import held, remove_state, spare_states
+from smolmake.planning.optimizer_states import remove_state, spare_states
 from smolmake.recipe.load import load_recipe, read_yaml
 
 
@@ -103,7 +105,7 @@ def unneeded(reached: set[str], root: Path) -> list[Unneeded]:
 
 def delete(entry: Unneeded) -> bool:
     """Delete a folder, its manifest first, so that it is never taken for whole. False if a job holds the step."""
-    with held(entry.step) as free:
+    with lock_file(entry.step / LOCK, wait=False) as free:
         if free:
             (entry.folder / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(entry.folder)

@@ -8,15 +8,15 @@ whole.
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from smolmake.errors import UserError
+from smolmake.execution.lease import LOCK
 from smolmake.execution.manifest import MANIFEST, REMOVED, note_removed, removed_files
 from smolmake.execution.remote_storage import has_remote
 from smolmake.execution.step import Step, Steps
+from smolmake.files import lock_file
 
 STATE = "checkpoint/optimizer.safetensors"
 
@@ -41,7 +41,7 @@ def spare_states(recipes: Iterable[Steps], root: Path) -> list[Path]:
 def remove_state(file: Path) -> bool:
     """Remove a segment's optimizer state, after a note of it. False if a running job holds the segment's folder."""
     folder = file.parents[1]
-    with held(folder) as free:
+    with lock_file(folder / LOCK, wait=False) as free:
         if free:
             note_removed(folder, {STATE}, "no segment that was still to run needed it")
             file.unlink()
@@ -67,15 +67,3 @@ def _missed(step: Step, folder: Path) -> UserError:
         f"{step.label} is to run and goes on from an optimizer state that was removed (make gc STATES=yes)",
         file=folder / STATE, remedy=again,
     )  # fmt: skip
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[bool]:
-    """Hold a folder's lock, if no running job has it: gives whether it is free."""
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from transformers.utils.import_utils import is_flash_attn_4_available
 
 from smolmake.data.tokenizer import TURN_END
 from smolmake.errors import UserError
-from smolmake.files import write_json
+from smolmake.files import new_folder, write_json
 from smolmake.model.kernels import has_flash_attention
 from smolmake.monitoring.metrics import Metrics
 from smolmake.monitoring.progress import Progress
@@ -152,18 +150,16 @@ def train_and_save(
 def save_whole(
     model: PreTrainedModel, weights: dict[str, torch.Tensor], tokenizer: PreTrainedTokenizerBase, folder: Path
 ) -> None:
-    """Write checkpoint/ beside its place and rename it."""
+    """Write checkpoint/ whole or not at all."""
     stop = tokenizer.convert_tokens_to_ids(TURN_END)
     model.config.eos_token_id = stop
     if model.generation_config is not None:
         model.generation_config.eos_token_id = stop
-    beside = folder / "checkpoint.tmp"
-    shutil.rmtree(beside, ignore_errors=True)
     # Tied weights are saved once; some strategies give a copy for each of their names.
-    model.save_pretrained(beside, state_dict={k: v for k, v in weights.items() if k not in model.all_tied_weights_keys})
-    tokenizer.save_pretrained(beside)
-    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-    os.replace(beside, folder / "checkpoint")
+    weights = {key: tensor for key, tensor in weights.items() if key not in model.all_tied_weights_keys}
+    with new_folder(folder / "checkpoint") as beside:
+        model.save_pretrained(beside, state_dict=weights)
+        tokenizer.save_pretrained(beside)
 
 
 def last_whole_checkpoint(folder: Path) -> Path | None:

@@ -11,7 +11,6 @@ import pytest
 from helpers.training import ROOT
 
 from smolmake.errors import UserError
-from smolmake.execution import node_cache as staging
 from smolmake.execution.manifest import verify_payload, write_manifest
 from smolmake.execution.node_cache import scratch_folder, stage
 
@@ -109,9 +108,8 @@ def test_killed_it_goes_on(manifest: Path, tmp_path: Path) -> None:
     assert {name: times(copy)[name] for name in done} == done and not list(copy.glob(".*.tmp"))
 
 
-def test_large_files_are_copied_in_blocks(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "BLOCK", 1000)
-    verify_payload(stage(manifest, tmp_path / "scratch") / "manifest.json")
+def test_large_files_are_copied_in_blocks(manifest: Path, tmp_path: Path) -> None:
+    verify_payload(stage(manifest, tmp_path / "scratch", block=1000) / "manifest.json")
 
 
 def test_where_scratch_is(monkeypatch: pytest.MonkeyPatch) -> None:

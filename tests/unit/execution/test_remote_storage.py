@@ -17,7 +17,7 @@ from moto.server import ThreadedMotoServer
 
 from smolmake.errors import UserError
 from smolmake.execution.manifest import payload_under, verify_payload
-from smolmake.execution.remote_storage import LISTING, Store, write_remote
+from smolmake.execution.remote_storage import LISTING, RemoteStore, write_remote
 from smolmake.monitoring.events import read_incidents
 from smolmake.train.recovery.checkpoint import step_of
 from smolmake.train.recovery.uploads import Uploads
@@ -33,10 +33,10 @@ def test_a_unit_is_there_when_all_of_it_is(tmp_path: Path) -> None:
     (tmp_path / "unit/deep").mkdir(parents=True)
     (tmp_path / "unit/a").write_bytes(b"first")
     (tmp_path / "unit/deep/b").write_bytes(b"second")
-    store = Store(f"file://{tmp_path}/remote")
-    assert store.units("x") == [] and store.files("x/unit") is None
+    store = RemoteStore(f"file://{tmp_path}/remote")
+    assert store.uploads("x") == [] and store.files("x/unit") is None
     files = store.put(tmp_path / "unit", "x/unit")
-    assert files == store.files("x/unit") and files["deep/b"]["bytes"] == 6 and store.units("x") == ["unit"]
+    assert files == store.files("x/unit") and files["deep/b"]["bytes"] == 6 and store.uploads("x") == ["unit"]
     store.get("x/unit/deep/b", tmp_path / "back/b", files["deep/b"])
     assert (tmp_path / "back/b").read_bytes() == b"second"
     (tmp_path / "remote/x/unit/a").write_bytes(b"wrong")
@@ -49,7 +49,7 @@ def test_a_unit_is_there_when_all_of_it_is(tmp_path: Path) -> None:
 
 def test_an_address_that_cannot_be_used_is_told_before_the_start() -> None:
     with pytest.raises(UserError, match="cannot be used") as caught:
-        Store("nosuch://bucket/x")
+        RemoteStore("nosuch://bucket/x")
     assert "pip install" in caught.value.remedy
 
 
@@ -128,7 +128,7 @@ def test_files_that_are_only_remote_come_back_when_they_are_read(tmp_path: Path)
         (step / name).parent.mkdir(parents=True)
         (step / name).write_text(f"weights of {name}")
     finish(step, ["checkpoint/model", "milestones/step-5/model"], {})
-    store = Store(f"file://{tmp_path}/remote")
+    store = RemoteStore(f"file://{tmp_path}/remote")
     for unit in ("checkpoint", "milestones/step-5"):
         store.put(step / unit, unit)
         shutil.rmtree(step / unit)
@@ -186,7 +186,7 @@ def test_a_segment_lives_in_s3(tmp_path: Path, s3: str) -> None:
     payloads = [json.loads((step / "manifest.json").read_text())["payload"] for step in (local, folder)]
     assert payloads[0] == payloads[1] and "milestones/step-4/model.safetensors" in payloads[1]
     assert set(json.loads((folder / "remote.json").read_text())["files"]) == set(payloads[1])
-    assert Store(f"{s3}/segment/cloud").units("recovery") == []
+    assert RemoteStore(f"{s3}/segment/cloud").uploads("recovery") == []
     shutil.rmtree(folder / "checkpoint")
     child = finished(tmp_path, segment(16, 18, steps=18, name="child", parent="cloud"))
     assert (folder / "checkpoint/model.safetensors").exists() and len(curve(child)) == 2

@@ -10,7 +10,7 @@ from helpers.recipes import SMALL, write_recipe
 
 from smolmake.errors import UserError
 from smolmake.execution.manifest import MANIFEST, REMOVED, verify_payload, write_manifest
-from smolmake.execution.remote_storage import Store, write_remote
+from smolmake.execution.remote_storage import RemoteStore, write_remote
 from smolmake.files import write_json
 from smolmake.planning import gc
 from smolmake.planning import run_events as announce
@@ -189,7 +189,7 @@ def test_a_plan_that_needs_a_removed_state_again_says_what_to_do(place: Path, mo
     with pytest.raises(UserError) as caught:
         load_workflow("mine", place)
     assert f"delete {first / REMOVED}" in caught.value.remedy
-    Store(f"file://{place}/remote").put(first / "checkpoint", "checkpoint")
+    RemoteStore(f"file://{place}/remote").put(first / "checkpoint", "checkpoint")
     (place / "remote/checkpoint/optimizer.safetensors").write_bytes(b"optimizer" * 100)
     (first / REMOVED).unlink()
     load_workflow("mine", place)

@@ -9,7 +9,6 @@ could still be noticed.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -28,7 +27,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.tensor import DTensor
 
-from smolmake.files import file_digest, sync_folder
+from smolmake.files import file_digest, publish_folder
 from smolmake.train.parallel import Group
 from smolmake.train.recovery.disk_space import check_room
 from smolmake.train.recovery.safe_unpickle import ShardReader
@@ -156,9 +155,7 @@ class Recovery:
                 save_file(tensors, beside / FILE)
             digests = {name: file_digest(beside / name) for name in _files(beside)}
             (beside / STATE).write_text(json.dumps({"step": step, "sha256": digests}))
-            sync_folder(beside)
-            shutil.rmtree(place, ignore_errors=True)
-            os.replace(beside, place)
+            publish_folder(beside, place)
             _prune(self.folder, safe)
         except Exception as error:  # whatever it is, the training can go on from the checkpoint before
             shutil.rmtree(beside, ignore_errors=True)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError
-from smolmake.execution.remote_storage import Files, Store, write_remote
+from smolmake.execution.remote_storage import Files, RemoteStore, write_remote
+from smolmake.files import new_folder
 from smolmake.train.recovery.checkpoint import Told, kept, ordered, step_of
 
 FIRST_PAUSE = 1.0  # seconds before the second try; each further pause is twice as long
@@ -31,7 +32,7 @@ class Uploads:
         self.uploaded: dict[str, Files] = {}
         if self.settings is not None:
             self.url = f"{self.settings['url'].rstrip('/')}/{folder.parent.name}/{folder.name}"
-            self.store = Store(self.url)
+            self.store = RemoteStore(self.url)
             threading.Thread(target=self._work, daemon=True, name="uploads").start()
 
     def recovery(self, place: Path, safe: int | None) -> None:
@@ -49,7 +50,7 @@ class Uploads:
         if self.settings is None:
             return None
         try:
-            names = ordered(self.store.units("recovery"), before)
+            names = ordered(self.store.uploads("recovery"), before)
         except Exception as error:  # then the segment begins without it
             self._trouble(f"recovery checkpoints cannot be fetched from {self.url}", error)
             return None
@@ -74,20 +75,20 @@ class Uploads:
         self.waiting.join()
         found: Files = {}
         for step in milestones:
-            unit = f"milestones/step-{step}"
-            if self.settings is not None and not (self.folder / unit).exists():
-                found |= {f"{unit}/{name}": about for name, about in self._files(unit).items()}
+            upload = f"milestones/step-{step}"
+            if self.settings is not None and not (self.folder / upload).exists():
+                found |= {f"{upload}/{name}": about for name, about in self._files(upload).items()}
         return found
 
     def finish(self, milestones: list[int]) -> None:
         """After the manifest: copy the checkpoint, and note beside the manifest what is in remote storage."""
         if self.settings is None:
             return
-        units = ["checkpoint", *(f"milestones/step-{step}" for step in milestones)]
-        for unit in units:
-            if unit not in self.uploaded and (self.folder / unit).is_dir():
-                self._try(unit, self._put, unit)
-        names = [f"{unit}/{name}" for unit in units for name in self.uploaded.get(unit, {})]
+        uploads = ["checkpoint", *(f"milestones/step-{step}" for step in milestones)]
+        for upload in uploads:
+            if upload not in self.uploaded and (self.folder / upload).is_dir():
+                self._try(upload, self._put, upload)
+        names = [f"{upload}/{name}" for upload in uploads for name in self.uploaded.get(upload, {})]
         if names:
             write_remote(self.folder, self.url, names)
         self._try("old recovery checkpoints", self.store.remove, "recovery")
@@ -98,12 +99,9 @@ class Uploads:
         if files is None:
             return False
         place = self.folder / "recovery" / name
-        beside = place.with_name(f".{name}.tmp")
-        shutil.rmtree(beside, ignore_errors=True)
-        for file, about in files.items():
-            self.store.get(f"recovery/{name}/{file}", beside / file, about)
-        shutil.rmtree(place, ignore_errors=True)
-        beside.rename(place)
+        with new_folder(place) as beside:
+            for file, about in files.items():
+                self.store.get(f"recovery/{name}/{file}", beside / file, about)
         self.told("fetched", step_of(name), f"recovery checkpoint {name} came from {self.url}")
         return True
 
@@ -126,7 +124,7 @@ class Uploads:
             if place.exists():
                 raise
             return  # a newer one has taken its place meanwhile
-        there = self.store.units("recovery")
+        there = self.store.uploads("recovery")
         for name in set(there) - kept(there, safe):
             self.store.remove(f"recovery/{name}")
         if self.settings["remove_local"]:
@@ -135,32 +133,32 @@ class Uploads:
                 if self.store.files(f"recovery/{name}") is not None:
                     shutil.rmtree(self.folder / "recovery" / name, ignore_errors=True)
 
-    def _milestone(self, unit: str) -> None:
-        self._try(unit, self._put, unit)
+    def _milestone(self, upload: str) -> None:
+        self._try(upload, self._put, upload)
         if self.settings is not None and self.settings["remove_local"]:
-            for older in self.uploaded.keys() - {unit}:
+            for older in self.uploaded.keys() - {upload}:
                 shutil.rmtree(self.folder / older, ignore_errors=True)
 
-    def _put(self, unit: str) -> None:
-        self.uploaded[unit] = self.store.put(self.folder / unit, unit)
+    def _put(self, upload: str) -> None:
+        self.uploaded[upload] = self.store.put(self.folder / upload, upload)
 
-    def _read_listing(self, unit: str) -> None:
-        self.uploaded[unit] = self.store.files(unit) or {}
+    def _read_listing(self, upload: str) -> None:
+        self.uploaded[upload] = self.store.files(upload) or {}
 
-    def _files(self, unit: str) -> Files:
-        """A unit's listing, which a removed milestone must have.
+    def _files(self, upload: str) -> Files:
+        """A upload's listing, which a removed milestone must have.
 
         Raises:
             UserError: if it cannot be read.
         """
-        if unit not in self.uploaded:
-            self._try(unit, self._read_listing, unit)
-        if not self.uploaded.get(unit):
+        if upload not in self.uploaded:
+            self._try(upload, self._read_listing, upload)
+        if not self.uploaded.get(upload):
             raise UserError(
-                "this milestone was removed after its upload, and cannot be found there", file=self.folder / unit,
+                "this milestone was removed after its upload, and cannot be found there", file=self.folder / upload,
                 key="run.upload.url", value=self.url, remedy="check the address and the credentials in the environment",
             )  # fmt: skip
-        return self.uploaded[unit]
+        return self.uploaded[upload]
 
     def _try(self, what: str, call: Callable[..., None], *arguments: Any) -> None:
         """Do it, again after a pause if it fails; tell when it failed too often."""
