@@ -71,22 +71,20 @@ def submission(executor: str, count: int) -> float:
 
 def leases() -> tuple[float, float]:
     """Seconds to hold a lease once, and processor seconds of an hour of heartbeats of one process."""
-    from smolmake.execution import lease as module
+    from smolmake.execution.lease import HEARTBEAT, hold
 
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         began = time.perf_counter()
         for _ in range(100):
-            with module.hold(place, place / "manifest.json"):
+            with hold(place, place / "manifest.json"):
                 pass
         once = (time.perf_counter() - began) / 100
-        before = module.HEARTBEAT
-        module.HEARTBEAT = 0.001
-        with module.hold(place, place / "manifest.json"):
+        with hold(place, place / "manifest.json", interval=0.001):
             start, beats = time.process_time(), time.perf_counter()
             time.sleep(2)
             spent, beats = time.process_time() - start, (time.perf_counter() - beats) / 0.0012
-        return once, spent / beats * 3600 / before
+        return once, spent / beats * 3600 / HEARTBEAT
 
 
 def main() -> None:

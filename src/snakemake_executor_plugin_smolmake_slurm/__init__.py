@@ -39,7 +39,7 @@ from snakemake_executor_plugin_smolmake_slurm.queue import (
 )
 from snakemake_executor_plugin_smolmake_slurm.settings import ExecutorSettings as ExecutorSettings
 from snakemake_executor_plugin_smolmake_slurm.site import check_request, partitions
-from snakemake_executor_plugin_smolmake_slurm.watch import Pulses, folder_of, is_made, progress, refused
+from snakemake_executor_plugin_smolmake_slurm.watch import Heartbeats, folder_of, is_made, progress, refused
 
 LONGEST_PAUSE = 120.0
 
@@ -206,7 +206,7 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         if entry.state in GOING:
             info.aux.pop("gone", None)
             if entry.state == "RUNNING":
-                self.check_pulse(info, entry)
+                self.check_heartbeats(info, entry)
             return True
         if entry.state == "COMPLETED" or self.made(info):
             if entry.state != "COMPLETED":
@@ -224,8 +224,8 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
         self.fail(info, entry)
         return False
 
-    def check_pulse(self, info: SubmittedJobInfo, entry: Entry) -> None:
-        """End a job that Slurm holds for running although one of its processes has stopped beating, or does not end."""
+    def check_heartbeats(self, info: SubmittedJobInfo, entry: Entry) -> None:
+        """End a job that Slurm holds for running although one of its processes has gone silent, or does not end."""
         if self.made(info):
             made = info.aux.setdefault("made", time.monotonic())
             if time.monotonic() - made > self.settings.hung_after and not info.aux.get("hung"):
@@ -233,12 +233,12 @@ class Executor(SlurmExecutor):  # type: ignore[misc]
                 self.logger.warning(f"Slurm job {info.external_jobid} has its result and does not end: it is ended.")
                 ask("scancel", info.external_jobid)
             return
-        before, pulses = info.aux.get("pulses", (entry.started, None))
-        if pulses is None or before != entry.started:  # seen for the first time, or requeued
+        before, heartbeats = info.aux.get("heartbeats", (entry.started, None))
+        if heartbeats is None or before != entry.started:  # seen for the first time, or requeued
             folder = Path(self.folder) / folder_of(info.job)
-            pulses = Pulses(folder, entry.id, self.settings.hung_after, requeued=before != entry.started)
-            info.aux["pulses"] = entry.started, pulses
-        silent = pulses.silent()
+            heartbeats = Heartbeats(folder, entry.id, self.settings.hung_after, requeued=before != entry.started)
+            info.aux["heartbeats"] = entry.started, heartbeats
+        silent = heartbeats.silent()
         if silent and not info.aux.get("hung"):
             info.aux["hung"] = True
             self.logger.error(

@@ -1,4 +1,4 @@
-"""Whether a running job's processes still beat, and how far its step has come; all read from the step's folder."""
+"""Whether a running job's processes still live, and how far its step has come; all read from the step's folder."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.errors import CANNOT_WRITE
-from smolmake.execution.lease import PULSES, Watch, read_lease
+from smolmake.execution.lease import HEARTBEATS, SilenceWatch, read_lease
 
 SRUN_ERROR = re.compile(r"srun: error: ([\w.-]+): tasks? [\d,\- ]+: (?!Terminated)")
 
 
-class Pulses:
-    """Watches the beats of one start of a job, by this process's own clock.
+class Heartbeats:
+    """Watches the heartbeats of one start of a job, by this process's own clock.
 
-    A rank that has never beaten is not counted: starting up may take any time. What an earlier start of the same job
-    left is removed when it was seen to be `requeued`.
+    A rank that has never given a heartbeat is not counted: starting up may take any time. What an earlier start of
+    the same job left is removed when it was seen to be `requeued`.
     """
 
     def __init__(self, folder: Path, job: str, limit: float, requeued: bool) -> None:
-        self.place, self.watch = folder / PULSES / job, Watch(limit)
+        self.place, self.watch = folder / HEARTBEATS / job, SilenceWatch(limit)
         if requeued:
-            shutil.rmtree(self.place, ignore_errors=True)  # a process that beats makes its file again
+            shutil.rmtree(self.place, ignore_errors=True)  # a process that lives makes its file again
 
     def silent(self) -> list[str]:
-        """The ranks whose beat has stopped."""
+        """The ranks whose heartbeat has stopped."""
         files = sorted(self.place.glob("*")) if self.place.is_dir() else []
         return [file.name for file in files if self.watch.unchanged(file)]
 

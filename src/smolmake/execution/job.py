@@ -17,7 +17,7 @@ from typing import Any
 
 from smolmake.errors import UserError, run_as_program
 from smolmake.execution.fingerprint import code_definitions, code_fingerprint
-from smolmake.execution.lease import Lease, Lost, await_end, await_first, hold, pulse
+from smolmake.execution.lease import Lease, Lost, await_end, await_main, heartbeat, hold
 from smolmake.execution.manifest import MANIFEST, RECORD, read_manifest, verify_payload, write_manifest
 from smolmake.execution.parts import Valid, Work, do_parts, helpers, part_payload
 from smolmake.files import write_json
@@ -158,8 +158,8 @@ def run_step(compute: Callable[[Job], None], usage: str) -> None:
             return
         tell_time_limit()
         if rank := int(os.environ.get("RANK", "0")):  # one of several processes: the first has lease and manifest
-            if await_first(job.folder):
-                with pulse(job.folder, rank):
+            if await_main(job.folder):
+                with heartbeat(job.folder, rank):
                     try:
                         compute(job)
                     except UserError:

@@ -3,12 +3,12 @@
 The lock beside it (flock) settles the matter on one machine and wherever the file system carries locks between nodes.
 Where it does not, and for a node that hangs, there is `lease.json`: its owner renews the file's time every HEARTBEAT
 seconds. Nobody compares clocks: who waits watches, by his own monotonic clock, whether the file still changes, and
-takes over once it has not for BEATS heartbeats. An owner that finds another's token in the file, or could not renew it
+takes over once it has not for MISSED heartbeats. An owner that finds another's token in the file, or could not renew it
 for nearly as long, ends at once, so a process that wakes up after hours cannot write over the work of its successor.
 What remains is the moment between the last look at the lease and the rename of the manifest; hashes are verified when
 a result is used, so that even then nothing mixed is taken for whole.
 
-Every process of a job also renews `beats/<job>/<rank>`, by which the executor finds a rank that hangs.
+Every process of a job also renews `heartbeats/<job>/<rank>`, by which the executor finds a rank that hangs.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from typing import IO, Any
 from smolmake.errors import UserError
 from smolmake.files import take_lock, write_json
 
-HEARTBEAT = float(os.environ.get("SMOLMAKE_HEARTBEAT", "10"))
-BEATS = 12
-LEASE, LOCK, PULSES = "lease.json", ".lock", "beats"
+HEARTBEAT = float(os.environ.get("SMOLMAKE_HEARTBEAT", "10"))  # seconds
+MISSED = 12  # heartbeats after which a lease is stale
+LEASE, LOCK, HEARTBEATS = "lease.json", ".lock", "heartbeats"
 LOST = 75  # exit code of a process that lost its lease: EX_TEMPFAIL of sysexits.h
 GO, NOTHING_TO_DO = "go", "nothing to do"
 
@@ -42,14 +42,17 @@ class Lost(Exception):
 
 
 class Lease:
-    """The lease that this process holds on a folder. `needless`: who held it before has finished the step."""
+    """The lease that this process holds on a folder, renewed every `interval` seconds.
 
-    def __init__(self, folder: Path, needless: bool) -> None:
-        self.folder, self.file, self.needless = folder, folder / LEASE, needless
+    `needless`: who held it before has finished the step.
+    """
+
+    def __init__(self, folder: Path, needless: bool, interval: float) -> None:
+        self.folder, self.file, self.needless, self.interval = folder, folder / LEASE, needless, interval
         self.token = uuid.uuid4().hex
         self.renewed = time.monotonic()
         self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self.thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def take(self) -> None:
         """Write the lease and begin to renew it."""
@@ -72,7 +75,7 @@ class Lease:
             self.check()
             if state == "finished":
                 self.file.unlink()
-                shutil.rmtree(self.folder / PULSES, ignore_errors=True)
+                shutil.rmtree(self.folder / HEARTBEATS, ignore_errors=True)
             else:
                 self._write(state)
 
@@ -80,8 +83,8 @@ class Lease:
         about = {"owner": self.token, "state": state, "job": job_key(), "host": socket.gethostname()}
         write_json(self.file, about | {"machine": machine(), "pid": os.getpid()})
 
-    def _beat(self) -> None:
-        while not self.ended.wait(HEARTBEAT):
+    def _renew(self) -> None:
+        while not self.ended.wait(self.interval):
             try:
                 self.check()
                 os.utime(self.file)
@@ -89,17 +92,17 @@ class Lease:
             except Lost as lost:
                 end_process(str(lost))
             except OSError as error:
-                if time.monotonic() - self.renewed > (BEATS - 2) * HEARTBEAT:
+                if time.monotonic() - self.renewed > (MISSED - 2) * self.interval:
                     end_process(f"the lease on {self.folder} could not be renewed: {error}")
 
 
 @contextmanager
-def hold(folder: Path, result: Path) -> Iterator[Lease]:
+def hold(folder: Path, result: Path, interval: float = HEARTBEAT) -> Iterator[Lease]:
     """Hold the lease on a folder, after waiting while another process has it, who may leave `result` meanwhile."""
     with (folder / LOCK).open("w") as lock:
-        lease = Lease(folder, needless=_wait(folder, lock) and result.exists())
+        lease = Lease(folder, _wait(folder, lock, interval) and result.exists(), interval)
         lease.take()
-        with pulse(folder, 0, NOTHING_TO_DO if lease.needless else GO):
+        with heartbeat(folder, 0, NOTHING_TO_DO if lease.needless else GO, interval):
             try:
                 yield lease
             except BaseException as error:
@@ -114,9 +117,9 @@ def _state(error: BaseException) -> str:
     return "stopped" if isinstance(error, SystemExit) and error.code == 143 else "failed"
 
 
-def _wait(folder: Path, lock: IO[str]) -> bool:
+def _wait(folder: Path, lock: IO[str], interval: float) -> bool:
     """Wait until the folder is free to take; gives whether that took any waiting."""
-    waited, watch = False, Watch(BEATS * HEARTBEAT)
+    waited, watch = False, SilenceWatch(MISSED * interval)
     while True:
         locked = take_lock(lock, wait=False)
         found = read_lease(folder)
@@ -131,10 +134,10 @@ def _wait(folder: Path, lock: IO[str]) -> bool:
             who = f"job {found.get('job')} on {found.get('host')}" if found else "another process"
             print(f"waiting for {who}, which computes {folder.name}", file=sys.stderr, flush=True)
             waited = True
-        time.sleep(min(1.0, HEARTBEAT / 2))
+        time.sleep(min(1.0, interval / 2))
 
 
-class Watch:
+class SilenceWatch:
     """Whether files still change, by the watcher's own clock."""
 
     def __init__(self, limit: float) -> None:
@@ -155,9 +158,9 @@ class Watch:
 
 
 @contextmanager
-def pulse(folder: Path, rank: int, sign: str = GO) -> Iterator[None]:
-    """Renew this process's own beat while the block runs."""
-    file = folder / PULSES / job_key() / str(rank)
+def heartbeat(folder: Path, rank: int, sign: str = GO, interval: float = HEARTBEAT) -> Iterator[None]:
+    """Renew this process's own heartbeat while the block runs."""
+    file = folder / HEARTBEATS / job_key() / str(rank)
     ended = threading.Event()
 
     def beat() -> None:
@@ -168,22 +171,22 @@ def pulse(folder: Path, rank: int, sign: str = GO) -> Iterator[None]:
             file.write_text(sign)
 
     def renew() -> None:
-        while not ended.wait(HEARTBEAT):
+        while not ended.wait(interval):
             with contextlib.suppress(OSError):
                 beat()
 
     file.unlink(missing_ok=True)  # of an earlier start of this job
     beat()
-    threading.Thread(target=renew, name="pulse", daemon=True).start()
+    threading.Thread(target=renew, name="heartbeat", daemon=True).start()
     try:
         yield
     finally:
         ended.set()
 
 
-def await_first(folder: Path) -> bool:
+def await_main(folder: Path) -> bool:
     """In a process other than the first: wait until the first holds the lease; False if there is nothing to do."""
-    file = folder / PULSES / job_key() / "0"
+    file = folder / HEARTBEATS / job_key() / "0"
     while True:
         with contextlib.suppress(OSError):
             sign = file.read_text()

@@ -13,10 +13,21 @@ import pytest
 from helpers.timeouts import WAIT
 
 from smolmake.errors import UserError
-from smolmake.execution import lease as module
-from smolmake.execution.lease import LEASE, LOST, PULSES, Lost, Watch, await_first, hold, pulse, read_lease
+from smolmake.execution.lease import (
+    HEARTBEATS,
+    LEASE,
+    LOST,
+    MISSED,
+    NOTHING_TO_DO,
+    Lost,
+    SilenceWatch,
+    await_main,
+    heartbeat,
+    hold,
+    read_lease,
+)
 
-BEAT = 0.25  # seconds; short, and far longer than a busy machine makes a process wait for its turn
+INTERVAL = 0.25  # seconds; short, and far longer than a busy machine makes a process wait for its turn
 
 HOLDER = """
 import sys, time
@@ -33,13 +44,8 @@ print("ended", flush=True)
 """
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HEARTBEAT", BEAT)
-
-
 def holder(folder: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "SMOLMAKE_HEARTBEAT": str(BEAT)}
+    environment = {**os.environ, "SMOLMAKE_HEARTBEAT": str(INTERVAL)}
     return subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(folder)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
@@ -76,15 +82,15 @@ def test_after_a_kill_the_next_on_this_machine_takes_over_at_once(tmp_path: Path
     first.communicate(timeout=WAIT)
     found = read_lease(tmp_path)
     assert found is not None and found["state"] == "running"
-    with hold(tmp_path, tmp_path / "manifest.json") as lease:
+    with hold(tmp_path, tmp_path / "manifest.json", INTERVAL) as lease:
         assert not lease.needless
 
 
 def test_a_lease_of_another_machine_is_waited_for_while_it_beats(tmp_path: Path) -> None:
     other_machine(tmp_path)
     second = holder(tmp_path)
-    for _ in range(module.BEATS + 3):  # longer than the silence that counts
-        time.sleep(BEAT)
+    for _ in range(MISSED + 3):  # longer than the silence that counts
+        time.sleep(INTERVAL)
         os.utime(tmp_path / LEASE)
     assert second.poll() is None
     said, told = second.communicate("go\n", timeout=WAIT)  # no beat any more
@@ -95,9 +101,9 @@ def test_a_lease_of_another_machine_is_waited_for_while_it_beats(tmp_path: Path)
 def test_a_lease_that_was_ended_is_free_at_once(tmp_path: Path, state: str) -> None:
     other_machine(tmp_path, state=state)
     began = time.monotonic()
-    with hold(tmp_path, tmp_path / "manifest.json") as lease:
+    with hold(tmp_path, tmp_path / "manifest.json", INTERVAL) as lease:
         assert not lease.needless
-    assert time.monotonic() - began < module.BEATS * BEAT
+    assert time.monotonic() - began < MISSED * INTERVAL
 
 
 def test_an_owner_that_was_stopped_and_replaced_ends_and_publishes_nothing(tmp_path: Path) -> None:
@@ -113,11 +119,10 @@ def test_an_owner_that_was_stopped_and_replaced_ends_and_publishes_nothing(tmp_p
     assert found is not None and found["owner"] == "other"
 
 
-def test_without_its_lease_a_job_does_not_write_its_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_lease_a_job_does_not_write_its_manifest(tmp_path: Path) -> None:
     from smolmake.execution.job import Job
 
-    monkeypatch.setattr(module, "HEARTBEAT", 60.0)  # no thread ends this process
-    with hold(tmp_path, tmp_path / "manifest.json") as lease:
+    with hold(tmp_path, tmp_path / "manifest.json", interval=60.0) as lease:  # no thread ends this process
         other_machine(tmp_path)
         job = Job("mixture", "stage1", "0" * 10, tmp_path, {}, {}, {}, lease=lease)
         with pytest.raises(Lost, match="node9"):
@@ -135,11 +140,11 @@ def test_what_ended_a_job_is_told(tmp_path: Path) -> None:
 
 def test_silence_is_measured_by_the_watcher_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     file = tmp_path / "beat"
     file.write_text("")
     os.utime(file, (0, 0))  # a clock that is decades behind
-    watch = Watch(0.2)
+    watch = SilenceWatch(0.2)
     assert not watch.unchanged(file)
     clock[0] += 0.15
     os.utime(file, (1, 1))
@@ -153,17 +158,17 @@ def test_silence_is_measured_by_the_watcher_alone(tmp_path: Path, monkeypatch: p
 def test_other_ranks_wait_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     with hold(tmp_path, tmp_path / "manifest.json"):
-        assert await_first(tmp_path)
-        with pulse(tmp_path, 3):
-            beat = tmp_path / PULSES / "12" / "3"
+        assert await_main(tmp_path)
+        with heartbeat(tmp_path, 3, interval=INTERVAL):
+            beat = tmp_path / HEARTBEATS / "12" / "3"
             beat.unlink()  # as a restarted executor may do
             limit = time.monotonic() + WAIT
             while not beat.exists():
                 assert time.monotonic() < limit
                 time.sleep(0.01)
-    assert not (tmp_path / PULSES).exists()
-    with pulse(tmp_path, 0, module.NOTHING_TO_DO):
-        assert not await_first(tmp_path)
+    assert not (tmp_path / HEARTBEATS).exists()
+    with heartbeat(tmp_path, 0, NOTHING_TO_DO):
+        assert not await_main(tmp_path)
 
 
 def test_a_lease_costs_less_than_a_hundredth_of_a_job_of_seconds(tmp_path: Path) -> None:
