@@ -1,14 +1,9 @@
-# smolmake: `make toy` sets up and runs the whole toy pipeline; `make help` lists the targets.
+# smolmake: `make toy` sets up and runs the toy recipe; `make help` lists the targets, `smolmake --help` the commands.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
 RECIPE ?= toy
-DOT ?= dot
-ifneq ($(words $(RECIPE)),1)
-$(error RECIPE="$(RECIPE)" is not one recipe: give one name of config/recipes or one path, such as RECIPE=toy)
-endif
-FILE ?= plan-$(basename $(notdir $(RECIPE))).svg
 # Options for the installation of torch, such as the index of its builds without CUDA.
 TORCH_PIP_ARGS ?=
 PYTEST_ARGS ?=
@@ -16,28 +11,26 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.set-up
 EXTRAS := .venv-extras/.set-up
-SNAKEMAKE := $(BIN)/snakemake --workflow-profile profiles/local --config recipe=$(RECIPE) $(if $(CONSENT),consent=$(CONSENT))
-LATEST := results/latest/$(basename $(notdir $(RECIPE)))
+CODE := src workflow tests tools config benchmarks
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
-# Bytecode is left to the first import: most of what is installed is never imported here. It is kept then, even where
-# the environment forbids it, as images of containers like to: compiling torch anew takes longer than many a step.
+# Bytecode is written at the first import, since most of what is installed is never imported here, and it is kept, even
+# where the environment forbids it, as container images often do: compiling torch again takes longer than many a step.
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --no-compile --no-input --disable-pip-version-check
-# pip's output cut down to what tells how far it is; its errors stay whole.
+# pip's output reduced to its progress; its errors stay whole.
 PIP_PROGRESS := 2> >(grep -v '^WARNING: Location' >&2) | awk ' \
 	/^Collecting/ && ++found % 25 == 0 { print "  found " found " packages" } \
 	/^ *Downloading / && ($$NF ~ /GB/ || $$NF ~ /MB/ && substr($$(NF - 1), 2) + 0 >= 50) { \
 		n = split($$2, part, "/"); print "  downloading " part[n] " " $$(NF - 1) " " $$NF } \
 	/^Installing collected/ { print "  installing" } \
 	{ fflush() }'
-CODE := src workflow tests tools config benchmarks
 
-.PHONY: help setup toy plan status nodes compute adopt gc test extras-test check graph picture report-pictures \
-	slurm-profile slurm-test chaos clean-env
+.PHONY: help setup run toy plan status test extras-test check docs slurm-test clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "Variables: RECIPE=$(RECIPE) (a name in config/recipes or a path), CONSENT, PYTHON=$(PYTHON), PYTEST_ARGS, TORCH_PIP_ARGS"
+	@echo "All else: $(BIN)/smolmake --help"
 
 setup: $(STAMP) ## create .venv with everything that is needed
 
@@ -56,30 +49,16 @@ $(STAMP): pyproject.toml constraints.txt
 	@set -o pipefail; $(PIP) --no-build-isolation -c constraints.txt -e '.[dev]' $(PIP_PROGRESS)
 	@touch $@
 
-toy: $(STAMP) ## run a recipe from raw text to report (RECIPE=toy; CONSENT=GPU_HOURS runs it over budget)
-	@$(SNAKEMAKE)
-	@if [ -e "$(LATEST)/report.html" ]; then echo "The report: $(LATEST)/report.html"; \
-	else echo "The report is in results/latest/, under the recipe's name."; fi
+run: $(STAMP) ## run a recipe from raw text to report (RECIPE=NAME; CONSENT=GPU_HOURS runs it over budget)
+	@$(BIN)/smolmake run '$(RECIPE)' $(if $(CONSENT),--consent $(CONSENT))
 
-plan: $(STAMP) ## what a recipe would run, why, and what it costs (JSON=FILE writes it as JSON too)
-	@$(SNAKEMAKE) --dry-run $(if $(JSON),--logger-smolmake-json $(JSON))
+toy: run ## the same for the toy recipe
 
-status: $(STAMP) ## where a run is: stages, training, goodput, incidents, time left, disk (JSON=yes, WATCH=SECONDS)
-	@$(BIN)/python -m smolmake.planning.status $(RECIPE) $(if $(JSON),--json) $(if $(WATCH),--watch $(WATCH))
+plan: $(STAMP) ## show what a recipe would run, why, and what it costs
+	@$(BIN)/smolmake plan '$(RECIPE)'
 
-nodes: $(STAMP) ## list the nodes that a preflight excluded; CLEAR=NODE,NODE or CLEAR=all lets them take jobs again
-	@$(BIN)/python -m smolmake.cluster.excluded_nodes $(if $(CLEAR),--clear $(CLEAR))
-
-compute: $(STAMP) ## model, tokens, GPUs, days, MFU, goodput: the missing one (ARGS="--model smollm3-3b --gpus 384 ...")
-	$(if $(strip $(ARGS)),,$(error ARGS is missing: make compute ARGS="--model smollm3-3b --gpus 384 --days 24 --mfu 30% --goodput 0.9"))
-	@$(BIN)/python -m smolmake.planning.estimate $(ARGS)
-
-adopt: $(STAMP) ## print the lines by which a recipe adopts FOLDER, token shards or a model
-	$(if $(strip $(FOLDER)),,$(error FOLDER is missing: make adopt FOLDER=models/SmolLM3-3B-Base))
-	@$(BIN)/python -m smolmake.planning.adopt $(FOLDER)
-
-gc: $(STAMP) ## list the results that no recipe reaches any more, or spare optimizer states (STATES=yes); DELETE=yes deletes
-	@$(BIN)/python -m smolmake.planning.gc $(if $(filter yes,$(STATES)),--states) $(if $(filter yes,$(DELETE)),--delete) $(RECIPES)
+status: $(STAMP) ## show where a run is
+	@$(BIN)/smolmake status '$(RECIPE)'
 
 test: $(STAMP) ## run the tests (PYTEST_ARGS="-m 'not slow'" for the quick ones)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -104,39 +83,14 @@ check: $(STAMP) ## ruff, mypy, snakefmt, snakemake --lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 
-graph: $(STAMP) ## draw a recipe's rules into results/latest/RECIPE/rulegraph.svg (needs graphviz)
-	@command -v $(DOT) > /dev/null || { echo "error: graphviz's program $(DOT) is not installed:" \
-	  "apt install graphviz (Debian and Ubuntu), brew install graphviz (macOS)" >&2; exit 1; }
-	@mkdir -p "$(LATEST)"
-	@set -o pipefail; $(SNAKEMAKE) --rulegraph dot --quiet all | $(DOT) -Tsvg > "$(LATEST)/.rulegraph.svg"
-	@mv "$(LATEST)/.rulegraph.svg" "$(LATEST)/rulegraph.svg"
-	@echo "The graph: $(LATEST)/rulegraph.svg"
+docs: ## build the site of docs/ into site/, strictly
+	@test -e .venv-docs/.set-up || { $(PYTHON) -m venv .venv-docs && .venv-docs/bin/python -m pip install --no-input \
+	  --disable-pip-version-check --quiet -r docs/requirements.txt && touch .venv-docs/.set-up; }
+	@.venv-docs/bin/mkdocs build --strict --quiet && echo "The site: site/index.html"
 
-picture: $(STAMP) ## draw a recipe's stages with their states and prices (RECIPE=toy FILE=plan.svg)
-	@$(BIN)/python workflow/scripts/draw_plan.py $(RECIPE) $(FILE)
-	@echo "The picture: $(FILE)"
-
-report-pictures: $(STAMP) ## take the pictures of docs/images from the toy's report (needs chromium)
-	@$(BIN)/python tools/take_pictures.py --recipe $(notdir $(basename $(RECIPE)))
-
-slurm-profile: ## let `snakemake --profile slurm` find profiles/slurm by that name
-	@place="$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake"; mkdir -p "$$place"; \
-	if [ -e "$$place/slurm" ] && [ ! -L "$$place/slurm" ]; then \
-	  echo "error: $$place/slurm is there and no link: move it away first" >&2; exit 1; fi; \
-	ln -sfn "$(CURDIR)/profiles/slurm" "$$place/slurm"; echo "$$place/slurm -> $(CURDIR)/profiles/slurm"
-
-# Exit code 3 of `start`: this machine cannot run the daemons, and it has said why.
 slurm-test: $(EXTRAS) ## run tests/slurm on a real Slurm that is started and removed again (as root, Debian or Ubuntu)
-	@code=0; $(BIN)/python tools/slurm_cluster.py start || code=$$?; \
-	if [ $$code = 3 ]; then exit 0; elif [ $$code != 0 ]; then exit $$code; fi; \
-	trap '$(BIN)/python tools/slurm_cluster.py stop' EXIT; \
-	$(BIN)/python -m pytest -n0 -m 'not chaos' tests/slurm $(PYTEST_ARGS) && \
-	.venv-extras/bin/python -m pytest -n0 -m needs tests/slurm $(PYTEST_ARGS)
+	@$(BIN)/python tools/slurm_cluster.py run bash -c "$(BIN)/python -m pytest -n0 -m 'not chaos' tests/slurm $(PYTEST_ARGS) \
+	  && .venv-extras/bin/python -m pytest -n0 -m needs tests/slurm $(PYTEST_ARGS)"
 
-chaos: $(STAMP) ## train on that Slurm while something breaks every minute (ARGS="--minutes 20 --seed 1")
-	@$(BIN)/python tools/slurm_cluster.py start && \
-	{ trap '$(BIN)/python tools/slurm_cluster.py stop' EXIT; \
-	  $(BIN)/python -m pytest -n0 -m chaos tests/slurm && $(BIN)/python tests/slurm/chaos.py $(ARGS); }
-
-clean-env: ## remove .venv
-	rm -rf .venv
+clean: ## remove the environments and site/; results stay
+	rm -rf .venv .venv-extras .venv-docs site

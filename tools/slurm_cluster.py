@@ -1,9 +1,10 @@
 """A real Slurm on this one machine, for tests: a controller, accounting, four nodes of eight GPUs that are no GPUs, and
-two nodes without. Usage: slurm_cluster.py start|stop|status
+two nodes without. Usage: slurm_cluster.py start|stop|status, or slurm_cluster.py run COMMAND [ARGUMENT ...]
 
 As root, on Debian or Ubuntu. `start` installs what is missing, writes /etc/slurm and starts plain daemons, whose state
 lies in a temporary folder; `stop` ends them and removes all of it. A configuration that this program did not write is
-left alone. Exit code 3 says that this machine cannot run the daemons, and the last line says why.
+left alone. `run` starts the cluster, runs a command and stops the cluster. Where this machine cannot run the daemons,
+the last line says why; `start` then ends with exit code 3, `run` with 0.
 """
 
 from __future__ import annotations
@@ -313,17 +314,26 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["start", "stop", "status"])
-    command = parser.parse_args().command
+    parser.add_argument("command", choices=["start", "stop", "status", "run"])
+    parser.add_argument("program", nargs=argparse.REMAINDER, help="what `run` runs on the cluster")
+    arguments = parser.parse_args()
+    command = arguments.command
     began = time.monotonic()
-    if command == "start":
+    if command in ("start", "run"):
         try:
             start()
         except Impossible as error:
             print(f"no Slurm on this machine, what needs it is left out: {error}", file=sys.stderr)
-            sys.exit(CANNOT)
-        print(f"six nodes are idle after {time.monotonic() - began:.0f} s")
-    elif command == "stop":
+            sys.exit(CANNOT if command == "start" else 0)
+        print(f"six nodes are idle after {time.monotonic() - began:.0f} s", flush=True)
+    if command == "run":
+        try:
+            sys.exit(subprocess.call(arguments.program))
+        finally:
+            stop()
+    if command == "start":
+        return
+    if command == "stop":
         stop()
     else:
         print(output("sinfo", "-N", "-l") if STATE.exists() else "no cluster runs")

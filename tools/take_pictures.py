@@ -91,7 +91,7 @@ def main() -> None:
     arguments = parser.parse_args()
     report = Path("results/latest") / arguments.recipe / "report.html"
     if not report.is_file():
-        sys.exit(f"error: there is no {report}: run `make toy RECIPE={arguments.recipe}` first")
+        sys.exit(f"error: there is no {report}: run `smolmake run {arguments.recipe}` first")
     page, browser = report.read_text(encoding="utf-8"), find_browser()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for picture in PICTURES:

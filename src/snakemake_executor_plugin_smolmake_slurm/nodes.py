@@ -44,7 +44,7 @@ class Nodes:
             raise UserError(
                 f"{job.rule.name} takes {wanted} nodes, and {len(left)} are left",
                 key="excluded nodes", value=", ".join(sorted(self.listed & set(nodes))),
-                remedy="make nodes tells why each is left out; once they are mended: make nodes CLEAR=all",
+                remedy="smolmake nodes says why each is left out; once they are repaired: smolmake nodes --clear all",
             )  # fmt: skip
 
     def exclude(self, job: Any, folder: Path, partition: str | None) -> bool:
@@ -60,7 +60,7 @@ class Nodes:
         for node, reason in failing.items():
             self.logger.error(
                 f"The preflight found node {node} wanting ({reason}): it gets no more jobs of this project. Have it"
-                f" looked at, then: make nodes CLEAR={node}"
+                f" looked at, then: smolmake nodes --clear {node}"
             )
         try:
             self.refresh()

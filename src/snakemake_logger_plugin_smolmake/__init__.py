@@ -1,4 +1,4 @@
-"""Snakemake's output for smolmake: a dry run ends with the plan, a run that failed with what failed and how to go on.
+"""Snakemake's output for smolmake: a dry run ends with the plan, a run with its report or with what failed.
 
 A mistake of the user is shown as `error:` with file, key, value and remedy, and jobs without their whole command lines.
 A job that fails is posted to the recipe's webhook, if it has one.
@@ -71,11 +71,13 @@ class LogHandler(LogHandlerBase):
         self.printer.emit(record)
 
     def close(self) -> None:
-        """End a dry run with the plan, a run that failed with what failed. Snakemake calls this twice."""
+        """End a dry run with the plan, a run with its report or with what failed. Snakemake calls this twice."""
         if not self.told and self.common_settings.dryrun and not self.failed:
             self._tell_plan()
         elif not self.told and self.failed and self.started:
             self._tell_failures()
+        elif not self.told and not self.failed:
+            self._tell_report()
         self.told = True
         logger.removeFilter(name_the_error)
         super().close()
@@ -84,6 +86,14 @@ class LogHandler(LogHandlerBase):
         for log in dict.fromkeys(self.failed_logs):
             print(f"\n{log}\n{last_words(log)}", file=self.printer.stream)
         print(f"\n{GO_ON}", file=self.printer.stream, flush=True)
+
+    def _tell_report(self) -> None:
+        from smolmake.planning.workflow import current_run
+
+        run = current_run()
+        report = None if run is None else Path("results/latest") / run.workflow.recipe.name / "report.html"
+        if report is not None and report.exists():
+            print(f"The report: {report}", file=self.printer.stream, flush=True)
 
     def _tell_plan(self) -> None:
         from smolmake.planning.plan import make_plan

@@ -12,8 +12,8 @@ pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 
 def adopt_lines(tree: Path, folder: str) -> str:
-    """The digest that the program of `make adopt` prints."""
-    command = [sys.executable, "-m", "smolmake.planning.adopt", folder]
+    """The digest that `smolmake adopt` prints."""
+    command = [sys.executable, "-m", "smolmake.cli", "adopt", folder]
     done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=True)
     return done.stdout.rpartition("digest: ")[2].strip(" }\n")
 
@@ -62,7 +62,7 @@ evaluation: {{tasks: toy, data: {{toy: tasks}}, limit: 4}}
     model = tree / base.replace("old/", "elsewhere/", 1) / "config.json"
     model.write_text(model.read_text() + " ")
     said = fail(tree, "--dry-run", recipe="adapted.yaml")
-    assert "base.adopt.digest" in said and "make adopt" in said
+    assert "base.adopt.digest" in said and "smolmake adopt" in said
 
 
 def test_adopted_shards_are_mixed_and_trained_on(tree: Path) -> None:

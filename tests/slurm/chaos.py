@@ -1,4 +1,6 @@
-"""A training on two nodes of a real Slurm that something breaks every minute. Usage: make chaos [ARGS="--minutes 20"]
+"""A training on two nodes of a real Slurm that something breaks every minute. Usage, as root:
+
+    .venv/bin/python tools/slurm_cluster.py run .venv/bin/python tests/slurm/chaos.py --minutes 20 --seed 1
 
 The run is compared with an undisturbed one on this machine without Slurm: every manifest, and so every weight, has to
 be the same. The table it prints: faults by kind with the time from the fault to the twentieth new step, the goodput
@@ -214,7 +216,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     if not runs():
-        sys.exit("error: no cluster runs: tools/slurm_cluster.py start, or make chaos")
+        sys.exit("error: no cluster runs: python tools/slurm_cluster.py start")
     place = Path(tempfile.mkdtemp(prefix="chaos-"))
     calm = copy_tree(place / "calm")
     write_notes(calm, 300)

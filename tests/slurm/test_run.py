@@ -50,7 +50,7 @@ def test_a_node_that_the_preflight_found_wanting_was_left_out(undisturbed: Contr
     assert ["gpu-02" in node_names(nodes) for nodes in on_two] == [True, False, False, False]
     assert list(excluded_nodes(tree)) == ["gpu-02"]
     shown = subprocess.run(
-        [sys.executable, "-m", "smolmake.planning.status", TWO_NODES],
+        [sys.executable, "-m", "smolmake.cli", "status", TWO_NODES],
         cwd=tree,
         capture_output=True,
         text=True,

@@ -21,7 +21,7 @@ def compute(job: Job) -> None:
         raise UserError(
             "what lies there is not what the recipe adopts: its digest differs",
             file=folder, value=found,
-            remedy=f"bring its files back, or adopt what it has now: make adopt FOLDER={folder}",
+            remedy=f"bring its files back, or adopt what it has now: smolmake adopt {folder}",
         )  # fmt: skip
     if (folder / "config.json").is_file():
         link(folder, job.folder / "checkpoint")

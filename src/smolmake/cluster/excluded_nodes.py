@@ -1,8 +1,10 @@
 """Nodes that get no more jobs of this project, because a preflight named them as failing.
 
-    python -m smolmake.cluster.excluded_nodes [--clear NODE,NODE... | --clear all]
+    smolmake nodes
+    smolmake nodes --clear node07,node09
+    smolmake nodes --clear all
 
-Without an option it lists them. The Slurm executor adds nodes, and its jobs leave out those that are listed.
+Without an option it lists them with the reasons. The Slurm executor adds nodes, and its jobs avoid those in the list.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import json
 import time
 from pathlib import Path
 
-from smolmake.errors import UserError, did_you_mean, run_as_program
+from smolmake.errors import UserError, did_you_mean
 from smolmake.files import write_json
 
 EXCLUDED = Path(".smolmake") / "excluded-nodes.json"
@@ -51,7 +53,7 @@ def include_nodes(root: Path, names: list[str]) -> list[str]:
     for name in wanted:
         if name not in before:
             remedy = did_you_mean(name, before) if before else "nothing is to be done"
-            raise UserError("this node is not excluded", key="CLEAR", value=name, remedy=remedy)
+            raise UserError("this node is not excluded", key="--clear", value=name, remedy=remedy)
     write_json(root / EXCLUDED, {node: why for node, why in before.items() if node not in wanted})
     return wanted
 
@@ -69,17 +71,14 @@ def failing_nodes(folder: Path) -> dict[str, str]:
     return {node: "; ".join(why) for node, why in reasons.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clear", metavar="NODES", help="names with commas between them, or all")
-    asked = parser.parse_args().clear
-    if asked is not None:
-        cleared = include_nodes(Path.cwd(), asked.split(","))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clear", metavar="NODES", help="let these take jobs again: NODE,NODE or all")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    if arguments.clear is not None:
+        cleared = include_nodes(Path.cwd(), arguments.clear.split(","))
         print(f"may take jobs again: {', '.join(cleared) or 'none was excluded'}")
         return
     for node, reason in excluded_nodes(Path.cwd()).items() or [("no node is excluded", "")]:
         print(f"{node}  {reason}".rstrip())
-
-
-if __name__ == "__main__":
-    run_as_program(main)

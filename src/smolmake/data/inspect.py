@@ -1,13 +1,12 @@
-"""Ask what a training read: what is at a step and row, or which steps saw a document.
+"""Follow the data of a training run, in both directions.
 
-Usage:
-    python -m smolmake.data.inspect --recipe toy row STEP ROW
-    python -m smolmake.data.inspect --recipe toy document SOURCE NUMBER
-    python -m smolmake.data.inspect --segment results/segment/stage1-0-150-ID row STEP ROW
+    smolmake inspect code 12                 document 12 of the source `code`, and the steps and rows that read it
+    smolmake trace 120 3                     the documents in row 3 of step 120
+    smolmake trace 120 3 --segment results/segment/stage1-0-150-ID
 
---recipe takes all segments of a recipe's last finished run (results/latest), --segment one of any run; --stage chooses
-among stages. Steps are counted as in metrics.jsonl: over stages 1 to 3, and from 0 in each long-context extension. The
-row or document is shown with its beginning as text.
+`--recipe` looks at all segments of a recipe's last finished run (results/latest), `--segment` at one of any run, and
+`--stage` chooses among stages. Steps are counted as in metrics.jsonl: over all stages of pretraining, and from 0 in
+each long-context extension. The beginning of the row or document is shown as text.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from smolmake.data.batches import BatchPiece
 from smolmake.data.loader import BatchReader, open_mixture, open_mixture_shards
 from smolmake.data.tokenizer import load_tokenizer
-from smolmake.errors import UserError, did_you_mean, run_as_program
+from smolmake.errors import UserError, did_you_mean
 from smolmake.execution.manifest import RECORD
 
 SHOWN = 60  # tokens
@@ -52,38 +51,37 @@ class Stretch:
         return load_tokenizer(folder).decode(tokens[:SHOWN].tolist())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    place = parser.add_mutually_exclusive_group(required=True)
-    place.add_argument("--recipe", help="the name of a recipe that has run")
-    place.add_argument("--segment", type=Path, help="the folder of a segment")
-    parser.add_argument("--stage", help="such as stage1 or lc1")
-    questions = parser.add_subparsers(dest="question", required=True)
-    row = questions.add_parser("row")
-    row.add_argument("step", type=int)
-    row.add_argument("row", type=int)
-    document = questions.add_parser("document")
-    document.add_argument("source")
-    document.add_argument("number", type=int)
-    document.add_argument("--until", type=int, help="only steps before this one are looked at")
-    asked = parser.parse_args()
-    stretches = open_stretches(segment_folders(asked.recipe, asked.segment), asked.stage)
-    if asked.question == "row":
-        show_row(stretches, asked.step, asked.row)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    if parser.get_default("command") == "trace":
+        parser.add_argument("step", type=int, metavar="STEP", help="a step, as metrics.jsonl counts them")
+        parser.add_argument("row", type=int, metavar="ROW", help="a row of its global batch, from 0")
     else:
-        show_document(stretches, asked.source, asked.number, asked.until)
+        parser.add_argument("source", metavar="SOURCE", help="the name of a source")
+        parser.add_argument("number", type=int, metavar="NUMBER", help="a document of it, from 0")
+        parser.add_argument("--until", type=int, metavar="STEP", help="look only at the steps before this one")
+    parser.add_argument("--recipe", default="toy", help="the name of a recipe that has run (default: toy)")
+    parser.add_argument("--segment", type=Path, metavar="FOLDER", help="one segment, instead of a recipe's last run")
+    parser.add_argument("--stage", help="such as stage1 or lc1")
 
 
-def segment_folders(recipe: str | None, segment: Path | None) -> list[Path]:
+def run(arguments: argparse.Namespace) -> None:
+    stretches = open_stretches(segment_folders(arguments.recipe, arguments.segment), arguments.stage)
+    if arguments.command == "trace":
+        show_row(stretches, arguments.step, arguments.row)
+    else:
+        show_document(stretches, arguments.source, arguments.number, arguments.until)
+
+
+def segment_folders(recipe: str, segment: Path | None) -> list[Path]:
     """The folder that was named, or those of the recipe's last run."""
     if segment is not None:
         return [segment]
-    place = LATEST / f"{recipe}" / "segment"
+    place = LATEST / recipe / "segment"
     if not place.is_dir():
         known = sorted(folder.name for folder in LATEST.glob("*") if (folder / "segment").is_dir())
         raise UserError(
             "no finished run of this recipe has trained here", file=place, key="--recipe", value=recipe,
-            remedy=(did_you_mean(f"{recipe}", known) if known else "run it first")
+            remedy=(did_you_mean(recipe, known) if known else "run it first")
             + " Or name a segment: --segment results/segment/NAME-ID",
         )  # fmt: skip
     return sorted(place.iterdir())
@@ -183,7 +181,3 @@ def numbered(stretch: Stretch, source: str) -> str:
         return f"numbers count the documents left of {origin} after cleaning (results/{documents}), from 0"
     except (OSError, ValueError, KeyError):
         return f"numbers count the documents of results/{folder}, from 0"
-
-
-if __name__ == "__main__":
-    run_as_program(main)

@@ -1,6 +1,6 @@
 """Print what a recipe needs to adopt a folder: its digest, and the lines to write.
 
-    python -m smolmake.planning.adopt FOLDER
+    smolmake adopt models/SmolLM3-3B-Base
 
 FOLDER holds token shards (results/shards/NAME-ID of a smolmake tree) or a model in transformers' format.
 """
@@ -10,16 +10,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from smolmake.errors import UserError, run_as_program
+from smolmake.errors import UserError
 from smolmake.execution.content_hash import content_digest
 from smolmake.execution.manifest import MANIFEST, read_manifest
 from smolmake.files import matching_files
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder")
-    folder = Path(parser.parse_args().folder)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="token shards, or a model in transformers' format")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    folder = arguments.folder
     if not folder.is_dir() or not matching_files(str(folder), Path.cwd()):
         raise UserError("there is no folder with files", value=folder, remedy="name the folder to adopt")
     entry = f"{{path: {folder}, digest: {content_digest(str(folder), Path.cwd())}}}"
@@ -32,7 +34,3 @@ def main() -> None:
             "this folder has neither a model (config.json) nor token shards with their manifest", file=folder,
             remedy="adopt a folder results/shards/NAME-ID of a smolmake tree, or one in transformers' format",
         )  # fmt: skip
-
-
-if __name__ == "__main__":
-    run_as_program(main)

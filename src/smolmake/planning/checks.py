@@ -167,6 +167,6 @@ def _check_adopted(adopted: Adopted, key: str, file: Path, root: Path) -> None:
         raise UserError(
             "what lies there is not what the recipe adopts: its digest differs",
             file=file, key=f"{key}.digest", value=f"{adopted.digest[:16]}..., found {found[:16]}...",
-            remedy=f"bring back the files that {adopted.path} had, or adopt what it has now: make adopt"
+            remedy=f"bring back the files that {adopted.path} had, or adopt what it has now: smolmake adopt"
             f" FOLDER={adopted.path}",
         )  # fmt: skip

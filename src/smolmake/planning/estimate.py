@@ -1,8 +1,8 @@
 """How large a model, how many tokens, how many GPUs for how many days: solves for the one that is not given.
 
-    python -m smolmake.planning.estimate --model smollm3-3b --gpus 384 --gpu h100 --days 24 --mfu 30% --goodput 1
+    smolmake estimate --model smollm3-3b --gpus 384 --gpu h100 --days 24 --mfu 30% --goodput 1
 
-Give all but one of the model, --tokens, --gpus, --days, --mfu and --goodput. The identity behind it is
+Give all but one of the model, `--tokens`, `--gpus`, `--days`, `--mfu` and `--goodput`. The identity behind it is
 
     tokens x FLOPs per token = GPUs x peak x MFU x goodput x days x 86,400
 
@@ -18,7 +18,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from smolmake.errors import UserError, run_as_program
+from smolmake.errors import UserError
 from smolmake.hardware.gpus import gpu_kind
 from smolmake.model.counts import (
     Parameters,
@@ -130,9 +130,8 @@ def _out_of_reach(name: str, values: dict[str, float]) -> UserError:
     )
 
 
-def main() -> None:
-    """Command line: parse, solve, print one screen."""
-    arguments = _parser().parse_args()
+def run(arguments: argparse.Namespace) -> None:
+    """Solve, and print one screen."""
     model = _model(arguments)
     kind = gpu_kind(arguments.gpu)
     attention = 0.0
@@ -140,22 +139,17 @@ def main() -> None:
     if isinstance(model, Shape):
         cost = flops_per_token(model, arguments.sequence_length)
         attention = cost - 6 * count_parameters(model).multiplied
-    run = solve(
+    result = solve(
         peak=kind.peak(arguments.precision),
         flops_per_token=cost,
         **{name: _number(name, getattr(arguments, name)) for name in QUANTITIES[1:]},
     )
     counts = count_parameters(model) if isinstance(model, Shape) else None
-    peak = f"{run.peak / 1e12:,.1f} TFLOP/s dense {arguments.precision}"
-    print(_table(run, counts, attention, f"{arguments.gpu}, {peak} each"))
+    peak = f"{result.peak / 1e12:,.1f} TFLOP/s dense {arguments.precision}"
+    print(_table(result, counts, attention, f"{arguments.gpu}, {peak} each"))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m smolmake.planning.estimate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="smollm3-3b or llama-1b")
     parser.add_argument("--parameters", metavar="N", help="a model of N parameters; attention FLOPs are left out")
     for name in SIZES:
@@ -169,7 +163,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--days", help="wall-clock days")
     parser.add_argument("--mfu", help="model FLOPs utilisation, such as 0.3 or 30%%")
     parser.add_argument("--goodput", help="share of wall-clock time that counts, such as 0.9 or 90%%")
-    return parser
 
 
 def _model(arguments: argparse.Namespace) -> Shape | float | None:
@@ -249,7 +242,3 @@ def _short(number: float) -> str:
         if number >= size * 0.9995:
             return f"{number / size:.4g}{unit}"
     return f"{number:.4g}"
-
-
-if __name__ == "__main__":
-    run_as_program(main)

@@ -1,14 +1,15 @@
 """Results that no recipe reaches any more: lists them with their sizes, and deletes them only when told to.
 
-    python -m smolmake.planning.gc [--states] [--delete] [RECIPE ...]
+    smolmake gc
+    smolmake gc path/recipe.yaml --delete
+    smolmake gc --states
 
 Recipes are those of config/recipes and those that are named. A result is reached if a recipe, as it is now with its
 pins and the code as it is now, leads to it, or if it belongs to the last run of any recipe, whole or under way, as
 results/latest says. What a running job holds is neither listed nor deleted. Recovery checkpoints of a finished result,
 which a job that was killed at its very end leaves, are listed too.
 
-With --states it is about the optimizer states of finished segments that no segment waits for
-(smolmake.planning.optimizer_states).
+With `--states` it lists the optimizer states of finished segments that no segment waits for.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from smolmake.errors import UserError, run_as_program
+from smolmake.errors import UserError
 from smolmake.execution.lease import LOCK
 from smolmake.execution.manifest import MANIFEST
 from smolmake.execution.step import Steps
@@ -112,12 +113,13 @@ def delete(entry: Unneeded) -> bool:
         return free
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="recipes outside of config/recipes, by path")
     parser.add_argument("--states", action="store_true", help="optimizer states that no segment waits for")
     parser.add_argument("--delete", action="store_true", help="delete what is listed")
-    arguments = parser.parse_args()
+
+
+def run(arguments: argparse.Namespace) -> None:
     root = Path.cwd()
     recipes = [*all_recipes(root), *arguments.recipes]
     steps = lay_out(recipes, root)
@@ -139,7 +141,7 @@ def main() -> None:
     print(f"{total / 1e6:12,.1f} MB in {len(found) - kept} folder{'' if len(found) - kept == 1 else 's'}: {verb}")
     if not arguments.delete:
         print("Recipes outside config/recipes are not looked at, only their last runs (results/latest): name each of")
-        print('them, or what it reaches may go too: make gc RECIPES="path.yaml other.yaml". Delete: add DELETE=yes.')
+        print("them, or what it reaches may go too: smolmake gc path.yaml other.yaml. Add --delete to delete.")
 
 
 def _tell_states(found: list[Path], deleting: bool, root: Path) -> None:
@@ -152,8 +154,4 @@ def _tell_states(found: list[Path], deleting: bool, root: Path) -> None:
     verb = "deleted" if deleting else "needed by no segment that is still to run"
     print(f"{total / 1e6:12,.1f} MB in {count} optimizer state{'' if count == 1 else 's'}: {verb}")
     if found and not deleting:
-        print("Delete them with: make gc STATES=yes DELETE=yes. A segment added behind one later needs it.")
-
-
-if __name__ == "__main__":
-    run_as_program(main)
+        print("Delete them with: smolmake gc --states --delete. A segment added behind one later needs it.")

@@ -64,6 +64,6 @@ def _missed(step: Step, folder: Path) -> UserError:
     if has_remote(folder, STATE):
         again = f"delete {folder / REMOVED}: the file is then fetched from remote storage"
     return UserError(
-        f"{step.label} is to run and goes on from an optimizer state that was removed (make gc STATES=yes)",
+        f"{step.label} is to run and goes on from an optimizer state that was removed (smolmake gc --states)",
         file=folder / STATE, remedy=again,
     )  # fmt: skip

@@ -207,7 +207,7 @@ def check_budget(plan: Plan, consent: float | None) -> None:
         file = plan.workflow.file
         name = str(file.relative_to(root) if file.is_relative_to(root) else file)
     remedy = (
-        f"make it smaller, raise the budget, or consent to this run: make toy RECIPE={name} CONSENT={size}"
+        f"make it smaller, raise the budget, or consent to this run: smolmake run {name} --consent {size}"
         f" (with snakemake: --config recipe={name} consent={size})"
     )
     if budget.gpu_hours is not None and planned > 0 and spent + planned > budget.gpu_hours:

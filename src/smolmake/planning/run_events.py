@@ -31,7 +31,7 @@ def begin(workflow: Workflow) -> None:
         if history.begun(step) and (saved := last_saved(workflow.steps.root / "results" / step.key / "recovery")):
             print(f"{step.key} goes on from step {saved:,}", file=sys.stderr)
     name = workflow.file.stem if workflow.file.parent.name == "recipes" else workflow.file
-    print(f"How far it is: make status RECIPE={name}. Logs: logs/KIND/STEP.log", file=sys.stderr)
+    print(f"How far it is: smolmake status {name}. Logs: logs/KIND/STEP.log", file=sys.stderr)
 
 
 def last_saved(recovery: Path) -> int | None:

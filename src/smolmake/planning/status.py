@@ -1,8 +1,9 @@
 """Where a run is: stages, the training under way, goodput, incidents, time left, disk.
 
-    python -m smolmake.planning.status RECIPE [--json] [--watch SECONDS]
+    smolmake status toy
+    smolmake status smollm3 --watch 30
 
-It only reads, so it may be asked at any time, from any machine that sees results/.
+It only reads, so it may be called at any time, from any machine that sees results/.
 
 Goodput is the share of wall-clock time that became training steps that are kept: the seconds of all steps that the
 metrics.jsonl of the recipe's segments have now (steps that were done again after a stop, or dropped, count once or not
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.cluster.excluded_nodes import excluded_nodes
-from smolmake.errors import UserError, run_as_program
+from smolmake.errors import UserError
 from smolmake.execution.fingerprint import remembered_trees
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
@@ -237,7 +238,7 @@ def _figures(status: Status) -> Iterator[str]:
 
 def _told(status: Status) -> Iterator[str]:
     for node, reason in status.excluded.items():
-        yield f"left out   {node}, {reason} (make nodes CLEAR={node} once it is mended)"
+        yield f"left out   {node}, {reason} (once it is repaired: smolmake nodes --clear {node})"
     if status.incidents:
         yield "incidents"
     for incident in status.incidents:
@@ -249,12 +250,13 @@ def _clock(moment: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", help="a name in config/recipes, or a path")
-    parser.add_argument("--json", action="store_true", help="all of it as JSON, one line each time")
-    parser.add_argument("--watch", type=float, metavar="SECONDS", help="again and again, until it is interrupted")
-    arguments = parser.parse_args()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", nargs="?", default="toy", help="a name in config/recipes, or a path (default: toy)")
+    parser.add_argument("--json", action="store_true", help="all of it as JSON, on one line")
+    parser.add_argument("--watch", type=float, metavar="SECONDS", help="repeat until interrupted")
+
+
+def run(arguments: argparse.Namespace) -> None:
     if arguments.watch is not None and not arguments.watch > 0:
         raise UserError("--watch is a time in seconds", value=arguments.watch, remedy="for example --watch 10")
     with contextlib.suppress(KeyboardInterrupt):
@@ -269,7 +271,3 @@ def _show(workflow: Workflow, as_json: bool, every: float | None) -> None:
         if not every:
             return
         time.sleep(every)
-
-
-if __name__ == "__main__":
-    run_as_program(main)

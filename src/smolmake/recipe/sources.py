@@ -47,7 +47,7 @@ class Adopted(Section):
     """Something that exists already: it is used where it lies, under its digest, and never copied or changed."""
 
     path: str = Field(..., description="Its folder, relative to the project's root.")
-    digest: Digest = Field(..., description="The digest of its files; `make adopt FOLDER=...` prints it.")
+    digest: Digest = Field(..., description="The digest of its files; `smolmake adopt FOLDER` prints it.")
 
 
 class Source(Files):

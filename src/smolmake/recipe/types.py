@@ -22,7 +22,7 @@ def _check_hub_id(name: str) -> str:
 
 def _check_digest(text: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise ValueError("a SHA-256 digest has 64 characters of 0-9 and a-f; `make adopt FOLDER=...` prints it")
+        raise ValueError("a SHA-256 digest has 64 characters of 0-9 and a-f; `smolmake adopt FOLDER` prints it")
     return text
 
 

@@ -71,7 +71,7 @@ class Spikes:
                 key="pretraining.guard.roll_back.at_most",
                 value=self.settings["at_most"],
                 remedy="lower the learning rate, or look at the data: incidents.jsonl has the dropped steps, and "
-                "smolmake.data.inspect says what they hold",
+                "smolmake trace STEP ROW says what they hold",
             )
         return drop
 

@@ -43,7 +43,7 @@ def test_the_list_grows_and_mended_nodes_leave_it(tmp_path: Path) -> None:
 
 def test_the_command_lists_and_clears(tmp_path: Path) -> None:
     def say(*options: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "smolmake.cluster.excluded_nodes", *options]
+        command = [sys.executable, "-m", "smolmake.cli", "nodes", *options]
         environment = {"PYTHONPATH": str(ROOT / "src")}
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 

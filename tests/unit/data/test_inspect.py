@@ -43,7 +43,7 @@ def segment(place: Path, recipe: str, stage: str, start: int, end: int, stage_st
 def ask(place: Path, *question: str, recipe: str = "mine") -> tuple[int, str]:
     where = ["--recipe", recipe] if recipe else []
     run = subprocess.run(
-        [sys.executable, "-m", "smolmake.data.inspect", *where, *question],
+        [sys.executable, "-m", "smolmake.cli", *question, *where],
         cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True,
     )  # fmt: skip
     return run.returncode, run.stdout + run.stderr
@@ -54,7 +54,7 @@ def test_a_damaged_tokenizer_is_told(place: Path) -> None:
     content = file.read_text()
     try:
         file.write_text(content[:100])
-        code, said = ask(place, "--stage", "stage1", "row", "13", "2")
+        code, said = ask(place, "trace", "13", "2", "--stage", "stage1")
     finally:
         file.write_text(content)
     assert code == 1 and "tokenizer.json" in said and "remedy" in said and "Traceback" not in said, said
@@ -65,39 +65,40 @@ def test_a_damaged_tokenizer_is_told(place: Path) -> None:
 )
 def test_a_row_and_its_documents_lead_to_each_other(place: Path, recipe: str, stage: str, row: str) -> None:
     step = "11" if recipe == "warm" else "13"
-    code, said = ask(place, "--stage", stage, "row", step, row, recipe=recipe)
+    code, said = ask(place, "trace", step, row, "--stage", stage, recipe=recipe)
     found = re.match(rf"{stage}: source (\w+), draw \d+, epoch \d+, sequence \d+\ndocuments (\d+)", said)
     assert code == 0 and found is not None, said
     assert ("no text: results/tokenizer/removed is not there" in said) == (recipe == "warm")
-    code, answer = ask(place, "--stage", stage, "document", found[1], found[2], recipe=recipe)
+    code, answer = ask(place, "inspect", found[1], found[2], "--stage", stage, recipe=recipe)
     assert code == 0 and f"{stage}: step {step}, row {row}\n" in answer
-    code, answer = ask(place, "--stage", stage, "document", found[1], found[2], "--until", step, recipe=recipe)
+    code, answer = ask(place, "inspect", found[1], found[2], "--stage", stage, "--until", step, recipe=recipe)
     assert code == 0 and f"step {step}," not in answer
 
 
 def test_a_document_is_found_in_all_stages_and_shown(place: Path) -> None:
-    code, said = ask(place, "document", "rhyme", "0")
+    code, said = ask(place, "inspect", "rhyme", "0")
     assert code == 0 and "the cat number 0 sat on the mat" in said
     assert "left of my/rhymes after cleaning (results/documents/rhyme)" in said
 
 
 def test_a_segment_alone_answers_for_its_own_steps(place: Path) -> None:
     where = ["--segment", "results/segment/stage1-15-20-mine"]
-    whole, part = ask(place, "--stage", "stage1", "row", "16", "1"), ask(place, *where, "row", "16", "1", recipe="")
+    whole = ask(place, "trace", "16", "1", "--stage", "stage1")
+    part = ask(place, "trace", "16", "1", *where, recipe="")
     assert whole == part and whole[0] == 0
-    code, said = ask(place, *where, "row", "14", "1", recipe="")
+    code, said = ask(place, "trace", "14", "1", *where, recipe="")
     assert code == 1 and "stage1 15 to 19" in said
 
 
 @pytest.mark.parametrize(
     ("question", "remedy"),
     [
-        (["row", "16", "9"], "rows go from 0 to 3"),
-        (["row", "20", "0"], "packed 0 to 13, stage1 10 to 19"),
-        (["row", "13", "0"], "--stage packed or --stage stage1"),
-        (["--stage", "stage2", "row", "13", "0"], "did you mean `stage1`?"),
-        (["document", "rime", "0"], "did you mean `rhyme`?"),
-        (["document", "rhyme", "120"], "120 documents"),
+        (["trace", "16", "9"], "rows go from 0 to 3"),
+        (["trace", "20", "0"], "packed 0 to 13, stage1 10 to 19"),
+        (["trace", "13", "0"], "--stage packed or --stage stage1"),
+        (["trace", "13", "0", "--stage", "stage2"], "did you mean `stage1`?"),
+        (["inspect", "rime", "0"], "did you mean `rhyme`?"),
+        (["inspect", "rhyme", "120"], "120 documents"),
     ],
 )
 def test_a_wrong_question_is_told(place: Path, question: list[str], remedy: str) -> None:
@@ -107,5 +108,5 @@ def test_a_wrong_question_is_told(place: Path, question: list[str], remedy: str)
 
 @pytest.mark.parametrize("where", [["--recipe", "mime"], ["--segment", "results/mixture/stage1"]])
 def test_a_wrong_folder_is_told(place: Path, where: list[str]) -> None:
-    code, said = ask(place, *where, "row", "1", "0", recipe="")
+    code, said = ask(place, "trace", "1", "0", *where, recipe="")
     assert code == 1 and "remedy" in said and "Traceback" not in said

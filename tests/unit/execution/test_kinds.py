@@ -32,4 +32,4 @@ def test_a_kind_has_all_that_belongs_to_it(kind: str) -> None:
 def test_nothing_stands_for_a_kind_that_is_not_in_the_table() -> None:
     assert set(RULES) - set(KINDS) == {"link_results"}
     scripts = {path.stem for path in (ROOT / "workflow" / "scripts").glob("*.py")}
-    assert scripts - set(KINDS) == {"link_results", "draw_plan"}
+    assert scripts - set(KINDS) == {"link_results"}

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smolmake.errors import UserError, run_as_program
+from smolmake.cli import main
+from smolmake.errors import UserError
 from smolmake.hardware.gpus import gpu_kind
 from smolmake.model.counts import (
     MODELS,
@@ -21,7 +22,7 @@ from smolmake.model.counts import (
     overtraining,
 )
 from smolmake.planning.budget import EvaluationLine, TrainingLine, budget_table, evaluation_runs, total_gpu_hours
-from smolmake.planning.estimate import QUANTITIES, main, solve
+from smolmake.planning.estimate import QUANTITIES, solve
 
 SMOLLM3 = MODELS["smollm3-3b"]
 H100 = gpu_kind("h100").peak()
@@ -203,9 +204,9 @@ def test_wrong_budget_lines_are_told() -> None:
 
 def program(monkeypatch: pytest.MonkeyPatch, arguments: str) -> str | int | None:
     """Run the command line here; the message or code that it exits with, None for success."""
-    monkeypatch.setattr(sys, "argv", ["compute", *arguments.split()])
+    monkeypatch.setattr(sys, "argv", ["smolmake", "estimate", *arguments.split()])
     try:
-        run_as_program(main)
+        main()
     except SystemExit as stop:
         return stop.code
     return None

@@ -1,13 +1,13 @@
 """What no recipe reaches is listed with its size, and deleted only when told to."""
 
 import fcntl
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from helpers.recipes import SMALL, write_recipe
 
+from smolmake.cli import call
 from smolmake.errors import UserError
 from smolmake.execution.manifest import MANIFEST, REMOVED, verify_payload, write_manifest
 from smolmake.execution.remote_storage import RemoteStore, write_remote
@@ -34,81 +34,78 @@ def place(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tree
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["gc", *arguments])
-    gc.main()
+def run(*arguments: str) -> None:
+    call(["gc", *arguments])
 
 
 def folders(place: Path) -> set[str]:
     return {f"{path.parent.name}/{path.name}" for path in (place / "results").glob("*/*")}
 
 
-def test_it_lists_with_sizes_and_deletes_nothing(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_lists_with_sizes_and_deletes_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = folders(place)
-    run(monkeypatch)
+    run()
     said = capsys.readouterr().out
     assert "2.0 MB  results/shards/notes-0123456789" in said and "in 2 folders: needed by no recipe" in said
     assert folders(place) == before
 
 
-def test_told_to_it_deletes_what_is_listed_and_no_more(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(monkeypatch, "--delete")
+def test_told_to_it_deletes_what_is_listed_and_no_more(place: Path) -> None:
+    run("--delete")
     assert len(folders(place)) == 1 and not any(name.endswith("0123456789") for name in folders(place))
 
 
 def test_recovery_checkpoints_beside_a_result_go_and_those_of_a_training_under_way_stay(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished, under_way = (step.key for step in gc.lay_out(gc.all_recipes(place), place)[0].of_kind("segment")[:2])
     for key in (finished, under_way):
         (place / "results" / key / "recovery" / "step-000000010").mkdir(parents=True)
         (place / "results" / key / "recovery" / "step-000000010" / "model.safetensors").write_bytes(b"1" * 300_000)
     (place / "results" / finished / MANIFEST).write_text("{}")
-    run(monkeypatch, "--delete")
+    run("--delete")
     assert f"0.3 MB  results/{finished}/recovery  the result is whole" in capsys.readouterr().out
     assert not (place / "results" / finished / "recovery").exists()
     assert (place / "results" / finished / MANIFEST).exists()
     assert (place / "results" / under_way / "recovery" / "step-000000010").exists()
 
 
-def test_another_recipe_keeps_what_it_reaches(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_recipe_keeps_what_it_reaches(place: Path) -> None:
     other = SMALL.replace("vocab_size: 512", "vocab_size: 600").replace("name: small", "name: other")
     path = write_recipe(place, other, "other")
     step = load_workflow(str(path), place).steps.of_kind("shards")[0]
     (place / "results" / step.key).mkdir(parents=True)
-    run(monkeypatch, "--delete")
+    run("--delete")
     assert step.key in folders(place)
 
 
-def test_what_a_job_holds_stays(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_job_holds_stays(place: Path) -> None:
     held = place / "results" / "segment" / "stage1-0-10-0123456789"
     with (held / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        run(monkeypatch, "--delete")
+        run("--delete")
     assert held.exists() and not (place / "results" / "shards" / "notes-0123456789").exists()
 
 
 def test_what_a_job_holds_or_the_last_run_of_a_recipe_elsewhere_reaches_is_not_listed(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     segment, shards = "segment/stage1-0-10-0123456789", "shards/notes-0123456789"
     lease = place / "results" / segment / "lease.json"
     lease.write_text('{"host": "elsewhere", "job": "7", "state": "running"}')
-    run(monkeypatch)
+    run()
     said = capsys.readouterr().out
     assert shards in said and segment not in said and "in 1 folder:" in said
-    assert "outside config/recipes" in said and "RECIPES=" in said
+    assert "outside config/recipes" in said and "smolmake gc path.yaml" in said
     lease.unlink()
     latest = place / "results" / "latest" / "elsewhere"
     for name in ("links-0123456789.json", "begun.json"):
         write_json(latest / name, {"shards/notes": shards})
-        run(monkeypatch, "--delete")
+        run("--delete")
         assert shards in folders(place) and segment not in folders(place)
         (latest / name).write_text("[")
         with pytest.raises(UserError, match="nobody knows what the run reaches"):
-            run(monkeypatch, "--delete")
+            run("--delete")
         (latest / name).unlink()
 
 
@@ -118,10 +115,10 @@ def test_a_run_notes_its_steps_when_it_begins(place: Path) -> None:
     assert gc.latest(place) == set(workflow.steps.all)
 
 
-def test_with_a_recipe_that_cannot_be_read_nothing_is_deleted(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_recipe_that_cannot_be_read_nothing_is_deleted(place: Path) -> None:
     write_recipe(place, SMALL.replace("sources:", "source:"), "broken")
     with pytest.raises(UserError, match="nobody knows what it reaches"):
-        run(monkeypatch, "--delete")
+        run("--delete")
     assert len(folders(place)) == 3
 
 
@@ -141,44 +138,44 @@ def finish_segments(place: Path, names: list[str]) -> dict[str, Path]:
 
 
 def test_optimizer_states_go_once_all_segments_that_follow_are_done(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = finish_segments(place, ["stage1-0-10", "stage1-10-20"])
     first, second = (folders[name] / STATE for name in ("stage1-0-10", "stage1-10-20"))
-    run(monkeypatch, "--states")
+    run("--states")
     said = capsys.readouterr().out
     assert (
         "in 1 optimizer state: needed by no segment" in said and first.exists() and folders["stage1-0-10"].name in said
     )
-    run(monkeypatch, "--states", "--delete")
+    run("--states", "--delete")
     assert not first.exists() and second.exists()  # stage2 is still to run
     verify_payload(folders["stage1-0-10"] / MANIFEST)
     (folders["stage1-0-10"] / "checkpoint" / "model.safetensors").unlink()
     with pytest.raises(UserError, match="not what its manifest says"):
         verify_payload(folders["stage1-0-10"] / MANIFEST)
     finish_segments(place, ["stage2-20-30"])
-    run(monkeypatch, "--states", "--delete")
+    run("--states", "--delete")
     assert not second.exists() and (folders["stage2-20-30"] / STATE).exists()  # a run may be made longer
     assert (place / "results/shards/notes-0123456789").exists()  # what no recipe reaches is another matter
 
 
-def test_a_state_that_a_job_holds_or_another_recipe_needs_stays(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_that_a_job_holds_or_another_recipe_needs_stays(place: Path) -> None:
     folders = finish_segments(place, ["stage1-0-10", "stage1-10-20"])
     state = folders["stage1-0-10"] / STATE
     write_recipe(place, SMALL.replace("name: small", "name: other").replace("notes: 0.2", "notes: 0.3"), "other")
     with (folders["stage1-0-10"] / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        run(monkeypatch, "--states", "--delete")
+        run("--states", "--delete")
     assert state.exists()
     finish_segments(place, ["stage2-20-30"])
-    run(monkeypatch, "--states", "--delete")
+    run("--states", "--delete")
     assert not state.exists()
     assert (folders["stage1-10-20"] / STATE).exists()  # the other recipe's stage2 goes on from it
 
 
-def test_a_plan_that_needs_a_removed_state_again_says_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_needs_a_removed_state_again_says_what_to_do(place: Path) -> None:
     folders = finish_segments(place, ["stage1-0-10", "stage1-10-20"])
-    run(monkeypatch, "--states", "--delete")
+    run("--states", "--delete")
     load_workflow("mine", place)
     (folders["stage1-10-20"] / MANIFEST).unlink()
     with pytest.raises(UserError, match="stage1-10-20 is to run") as caught:

@@ -93,8 +93,8 @@ def test_a_small_excess_keeps_two_digits_and_the_plan_says_how_to_consent(tree: 
     plan = make_plan(workflow(tree, SMALL + GPUS.replace("{gpu_hours: 1}", "{gpu_hours: 0}")))
     with pytest.raises(UserError, match=r"would take \d(\.\d)?e-\d+ GPU-hours, 0 are spent") as caught:
         check_budget(plan, None)
-    assert "make toy RECIPE=config/recipes/mine.yaml CONSENT=1" in caught.value.remedy
-    assert "over budget: this run would take" in plan_text(plan) and "CONSENT=1" in plan_text(plan)
+    assert "smolmake run config/recipes/mine.yaml --consent 1" in caught.value.remedy
+    assert "over budget: this run would take" in plan_text(plan) and "--consent 1" in plan_text(plan)
 
 
 def test_only_what_was_begun_goes_on(tree: Path) -> None:

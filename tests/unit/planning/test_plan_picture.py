@@ -2,13 +2,13 @@
 
 import itertools
 import json
-import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from smolmake.cli import call
+from smolmake.errors import UserError
 from smolmake.planning.plan import Plan, make_plan
 from smolmake.planning.workflow import load_workflow
 from smolmake.report.artifacts import GraphData, GraphNode
@@ -125,23 +125,19 @@ def test_a_card_names_what_no_arrow_shows() -> None:
     assert not any("after" in word for word in words(drawn["lc1"]))
 
 
-def test_the_program_draws_and_tells_a_mistake_on_one_screen(tree: Path, root: Path) -> None:
-    def draw(*arguments: str) -> subprocess.CompletedProcess[str]:
-        script = str(root / "workflow" / "scripts" / "draw_plan.py")
-        return subprocess.run([sys.executable, script, *arguments], cwd=tree, capture_output=True, text=True,
-                              env={"PYTHONPATH": str(root / "src")}, check=False)  # fmt: skip
-
-    assert draw("toy", "toy.svg").returncode == 0
+def test_the_command_draws_and_tells_a_mistake(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tree)
+    call(["plan", "toy", "--picture", "toy.svg"])
     assert len(cards((tree / "toy.svg").read_text())) == 12
     mistakes = {
         ("toyy", "a.svg"): "did you mean `toy`?",
         ("toy", "a.png"): "that ends in .svg",
         ("toy", "new/a.svg"): "no such folder",
     }
-    for arguments, told in mistakes.items():
-        done = draw(*arguments)
-        assert done.returncode == 1 and told in done.stderr and "Traceback" not in done.stderr
-        assert len(done.stderr.splitlines()) <= 8
+    for (recipe, file), told in mistakes.items():
+        with pytest.raises(UserError) as caught:
+            call(["plan", recipe, "--picture", file])
+        assert told in str(caught.value)
     assert not (tree / "a.svg").exists() and not (tree / "new").exists()
 
 
@@ -149,5 +145,5 @@ def test_the_program_draws_and_tells_a_mistake_on_one_screen(tree: Path, root: P
 def test_the_picture_in_the_readme_is_of_the_recipe_as_it_is(tree: Path, root: Path, recipe: str) -> None:
     file = root / "docs" / "images" / f"plan-{recipe}.svg"
     drawn = draw_alone(graph_of(plan_of(recipe, tree)), recipe) + "\n"
-    assert file.read_text() == drawn, f"draw it again: make picture RECIPE={recipe} FILE={file.relative_to(root)}"
+    assert file.read_text() == drawn, f"draw it again: smolmake plan {recipe} --picture {file.relative_to(root)}"
     assert file.name in (root / "README.md").read_text()

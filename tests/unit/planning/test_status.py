@@ -140,12 +140,12 @@ def test_disk_use_counts_no_links_and_says_when_time_ran_out(tmp_path: Path) -> 
 def test_the_program_needs_neither_torch_nor_snakemake_and_writes_nothing(tree: Path) -> None:
     recipe = write_recipe(tree, SMALL)
     code = (
-        "import sys; from smolmake.planning.status import main; main();"
+        "import sys; from smolmake.cli import main; main();"
         "print([m for m in ('torch', 'snakemake', 'numpy', 'pyarrow') if m in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(recipe), "--json"], cwd=tree, capture_output=True, text=True, timeout=WAIT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=False,
+        [sys.executable, "-c", code, "status", str(recipe), "--json"], cwd=tree, capture_output=True, text=True,
+        timeout=WAIT, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=False,
     )  # fmt: skip
     assert done.returncode == 0 and done.stderr.strip() == "[]", done.stderr
     found = json.loads(done.stdout)

@@ -115,7 +115,7 @@ def test_a_segment_without_room_for_its_checkpoints_is_refused_before_its_first_
         filling.write_bytes(b"1" * 131_072)
         with pytest.raises(UserError, match="not enough free space") as caught:
             run.train()
-        assert "make gc" in caught.value.remedy and not (tmp_path / "small" / "metrics.jsonl").exists()
+        assert "smolmake gc" in caught.value.remedy and not (tmp_path / "small" / "metrics.jsonl").exists()
         place = tmp_path / "small" / "recovery" / "step-000000004"
         place.mkdir(parents=True)
         filling.rename(place / filling.name)  # a recovery checkpoint is replaced: it takes no room

@@ -25,6 +25,6 @@ def check_room(folder: Path, parameters: dict[str, Tensor]) -> None:
         raise UserError(
             "the disk has not enough free space for what this segment will write",
             file=folder, value=f"{free / 1e9:,.3g} GB free, {needed / 1e9:,.3g} GB needed",
-            remedy="free space (make gc lists what no recipe reaches, make gc STATES=yes optimizer states that no"
+            remedy="free space (smolmake gc lists what no recipe reaches, smolmake gc --states optimizer states that no"
             " segment waits for), then run the same command again",
         )  # fmt: skip
