@@ -19,6 +19,7 @@ from smolmake.model.config import ModelConfig
 from smolmake.model.decoder import Decoder
 from smolmake.model.init import initialise
 from smolmake.monitoring.events import read_incidents
+from smolmake.monitoring.metrics import read_metrics
 from smolmake.recipe.pretraining import Guard, Optimizer, RollBack
 from smolmake.recipe.runtime import Run
 from smolmake.train.optimizer import make_optimizer
@@ -80,7 +81,7 @@ def trainer(
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    found = read_metrics(folder / "metrics.jsonl")
     assert [line["step"] for line in found] == list(range(len(found)))
     return found
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from helpers.workflow_runs import ROOT, SNAKEMAKE, TWO_NODES, workflow_of
 from smolmake.execution.step import Step
+from smolmake.monitoring.metrics import read_metrics
 
 sys.path.insert(0, str(ROOT / "tools"))
 import slurm_cluster as daemons
@@ -151,7 +152,7 @@ class Training:
         wait_until((self.reference / self.step.manifest).exists, "the undisturbed run's segment")
         ours, theirs = (json.loads((tree / self.step.manifest).read_text()) for tree in (self.tree, self.reference))
         assert ours == theirs
-        steps = [json.loads(line)["step"] for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
+        steps = [line["step"] for line in read_metrics(self.folder / "metrics.jsonl")]
         assert steps == list(range(self.step.spec["start"], self.step.spec["end"]))
         wait_until(lambda: not self.jobs("PD,R,CG,CF"), "the end of all jobs", 60)
         wait_until(lambda: not list(training_processes(self.tree, self.folder.name)), "the end of all processes", 60)

@@ -21,6 +21,7 @@ from smolmake.data.tokenizer import load_tokenizer
 from smolmake.execution.manifest import read_manifest, write_manifest
 from smolmake.execution.parts import do_parts, part_record
 from smolmake.files import canonical_json, write_json
+from smolmake.monitoring.metrics import read_metrics
 from smolmake.recipe.pretraining import Optimizer, Schedule
 from smolmake.recipe.runtime import Run
 from smolmake.recipe.schedule import schedule_pieces, within
@@ -170,7 +171,7 @@ def wait_for_lines(path: Path, count: int, process: subprocess.Popen[str]) -> No
 
 def curve(folder: Path) -> list[tuple[int, float, float]]:
     """Step, loss and gradient norm of all lines of metrics.jsonl."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(folder / "metrics.jsonl")
     return [(line["step"], line["loss"], line["grad_norm"]) for line in lines]
 
 

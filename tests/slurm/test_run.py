@@ -10,6 +10,7 @@ from helpers.slurm_cluster import SITE, Controller, jobs_sent, step_of
 from helpers.workflow_runs import TWO_NODES, verify_all, workflow_of
 
 from smolmake.cluster.excluded_nodes import exclude_nodes, excluded_nodes, include_nodes
+from smolmake.monitoring.metrics import read_metrics
 from snakemake_executor_plugin_smolmake_slurm.queue import node_names
 
 pytestmark = pytest.mark.slow
@@ -86,7 +87,7 @@ def test_deepspeed_shares_an_sft_over_two_nodes(undisturbed: Controller) -> None
 
 
 def losses_of(manifest: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in manifest.with_name("metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in read_metrics(manifest.with_name("metrics.jsonl"))]
 
 
 def test_a_forced_step_is_made_anew(undisturbed: Controller) -> None:

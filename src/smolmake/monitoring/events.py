@@ -1,23 +1,24 @@
-"""incidents.jsonl: what happened to a segment besides its steps, with the time; only ever added to."""
+"""What happened to a segment besides its steps, with the time: incidents.jsonl; and starts.jsonl, when it was started.
+
+Both are only ever added to.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from smolmake.files import json_lines
 from smolmake.monitoring.alerts import Alerts
 
-FILE = "incidents.jsonl"
-ALERTED = (
-    "dropped",
-    "sagging",
-    "saving",
-    "upload",
-    "stopped",
-)  # the others need nobody; of skipped steps the journal tells
+INCIDENTS, STARTS = "incidents.jsonl", "starts.jsonl"
+# The others need nobody; of skipped steps the journal tells.
+ALERTED = ("dropped", "sagging", "saving", "upload", "stopped")
 
 
 class Incidents:
@@ -25,7 +26,7 @@ class Incidents:
     only said. Those that somebody should look at are posted as alerts too."""
 
     def __init__(self, folder: Path, active: bool = True, alerts: Alerts | None = None) -> None:
-        self.path, self.active, self.alerts = folder / FILE, active, alerts
+        self.path, self.active, self.alerts = folder / INCIDENTS, active, alerts
 
     def add(self, kind: str, step: int, what: str, **more: Any) -> None:
         """`kind` is one word (resumed, stopped, skipped, dropped, sagging, saving, upload, tracker)."""
@@ -35,21 +36,28 @@ class Incidents:
         if self.alerts is not None and kind in ALERTED:
             self.alerts.post(kind, f"step {step}: {what}", step=step)
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        line = json.dumps({"time": now, "kind": kind, "step": step, "what": what} | more)
-        try:
-            with self.path.open("a") as file:
-                file.write(line + "\n")
-        except OSError as error:
-            print(f"cannot write {self.path.name}: {error.strerror}", file=sys.stderr)
+        _append(self.path, {"time": now, "kind": kind, "step": step, "what": what} | more)
 
 
-def read_incidents(folder: Path) -> list[dict[str, Any]]:
-    """The whole lines of a step's incidents."""
-    found = []
-    if (folder / FILE).is_file():
-        for text in (folder / FILE).read_text().splitlines():
-            try:
-                found.append(json.loads(text))
-            except ValueError:  # cut by a kill or a full disk
-                continue
-    return found
+def read_incidents(folder: Path, last: int | None = None) -> list[dict[str, Any]]:
+    """The whole lines of a step's incidents, or of the file's last so many bytes."""
+    return list(json_lines(folder / INCIDENTS, last))
+
+
+def note_start(folder: Path, step: int) -> None:
+    """A line in starts.jsonl: what goodput begins to count from, and how often a training was started."""
+    now = round(time.time(), 3)
+    _append(folder / STARTS, {"time": now, "step": step, "host": socket.gethostname(), "pid": os.getpid()})
+
+
+def read_starts(folder: Path) -> list[float]:
+    """When the trainings of a segment began (seconds since 1970): the first start, and every one after a stop."""
+    return [line["time"] for line in json_lines(folder / STARTS)]
+
+
+def _append(path: Path, values: dict[str, Any]) -> None:
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(values) + "\n")
+    except OSError as error:
+        print(f"cannot write {path.name}: {error.strerror}", file=sys.stderr)

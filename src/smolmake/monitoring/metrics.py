@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from smolmake.files import json_lines
+
+METRICS = "metrics.jsonl"
+
 
 class Metrics:
     """Appends to a file, if `active`; `resume_from` drops the lines of steps that will be done again.
@@ -35,7 +39,7 @@ class Metrics:
             while self.waiting:
                 self.waiting = self.waiting[os.write(self.descriptor, self.waiting) :]
         except OSError as error:
-            print(f"metrics.jsonl has to wait: {error.strerror}", file=sys.stderr)
+            print(f"{METRICS} has to wait: {error.strerror}", file=sys.stderr)
 
     def close(self) -> None:
         if self.descriptor is not None:
@@ -43,13 +47,6 @@ class Metrics:
             self.descriptor = None
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics file; a last line that was cut by a kill is left out."""
-    lines = []
-    if path.exists():
-        for text in path.read_text().splitlines():
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                break
-    return lines
+def read_metrics(path: Path, last: int | None = None) -> list[dict[str, Any]]:
+    """The whole lines of a metrics file, or of its last so many bytes."""
+    return list(json_lines(path, last))

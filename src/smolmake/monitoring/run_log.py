@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from smolmake.monitoring.alerts import Alerts
 from smolmake.monitoring.device_stats import Telemetry
-from smolmake.monitoring.events import Incidents
-from smolmake.monitoring.metrics import Metrics
+from smolmake.monitoring.events import Incidents, note_start
+from smolmake.monitoring.metrics import METRICS, Metrics
 from smolmake.monitoring.progress import Progress
 from smolmake.monitoring.trackers import Trackers
 from smolmake.train.parallel import Group
-
-SESSIONS = "sessions.jsonl"
 
 
 class Journal:
@@ -39,8 +33,8 @@ class Journal:
         if self.metrics is not None:
             self.metrics.close()
         elif self.group.first:
-            self._note_start(step)
-        self.metrics = Metrics(self.folder / "metrics.jsonl", step, self.group.first)
+            note_start(self.folder, step)
+        self.metrics = Metrics(self.folder / METRICS, step, self.group.first)
         self.progress = Progress(self.label, total, "tokens", done)
 
     def step(self, values: dict[str, Any], tokens: int, seconds: float, waited: float) -> None:
@@ -63,15 +57,6 @@ class Journal:
         loss = values["loss"]
         told = f"loss {loss:.3f}" if loss is not None and math.isfinite(loss) else "no loss"
         self.progress.add(tokens, told)
-
-    def _note_start(self, step: int) -> None:
-        """A line in sessions.jsonl: what goodput begins to count from, and how often a training was started."""
-        about = {"time": round(time.time(), 3), "step": step, "host": socket.gethostname(), "pid": os.getpid()}
-        try:
-            with (self.folder / SESSIONS).open("a") as file:
-                file.write(json.dumps(about) + "\n")
-        except OSError as error:
-            print(f"cannot write {SESSIONS}: {error.strerror}", file=sys.stderr)
 
     def incident(self, kind: str, step: int, what: str, **more: Any) -> None:
         self.incidents.add(kind, step, what, **more)

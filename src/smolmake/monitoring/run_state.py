@@ -5,22 +5,21 @@ Files are read from their ends, a few kilobytes each, however long they are. Not
 
 from __future__ import annotations
 
-import fcntl
-import json
+import math
 import os
 import socket
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from smolmake.execution.lease import HEARTBEAT, LEASE, LOCK, MISSED, read_lease
 from smolmake.execution.manifest import MANIFEST
+from smolmake.files import is_locked
+from smolmake.monitoring.metrics import METRICS, read_metrics
 
-LOCK, LEASE, METRICS, SESSIONS, INCIDENTS = ".lock", "lease.json", "metrics.jsonl", "sessions.jsonl", "incidents.jsonl"
-FRESH = 120.0  # seconds after which a lease that nobody has renewed says nothing
-END = 64 * 1024  # bytes of a file's end: 100 to 300 lines of metrics
+END = 64 * 1024  # bytes of a file's end: 100 to 300 lines
 RECENT = 50  # lines of metrics that "now" is the median of
 
 
@@ -41,38 +40,22 @@ def owner(folder: Path) -> Holder | None:
     """Who holds a folder now, finished or not, or None.
 
     A process holds the folder's lock or, where the file system does not carry locks between nodes, another host has
-    renewed its lease within FRESH seconds.
+    renewed its lease within the time of the heartbeats that it may miss.
     """
-    lease = _lease(folder / LEASE)
-    about = Holder(lease.get("host"), lease.get("job"))
-    if _locked(folder / LOCK):
-        return about
-    elsewhere = lease.get("host") not in (None, socket.gethostname())
-    return about if elsewhere and lease["age"] < FRESH and lease.get("state", "running") == "running" else None
+    lease = read_lease(folder) or {}
+    holder = Holder(lease.get("host"), lease.get("job"))
+    if is_locked(folder / LOCK):
+        return holder
+    elsewhere = lease.get("state") == "running" and lease.get("host") != socket.gethostname()
+    return holder if elsewhere and _age(folder / LEASE) < MISSED * HEARTBEAT else None
 
 
-def _locked(lock: Path) -> bool:
-    """Whether somebody holds it: asked for by a shared lock, which is given back at once."""
+def _age(file: Path) -> float:
+    """Seconds since a file was written or renewed."""
     try:
-        with lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return time.time() - file.stat().st_mtime
     except OSError:
-        return False
-    return False
-
-
-def _lease(file: Path) -> dict[str, Any]:
-    """A lease with the seconds since it was renewed: its own word, or the file's time."""
-    try:
-        lease, renewed = json.loads(file.read_text()), file.stat().st_mtime
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(lease, dict):
-        return {}
-    beat = lease.get("heartbeat")
-    return lease | {"age": time.time() - (beat if isinstance(beat, int | float) else renewed)}
+        return math.inf
 
 
 @dataclass(frozen=True)
@@ -94,7 +77,7 @@ class Training:
 
 def training(folder: Path) -> Training | None:
     """What the end of a step's metrics.jsonl says, or None if it has no line yet."""
-    lines = list(last_lines(folder / METRICS))
+    lines = read_metrics(folder / METRICS, last=END)
     if not lines or "step" not in lines[-1]:
         return None
     recent, newest = lines[-RECENT:], lines[-1]
@@ -113,35 +96,6 @@ def training(folder: Path) -> Training | None:
 def _median(lines: list[dict[str, Any]], key: str) -> float | None:
     values = [line[key] for line in lines if line.get(key) is not None]
     return statistics.median(values) if values else None
-
-
-def sessions(folder: Path) -> list[float]:
-    """When the trainings of a segment began (seconds since 1970): the first start, and every one after a stop."""
-    return [line["time"] for line in last_lines(folder / SESSIONS, size=None) if "time" in line]
-
-
-def incidents(folder: Path) -> list[dict[str, Any]]:
-    """The last incidents of a segment."""
-    return list(last_lines(folder / INCIDENTS))
-
-
-def last_lines(path: Path, size: int | None = END) -> Iterator[dict[str, Any]]:
-    """The JSON objects of the last `size` bytes of a file (None: of all), but for lines that are cut."""
-    try:
-        with path.open("rb") as file:
-            length = file.seek(0, os.SEEK_END)
-            start = 0 if size is None else max(0, length - size)
-            file.seek(start)
-            content = file.read()
-    except OSError:
-        return
-    for text in content.splitlines()[1 if start else 0 :]:
-        try:
-            value = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            yield value
 
 
 def disk_use(place: Path, seconds: float = 1.0) -> tuple[int, bool]:

@@ -29,7 +29,8 @@ from smolmake.execution.fingerprint import remembered_trees
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.graph.build import build_steps
-from smolmake.monitoring.run_state import Training, disk_use, holder, incidents, sessions, training
+from smolmake.monitoring.events import read_incidents, read_starts
+from smolmake.monitoring.run_state import END, Training, disk_use, holder, training
 from smolmake.planning.cost import Costs
 from smolmake.planning.history import History
 from smolmake.planning.plan import Plan, unfinished
@@ -37,7 +38,7 @@ from smolmake.planning.text import size_text, time_text, uncounted
 from smolmake.planning.workflow import Workflow
 from smolmake.recipe.load import find_recipe, load_recipe
 
-RUNNING, INCIDENTS = 8, 5  # lines at most
+MAX_RUNNING, MAX_INCIDENTS = 8, 5  # lines at most
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _running(missing: list[Step], results: Path) -> Iterator[Running]:
 
 def goodput_of(folders: list[Path], going_on: bool, now: float | None = None) -> Goodput | None:
     """The goodput of segments as defined above, or None before the first step."""
-    starts = [began for folder in folders for began in sessions(folder)]
+    starts = [began for folder in folders for began in read_starts(folder)]
     trainings = [found for folder in folders if (found := training(folder)) is not None]
     kept = sum(found.kept_seconds or 0.0 for found in trainings)
     last = max((found.last or 0.0 for found in trainings), default=0.0)
@@ -178,8 +179,10 @@ def goodput_of(folders: list[Path], going_on: bool, now: float | None = None) ->
 
 
 def _last_incidents(segments: list[Step], results: Path) -> list[dict[str, Any]]:
-    found = [incident | {"segment": step.name} for step in segments for incident in incidents(results / step.key)]
-    return sorted(found, key=lambda incident: str(incident.get("time")))[-INCIDENTS:]
+    found = [
+        incident | {"segment": step.name} for step in segments for incident in read_incidents(results / step.key, END)
+    ]
+    return sorted(found, key=lambda incident: str(incident.get("time")))[-MAX_INCIDENTS:]
 
 
 def status_text(status: Status) -> str:
@@ -198,10 +201,10 @@ def _head(status: Status) -> Iterator[str]:
 def _now(status: Status) -> Iterator[str]:
     if not status.running:
         yield "No step is under way." if any(s.to_do for s in status.stages) else "Everything is done."
-    for entry in status.running[:RUNNING]:
+    for entry in status.running[:MAX_RUNNING]:
         yield f"{entry.step}: " + ", ".join(_about(entry, status.time))
-    if len(status.running) > RUNNING:
-        yield f"... and {len(status.running) - RUNNING:,} more: --json has all"
+    if len(status.running) > MAX_RUNNING:
+        yield f"... and {len(status.running) - MAX_RUNNING:,} more: --json has all"
 
 
 def _about(entry: Running, now: float) -> Iterator[str]:

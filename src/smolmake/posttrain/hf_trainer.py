@@ -27,7 +27,7 @@ from smolmake.data.tokenizer import TURN_END
 from smolmake.errors import UserError
 from smolmake.files import new_folder, write_json
 from smolmake.model.kernels import has_flash_attention
-from smolmake.monitoring.metrics import Metrics
+from smolmake.monitoring.metrics import METRICS, Metrics
 from smolmake.monitoring.progress import Progress
 from smolmake.posttrain.parallelism import Devices, sharing_settings
 from smolmake.train.leaving import leave_processes
@@ -134,7 +134,7 @@ def train_and_save(
     done = same_devices(resume, devices) if resume else 0
     trainer.add_callback(WholeCallback(devices))
     if first:
-        trainer.add_callback(MetricsCallback(folder / "metrics.jsonl", done))
+        trainer.add_callback(MetricsCallback(folder / METRICS, done))
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     model = trainer.accelerator.unwrap_model(trainer.model)
     parameters = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in model.parameters())

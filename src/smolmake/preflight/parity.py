@@ -6,7 +6,6 @@ between tensors and did not, because each process drew them from one seed.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from torch import Tensor
 from smolmake.model.config import ModelConfig
 from smolmake.model.decoder import Decoder
 from smolmake.model.init import initialise
+from smolmake.monitoring.metrics import METRICS, read_metrics
 from smolmake.preflight.results import Finding
 from smolmake.train.optimizer import make_optimizer
 from smolmake.train.parallel import Group, check_layout, whole
@@ -161,7 +161,7 @@ def resumption(drill: Drill, place: Path) -> Finding:
         trainer.train()
     if not group.first:
         return Finding("save and resume", "", "", True)
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(folder / METRICS)
     shutil.rmtree(folder)
     same = all(torch.equal(tensor, halves[1][name]) for name, tensor in halves[0].items())
     logged = [line["step"] for line in lines] == list(range(STEPS))

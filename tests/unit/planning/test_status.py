@@ -16,9 +16,11 @@ from helpers.timeouts import WAIT
 from helpers.trainers import trainer
 from helpers.training import ROOT, make_artefacts
 
+from smolmake.execution.lease import HEARTBEAT, MISSED
 from smolmake.execution.manifest import MANIFEST
 from smolmake.execution.step import Step
-from smolmake.monitoring.run_state import FRESH, disk_use, holder, last_lines, training
+from smolmake.monitoring.metrics import METRICS, read_metrics
+from smolmake.monitoring.run_state import END, disk_use, holder, training
 from smolmake.planning.status import goodput_of, lay_out, status_of, status_text
 from smolmake.planning.workflow import Workflow
 
@@ -48,7 +50,7 @@ def test_a_training_is_seen_while_it_holds_its_lock_and_when_it_stands_still(wor
         status = status_of(workflow)
         (entry,) = status.running
         assert entry.alive and entry.step == step.key and (entry.first, entry.end) == (0, 10)
-        lines = list(last_lines(folder / "metrics.jsonl"))
+        lines = read_metrics(folder / METRICS)
         at = entry.training
         assert at is not None and at.step == len(lines) and at.loss == lines[-1]["loss"] and at.mfu is None
         assert entry.seconds_left == pytest.approx((10 - at.step) * at.seconds_per_step)
@@ -69,7 +71,7 @@ def test_goodput_counts_kept_steps_over_the_time_since_the_first_start(workflow:
     before = time.time()
     run = trainer(tree, folder)
     run.train()
-    spent = sum(line["seconds"] for line in last_lines(folder / "metrics.jsonl"))
+    spent = sum(line["seconds"] for line in read_metrics(folder / METRICS))
     good = goodput_of([folder], going_on=True, now=before + 100)
     assert good is not None and good.starts == 1 and ", 1 start\n" in status_text(status_of(workflow))
     assert good.kept_seconds == pytest.approx(spent, abs=1e-3) and good.wall_seconds == pytest.approx(100, abs=5)
@@ -77,7 +79,7 @@ def test_goodput_counts_kept_steps_over_the_time_since_the_first_start(workflow:
     run.journal.begin(4, 0, 1)
     run.journal.step({"step": 4, "tokens": 1, "loss": 1.0}, 128, 0.5, 0.0)
     run.journal.close()
-    lines = list(last_lines(folder / "metrics.jsonl"))
+    lines = read_metrics(folder / METRICS)
     again = goodput_of([folder], going_on=True, now=before + 100)
     assert len(lines) == 5 and again is not None
     assert again.kept_seconds == pytest.approx(sum(line["seconds"] for line in lines), abs=1e-3)
@@ -102,7 +104,7 @@ def test_a_dropped_step_is_no_kept_time(workflow: Workflow, tree: Path) -> None:
     ("age", "host", "state", "alive"),
     [
         (1, "elsewhere", "running", True),
-        (FRESH + 5, "elsewhere", "running", False),
+        (MISSED * HEARTBEAT + 5, "elsewhere", "running", False),
         (1, "elsewhere", "failed", False),
         (1, os.uname().nodename, "running", False),  # here the lock alone decides
     ],
@@ -126,7 +128,7 @@ def test_only_the_end_of_a_long_file_is_read(tmp_path: Path) -> None:
     began = time.process_time()
     at = training(tmp_path)
     assert at is not None and at.step == 100_000 and time.process_time() - began < 0.1
-    assert len(list(last_lines(file))) < 1000
+    assert len(read_metrics(file, END)) < 1000
 
 
 def test_disk_use_counts_no_links_and_says_when_time_ran_out(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM
 from smolmake.errors import UserError
 from smolmake.files import canonical_json
 from smolmake.model.conversion import save_model
+from smolmake.monitoring.metrics import read_metrics
 from smolmake.posttrain import hf_trainer as posttrain
 from smolmake.posttrain.hf_trainer import WHOLE, RowOrder, last_whole_checkpoint, same_devices
 from smolmake.posttrain.parallelism import Devices, deepspeed_settings, divide
@@ -110,7 +111,7 @@ class Scripts:
 
 
 def losses(folder: Path) -> list[float]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(folder / "metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(len(lines)))
     return [line["loss"] for line in lines]
 

@@ -1,6 +1,5 @@
 """The gradient noise scale and the loss by source: what they say is right, and saying it changes no bit."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from helpers.training import BATCH, curve, segment
 from torch import Tensor, nn
 
 from smolmake.errors import UserError
+from smolmake.monitoring.metrics import read_metrics
 from smolmake.train.diagnostics.gradient_noise import NoiseScale, estimates
 from smolmake.train.parallel import Group
 
@@ -73,7 +73,7 @@ def test_the_loss_by_source_is_that_of_its_rows(place: Path, tmp_path: Path) -> 
     run = trainer(place, tmp_path / "run", steps=5, source_loss_every=2, micro_batch=3)
     first = {name: parameter.clone() for name, parameter in run.model.state_dict().items()}
     run.train()
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [line["step"] for line in lines if "source_loss" in line] == [0, 2, 4]
     run.model.load_state_dict(first)
     inputs, labels, documents = (torch.from_numpy(part) for part in run.reader.batch(0))
@@ -122,7 +122,7 @@ def test_over_processes_it_measures_the_same_and_changes_no_bit(
         _, errors = process.communicate(timeout=WAIT)
         assert process.returncode == 0, errors
         folders.append(place / job["folder"])
-    line = json.loads((folders[1] / "metrics.jsonl").read_text().splitlines()[0])
+    line = read_metrics(folders[1] / "metrics.jsonl")[0]
     assert (line["gradient_square"], line["gradient_variance"]) == pytest.approx(expected, rel=1e-3)
     assert sum(line["source_loss"].values()) > 0 and line["source_loss"].keys() == {"count", "rhyme"}
     assert curve(folders[0]) == curve(folders[1])

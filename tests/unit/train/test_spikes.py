@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from smolmake.errors import UserError
 from smolmake.monitoring.events import read_incidents
+from smolmake.monitoring.metrics import read_metrics
 from smolmake.recipe.pretraining import Guard as GuardSettings
 from smolmake.recipe.pretraining import RollBack
 from smolmake.train.recovery.checkpoint import Recovery
@@ -136,7 +137,7 @@ def same_as_told(folder: Path, told: Path) -> None:
 def test_it_rolls_back_to_the_bits_of_a_run_that_was_told_what_to_drop(place: Path, told: Path) -> None:
     folder = finished(place, segment(0, STEPS, name="rolled", mixture="poisoned", guard=GUARD, recovery_every=1e-9))
     same_as_told(folder, told)
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(folder / "metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(STEPS))
     assert [line["step"] for line in lines if "dropped" in line] == list(range(DROPPED[0], AGAIN[-1] + 1))
     drops = [incident for incident in read_incidents(folder) if incident["kind"] == "dropped"]
