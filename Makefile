@@ -29,7 +29,7 @@ PIP_PROGRESS := 2> >(grep -v '^WARNING: Location' >&2) | awk ' \
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables: RECIPE=$(RECIPE) (a name in config/recipes or a path), CONSENT, PYTHON=$(PYTHON), PYTEST_ARGS, TORCH_PIP_ARGS"
+	@echo "Variables: RECIPE=$(RECIPE) (a name or a path), CONSENT, PYTHON=$(PYTHON), PYTEST_ARGS, TORCH_PIP_ARGS"
 	@echo "All else: $(BIN)/smolmake --help"
 
 setup: $(STAMP) ## create .venv with everything that is needed

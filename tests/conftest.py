@@ -33,9 +33,9 @@ def root() -> Path:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of what recipes refer to (config/ and workflow/), to be changed at will."""
+    """A copy of what recipes refer to (config/, examples/ and workflow/), to be changed at will."""
     place = tmp_path / "tree"
-    for name in ("config", "workflow"):
+    for name in ("config", "examples", "workflow"):
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     return place
 

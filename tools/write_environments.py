@@ -2,7 +2,8 @@
 
 Usage: python tools/write_environments.py [--check]
 
-Each environment holds the packages that the scripts of its rules import, directly or through smolmake.
+Each environment holds the packages that the scripts of its rules import, directly or through smolmake; that of
+generated data holds all.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ def render() -> dict[Path, str]:
     for environment, scripts in scripts_by_environment().items():
         modules = set().union(*(imported_modules(ROOT / "workflow" / "scripts" / name) for name in scripts))
         packages = {canonicalize_name(distributions[module][0]) for module in modules - OPTIONAL}
+        if environment == "generated":  # a program of the user's may import whatever the project has
+            packages |= known.keys()
         packages |= {other for name in packages for other in COMPANIONS.get(name, ())}
         if missing := packages - known.keys():
             sys.exit(f"pyproject.toml does not name what {environment} jobs import: {', '.join(sorted(missing))}")

@@ -127,7 +127,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
         append("config/templates/chatml.jinja", "{#- a comment -#}"), FROM_MID, "the text of the chat template changed"
     ),
     "the shots of a task": (
-        append("config/tasks/toy/facts.yaml", "\nnum_fewshot: 1\n"), EVALUATIONS, "the files of the tasks changed"
+        append("examples/toy/tasks/facts.yaml", "\nnum_fewshot: 1\n"), EVALUATIONS, "the files of the tasks changed"
     ),
     "lost merges": (lose("merge"), ("merge/*",), "missing"),
     "an interrupted merge": (interrupt, ("merge/*",), "begun and not finished: it goes on"),

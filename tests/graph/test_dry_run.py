@@ -30,8 +30,8 @@ def outputs(copy: Path, *arguments: str, recipe: str) -> list[str]:
 
 
 def edited(copy: Path, old: str, new: str) -> str:
-    """A recipe file beside toy.yaml with one change; returns its path."""
-    text = (copy / "config/recipes/toy.yaml").read_text()
+    """The toy recipe with one change, as a recipe of its own; returns its path."""
+    text = (copy / "examples/toy/recipe.yaml").read_text()
     assert old in text
     path = copy / "config" / "recipes" / "edited.yaml"
     path.write_text(text.replace(old, new, 1))
@@ -41,7 +41,7 @@ def edited(copy: Path, old: str, new: str) -> str:
 def test_both_snakefiles_give_the_same_jobs_which_are_the_plans(copy: Path) -> None:
     jobs = outputs(copy, recipe="toy")
     assert outputs(copy, "--snakefile", "workflow/Snakefile", recipe="toy") == jobs
-    workflow = workflow_of(copy, "config/recipes/toy.yaml")
+    workflow = workflow_of(copy, "examples/toy/recipe.yaml")
     assert set(jobs) == {step.manifest for step in workflow.steps.all.values()} | {workflow.links}
     absent = {"adopted", "packing", "suite", "suite_items", "overlap", "preflight", "check_tasks"}
     assert {job.split("/")[1] for job in jobs} == {*KINDS, "latest"} - absent
@@ -49,20 +49,20 @@ def test_both_snakefiles_give_the_same_jobs_which_are_the_plans(copy: Path) -> N
 
 def test_a_target_asks_for_no_more_than_it_needs(copy: Path) -> None:
     kinds = {job.split("/")[1] for job in outputs(copy, "tokenizers", recipe="toy")}
-    assert kinds == {"toyfiles", "documents", "tokenizer", "tokenizer_comparison"}
+    assert kinds == {"generated", "documents", "tokenizer", "tokenizer_comparison"}
 
 
 def test_a_recipe_by_path_is_the_recipe_by_name(copy: Path, tmp_path: Path) -> None:
     jobs = outputs(copy, recipe="toy")
-    assert outputs(copy, recipe="config/recipes/toy.yaml") == jobs
-    shutil.copy(copy / "config/recipes/toy.yaml", tmp_path / "elsewhere.yaml")
+    assert outputs(copy, recipe="examples/toy/recipe.yaml") == jobs
+    shutil.copy(copy / "examples/toy/recipe.yaml", tmp_path / "elsewhere.yaml")
     assert outputs(copy, recipe=str(tmp_path / "elsewhere.yaml")) == jobs
 
 
 def test_the_example_for_a_users_own_texts_plans(copy: Path, root: Path) -> None:
     shutil.copytree(root / "examples", copy / "examples", dirs_exist_ok=True)
     jobs = outputs(copy, recipe="my-texts")
-    assert any("/segment/" in job for job in jobs) and not any("/toyfiles/" in job for job in jobs)
+    assert any("/segment/" in job for job in jobs) and not any("/generated/" in job for job in jobs)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_example_for_a_users_own_texts_plans(copy: Path, root: Path) -> None
         ("warmup_steps: 30", "warmupsteps: 30", ("pretraining.schedule.warmupsteps", "did you mean `warmup_steps`?")),
         ("{code: 0.15,", "{code: -0.15,", ("pretraining.stages.0.mixture.code", "-0.15")),
         ("{code: 0.15,", "{cod: 0.15,", ("pretraining.stages.0.mixture.cod", "did you mean `code`?")),
-        ("toy: code.parquet", "path: nothing.parquet", ("sources.code.path", "no such file")),
+        ("generated: toy/code.parquet", "path: nothing.parquet", ("sources.code.path", "no such file")),
         ("title:", "title: !!python/object/apply:os.getcwd []\nold:", ("not valid YAML", "value   line ")),
     ],
     ids=["misspelt", "negative", "unknown source", "missing file", "tag"],
@@ -128,8 +128,8 @@ def test_over_budget_it_does_not_start(copy: Path) -> None:
         and "compute.budget.gpu_hours" in said
     )
     assert not any((copy / "results").glob("*/*"))
-    # Consent starts the run: here up to the toy's files.
-    target = next(step.manifest for step in workflow_of(copy, recipe).steps.of_kind("toyfiles"))
+    # Consent starts the run: here up to the generated files.
+    target = next(step.manifest for step in workflow_of(copy, recipe).steps.of_kind("generated"))
     succeed(copy, target, recipe=f"{recipe} consent=1")
     assert (copy / target).is_file()
     shutil.rmtree(copy / "results")

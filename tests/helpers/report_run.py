@@ -114,7 +114,7 @@ def write_checkpoint(path: Path, parameters: int) -> None:
 
 def make_data(maker: Maker) -> list[str]:
     """Documents, tokenizers, shards; returns the keys of the shards."""
-    raw = maker.add("toyfiles", "toy", "data", [], {}, 1.2)
+    raw = maker.add("generated", "toy", "data", [], {}, 1.2)
     documents, cells = [], []
     for k, (name, (domain, language, _, fertility)) in enumerate(SOURCES.items()):
         read = 900 + 160 * k
@@ -376,7 +376,7 @@ def make_run(root: Path) -> tuple[list[ReportArtefact], GraphData, dict[str, Any
         (key, name, name.split("-")[0], tokens, f"{name.split('-')[0]}, step {name.split('-')[2]}")
         for key, name, tokens in trunk
     ]
-    pairs = maker.add("preferences", "pairs", "apo", ["toyfiles/toy"], {}, 0.8)
+    pairs = maker.add("preferences", "pairs", "apo", ["generated/toy"], {}, 0.8)
     key = trunk[-1][0]
     for name, needs, level in (("mid", [], 1.2), ("sft", [], 0.9), ("apo", [pairs], 0.1)):
         file = shift(maker.metrics(60, 160, 2048, level - 0.2, 1e-4, 6000, 200), 60, 2048, 100)

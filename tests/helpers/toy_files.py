@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.json as pj
 import pyarrow.parquet as pq
 
-from smolmake.data.toy import planted_items
+from generators.dirt import planted_items
 
 SEED = 7
 Row = dict[str, Any]

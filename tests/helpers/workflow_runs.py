@@ -15,7 +15,7 @@ from smolmake.planning.workflow import Workflow, load_workflow
 ROOT = Path(__file__).parents[2]
 MINI, SMALL = "tests/pipeline/mini.yaml", "tests/pipeline/small.yaml"
 TWO_NODES = "tests/slurm/two_nodes.yaml"
-PARTS = ("Snakefile", "workflow", "config", "profiles", "src", "envs", MINI, SMALL, TWO_NODES)
+PARTS = ("Snakefile", "workflow", "config", "examples", "profiles", "src", "envs", MINI, SMALL, TWO_NODES)
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
 
 

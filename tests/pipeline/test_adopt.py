@@ -49,7 +49,7 @@ evaluation: {{tasks: toy, data: {{toy: tasks}}, limit: 4}}
     (tree / "adapted.yaml").write_text(recipe)
     succeed(tree, recipe="adapted.yaml")
     kinds = {path.parents[1].name for path in manifests(tree)}
-    assert kinds == {"adopted", "toyfiles", "posttraining", "merge", "evaluation", "report"}
+    assert kinds == {"adopted", "generated", "posttraining", "merge", "evaluation", "report"}
     assert verify_all(tree) == len(manifests(tree))
     (adopted,) = (tree / "results" / "adopted").glob("base-*")
     assert (adopted / "checkpoint").is_symlink() and (adopted / "checkpoint").resolve() == (tree / base).resolve()

@@ -101,7 +101,7 @@ def test_the_merge_is_the_mean_of_its_parts(mini: Path, workflow: Workflow) -> N
 
 
 def test_every_checkpoint_has_all_scores(mini: Path, workflow: Workflow) -> None:
-    tasks = {path.stem for path in (mini / "config/tasks/toy").glob("*.yaml")}
+    tasks = {path.stem for path in (mini / "examples/toy/tasks").glob("*.yaml")}
     for step in workflow.steps.of_kind("evaluation"):
         scores = json.loads((mini / step.manifest).with_name("scores.json").read_text())
         assert {score["task"] for score in scores["scores"]} == tasks, step.name

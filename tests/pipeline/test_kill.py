@@ -36,7 +36,7 @@ def test_killed_in_a_segment_it_ends_in_the_same_bits(mini: Path, tmp_path: Path
     assert (first.name, second.name) == ("stage1-0-8", "stage1-8-16")
     for step in (first, second):
         shutil.rmtree((tree / step.manifest).parent)
-    before = stamps(tree, "toyfiles", "documents", "shards", "mixture", "epochs", "tokenizer")
+    before = stamps(tree, "generated", "documents", "shards", "mixture", "epochs", "tokenizer")
     for step in (first, second):
         process = start(tree, second.manifest, recipe=MINI)
         wait(process, (tree / step.manifest).with_name("metrics.jsonl"), 3)
@@ -46,7 +46,7 @@ def test_killed_in_a_segment_it_ends_in_the_same_bits(mini: Path, tmp_path: Path
     said = succeed(tree, second.manifest, recipe=MINI)
     assert "training segment stage1-8-16" in said and "training segment stage1-0-8" not in said
     assert "resuming at step" in (tree / f"logs/segment/{second.name}-{second.id}.log").read_text()
-    assert stamps(tree, "toyfiles", "documents", "shards", "mixture", "epochs", "tokenizer") == before
+    assert stamps(tree, "generated", "documents", "shards", "mixture", "epochs", "tokenizer") == before
     assert stamps(tree, "segment")[first.manifest] == finished
     for step in (first, second):
         ours, theirs = (tree / step.manifest).parent, (mini / step.manifest).parent
@@ -67,7 +67,7 @@ def test_killed_while_data_is_made_it_goes_on(mini: Path, tmp_path: Path) -> Non
     targets = [step.manifest for step in workflow.steps.of_kind("documents")]
     for target in targets:
         shutil.rmtree((tree / target).parent)
-    before = stamps(tree, "toyfiles")
+    before = stamps(tree, "generated")
     process = start(tree, *targets, recipe=MINI)
     limit = time.monotonic() + WAIT
     while not manifests(tree, "documents"):
@@ -80,7 +80,7 @@ def test_killed_while_data_is_made_it_goes_on(mini: Path, tmp_path: Path) -> Non
     after = stamps(tree, "documents")
     assert len(after) == len(targets) == verify_all(tree, "documents")
     assert {name: after[name] for name in finished} == finished
-    assert stamps(tree, "toyfiles") == before
+    assert stamps(tree, "generated") == before
     for target in targets:
         assert (tree / target).read_bytes() == (mini / target).read_bytes()
 

@@ -8,14 +8,14 @@ import pytest
 from helpers.toy_files import COLUMNS, SEED
 from helpers.training import make_artefacts
 
-from smolmake.data.toy import write_toy_files
+from generate import write_files
 
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy's files, as the pipeline writes them."""
     out = tmp_path_factory.mktemp("toy")
-    counts = write_toy_files(out, SEED)
+    counts = write_files(out, SEED)
     assert {name for name in counts if "/" not in name} == set(COLUMNS)
     return out
 

@@ -1,25 +1,25 @@
 # From raw sources to mixtures of token shards.
 
 
-rule toyfiles:
+rule generated:
     input:
-        manifests=ancient(inputs_of("toyfiles")),
+        manifests=ancient(inputs_of("generated")),
     output:
-        manifest=ensure("results/toyfiles/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/generated/{step}/manifest.json", non_empty=True),
     log:
-        "logs/toyfiles/{step}.log",
+        "logs/generated/{step}.log",
     conda:
-        "../../envs/data.yaml"
+        "../../envs/generated.yaml"
     threads: 1
     resources:
         mem_mb=2000,
-        runtime=30,
+        runtime=1440,
     params:
-        job=job_of("toyfiles"),
+        job=job_of("generated"),
     message:
-        "writing the toy's files"
+        "generating {wildcards.step}"
     shell:
-        "python workflow/scripts/toyfiles.py {params.job:q} > {log:q} 2>&1"
+        "python workflow/scripts/generated.py {params.job:q} > {log:q} 2>&1"
 
 
 rule documents:

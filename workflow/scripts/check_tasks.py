@@ -30,8 +30,8 @@ def compute(job: Job) -> None:
         tokenizer.save_pretrained(place)
         found = {}
         if job.spec["tasks"]:
-            toy = job.input("data") / "files" if "data" in job.inputs else None
-            found["tasks"] = score_tasks(model, tokenizer, job.spec | {"limit": ITEMS}, toy)
+            generated = job.input("data") if "data" in job.inputs else None
+            found["tasks"] = score_tasks(model, tokenizer, job.spec | {"limit": ITEMS}, generated)
         for name, suite in job.spec["suites"].items():
             if suite["template"] is not None:
                 tokenizer.chat_template = suite["template"]

@@ -22,7 +22,7 @@ def compute(job: Job) -> None:
     if "hub" in place:
         count = hub_parts(place, job.name)
     else:
-        groups = group_files(data_files(place, job.input("files") / "files" if "toy" in place else None))
+        groups = group_files(data_files(place, job.input("files") if "generated" in place else None))
         count = len(groups)
 
     def work(number: int, folder: Path) -> dict:

@@ -26,8 +26,8 @@ def compute(job: Job) -> None:
     checkpoint = measured_checkpoint(job)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval().to(device)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    toy = job.input("data") / "files" if "data" in job.inputs else None
-    scores = score_tasks(model, tokenizer, job.spec, toy) if job.spec["tasks"] else []
+    generated = job.input("data") if "data" in job.inputs else None
+    scores = score_tasks(model, tokenizer, job.spec, generated) if job.spec["tasks"] else []
     heldout = score_heldout(job, model, tokenizer) if "heldout" in job.inputs else []
     samples = write_samples(model, tokenizer, job.spec["prompts"], job.spec["chat_prompts"], job.spec["template"])
     tokens = job.facts("checkpoint").get("tokens_total")

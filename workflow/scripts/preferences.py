@@ -30,7 +30,7 @@ def compute(job: Job) -> None:
     if "hub" in place:
         files, rows = [Path(place["hub"])], list(hub_rows(place, "preferences.prompts"))
     else:
-        files = data_files(place, job.input("prompts") / "files" if "prompts" in job.inputs else None)
+        files = data_files(place, job.input("prompts") if "prompts" in job.inputs else None)
         try:
             rows = [row for file in files for row in read_rows(file, place["format"])]
         except UserError as error:

@@ -177,7 +177,7 @@ def numbered(stretch: Stretch, source: str) -> str:
     try:
         documents = json.loads((stretch.results / folder / RECORD).read_text())["inputs"]["documents"]
         files = json.loads((stretch.results / documents / RECORD).read_text())["spec"]["files"]
-        origin = next(files[key] for key in ("path", "hub", "toy") if files.get(key))
+        origin = next(files[key] for key in ("path", "hub", "generated") if files.get(key))
         return f"numbers count the documents left of {origin} after cleaning (results/{documents}), from 0"
     except (OSError, ValueError, KeyError):
         return f"numbers count the documents of results/{folder}, from 0"

@@ -18,6 +18,7 @@ from smolmake.files import matching_files
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".json.gz", ".json.zst")
 ARROW = (".arrow", ".feather", ".ipc")
+FILES = "files"  # the folder of what a script has generated, in its step's own
 BATCH_ROWS, BATCH_BYTES = 1024, 2**26
 Row = dict[str, Any]
 Trouble = Callable[[UserError], None]
@@ -32,21 +33,37 @@ class MissingColumn(UserError):
         super().__init__(f"the column `{column}` is not in {place}", file=file, value=column, remedy=remedy)
 
 
-def data_files(place: dict[str, Any], toy_folder: Path | None) -> list[Path]:
-    """The files of a dataset: `place` is {path} or {toy}, as the recipe's `Files` section says."""
-    if "toy" not in place:
+def data_files(place: dict[str, Any], generated: Path | None) -> list[Path]:
+    """The files of a dataset: `place` is {path}, or {generated} under the folder of the step that generated it."""
+    if "generated" in place:
+        assert generated is not None
+        files = generated_files(place["generated"], generated / FILES)
+    else:
         files = matching_files(place["path"], Path.cwd())
-        return files if place.get("format") != "code" else [file for file in files if not PASSED_OVER & set(file.parts)]
-    assert toy_folder is not None
-    path = toy_folder / place["toy"]
-    if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file())
-    if not path.is_file():
-        known = sorted(file.name for file in toy_folder.iterdir())
-        raise UserError(
-            "the toy has no such file", key="toy", value=place["toy"], remedy=did_you_mean(path.name, known)
-        )
-    return [path]
+    return files if place.get("format") != "code" else [file for file in files if not PASSED_OVER & set(file.parts)]
+
+
+def generated_files(pattern: str, folder: Path) -> list[Path]:
+    """The files in a folder of generated data that a recipe means by what follows the name of the data."""
+    files = matching_files(pattern, folder)
+    if not files:
+        written = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+        remedy = did_you_mean(pattern, written) if written else "let the script write files under its --output"
+        raise UserError("the script has written no such file", key="generated", value=pattern, remedy=remedy)
+    return files
+
+
+def count_rows(path: Path) -> int:
+    """The rows of a file: of a Parquet or Arrow file, lines of JSONL; any other file is one."""
+    kind = file_format(path, "auto")
+    if kind == "parquet":
+        return int(open_parquet(path).metadata.num_rows)
+    if kind == "arrow":
+        return sum(batch.num_rows for batch in open_arrow(path)[1])
+    if kind == "text":
+        return 1
+    with _open_lines(path) as lines:
+        return sum(bool(line.strip()) for line in lines)
 
 
 def file_format(path: Path, asked: str) -> str:

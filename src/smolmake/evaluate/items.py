@@ -19,9 +19,7 @@ def items_of(job: Job) -> dict[str, list[str]]:
     """For each task that a step's sources are searched for, the text of its items."""
     items: dict[str, list[str]] = {}
     if "tasks" in job.spec:
-        items |= task_items(
-            data_files(job.spec["tasks"], job.input("tasks") / "files" if "tasks" in job.inputs else None)
-        )
+        items |= task_items(data_files(job.spec["tasks"], job.input("tasks") if "tasks" in job.inputs else None))
     for folder in job.group("suite_items").values():
         for task, texts in read_items(folder / ITEMS).items():
             items.setdefault(task, []).extend(texts)

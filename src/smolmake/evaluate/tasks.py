@@ -59,12 +59,12 @@ def prepare_tasks(
 
 
 def score_tasks(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: dict[str, Any], toy: Path | None
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: dict[str, Any], generated: Path | None
 ) -> list[dict[str, Any]]:
     """Scores of the recipe's tasks (`tasks`, `data`, `template` and `limit` of the spec), run from a scratch folder of
-    rendered task files; `toy` is where the toy's files are.
+    rendered task files; `generated` is the folder of the step that generated their data, if one did.
     """
-    data = [path for path in data_files(spec["data"], toy) if path.suffix in (".jsonl", ".parquet", ".json")]
+    data = [path for path in data_files(spec["data"], generated) if path.suffix in (".jsonl", ".parquet", ".json")]
     task_files = sorted(path for path in Path(spec["tasks"]["folder"]).iterdir() if path.suffix in (".yaml", ".py"))
     with tempfile.TemporaryDirectory(prefix="smolmake-tasks-") as scratch:
         os.environ["HF_DATASETS_CACHE"] = f"{scratch}/cache"

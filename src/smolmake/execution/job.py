@@ -192,8 +192,8 @@ def named(error: UserError, job: Job) -> UserError:
     keys = [key for key in job.origin if fnmatch(key, error.key)]
     guilty = [key for key in keys if isinstance(job.origin[key], list) and error.value in job.origin[key]]
     key = ", ".join(guilty or keys) or error.key
-    file = Path("config/recipes") / f"{job.recipe}.yaml"
-    at = error.file or (file if file.is_file() else f"the recipe {job.recipe}")
+    places = (Path("config/recipes") / f"{job.recipe}.yaml", Path("examples") / job.recipe / "recipe.yaml")
+    at = error.file or next((file for file in places if file.is_file()), f"the recipe {job.recipe}")
     return UserError(error.what, file=at, key=key, value=error.value, remedy=error.remedy)
 
 

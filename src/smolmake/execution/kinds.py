@@ -50,7 +50,7 @@ def _table(*kinds: Kind) -> dict[str, Kind]:
 
 
 KINDS = _table(
-    Kind("toyfiles", "Raw files", "data", "data", runtime=30),
+    Kind("generated", "Generated data", "data", "generated", runtime=1440),
     Kind("adopted", "Adopted", "data", "data"),
     Kind("documents", "Documents", "data", "data", threads="data_workers", workers=True, time="sized",
          tokens_per_second=1e6),

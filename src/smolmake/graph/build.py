@@ -13,6 +13,7 @@ from smolmake.execution.kinds import KINDS
 from smolmake.execution.pins import read_pins
 from smolmake.execution.step import Steps
 from smolmake.graph.data import add_documents, add_shards, add_tokenizers, adopt_base
+from smolmake.graph.datasets import add_generated
 from smolmake.graph.evaluate import add_evaluations
 from smolmake.graph.posttrain import add_post_training
 from smolmake.graph.pretrain import add_pretraining
@@ -24,6 +25,7 @@ def build_steps(recipe: Recipe, root: Path) -> Steps:
     steps = Steps(root, recipe_values(recipe), read_pins(recipe.name, root))
     if recipe.base is not None:
         steps.checkpoints["base"] = adopt_base(steps, recipe)
+    add_generated(steps, recipe)
     documents = add_documents(steps, recipe)
     if recipe.pretraining is not None:
         tokenizer = add_tokenizers(steps, recipe, documents)

@@ -1,39 +1,56 @@
-"""Where a dataset lies, as a part of a step's identity."""
+"""Where a dataset lies, as a part of a step's identity, and the steps that write what a program generates."""
 
 from __future__ import annotations
 
-import contextlib
 import platform
-from functools import cache
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from smolmake.execution.content_hash import content_digest
+from smolmake.execution.content_hash import code_digests, content_digest
 from smolmake.execution.step import Step, Steps
-from smolmake.recipe.sources import Files
+from smolmake.graph.specs import GeneratedRun, GeneratedSpec
+from smolmake.recipe.schema import Recipe
+from smolmake.recipe.sources import Files, Generated
+from smolmake.recipe.validate import all_files
 
-TOY_SEED = 0
-# The toy's English is taken from Python and from what these say of themselves, so their versions identify it.
-TOY_PACKAGES = "accelerate datasets huggingface_hub lm_eval numpy pandas pydantic requests safetensors transformers trl"
 HUB_KEYS = ("hub", "config", "split", "files", "revision", "format")
-PLACE_KEYS = (*HUB_KEYS, "path", "toy")
+PLACE_KEYS = (*HUB_KEYS, "path", "generated")
+
+
+def add_generated(steps: Steps, recipe: Recipe) -> None:
+    """The programs whose output the recipe reads, each with the files that must come of it."""
+    wanted: dict[str, list[str]] = {}
+    for _, files in all_files(recipe):
+        if files.generated is not None:
+            name, _, inside = files.generated.partition("/")
+            wanted.setdefault(name, []).append(inside)
+    for name, patterns in wanted.items():
+        generated, key = recipe.generated[name], f"generated.{name}"
+        spec = generated_spec(generated, steps.root).values()
+        keys = tuple(f"{key}.{part}" for part in ("script", "arguments", "reads", "packages", "python"))
+        run = GeneratedRun(script=generated.script, expected=sorted(set(patterns)))
+        steps.add("generated", name, spec, {}, "data", keys, **run.model_dump())
 
 
 def place(steps: Steps, files: Files, inputs: dict[str, Step], role: str) -> dict[str, Any]:
-    """Where a dataset lies, for a spec; a toy file adds the step that writes it to `inputs`."""
-    if files.toy is not None:
-        inputs[role] = steps.add("toyfiles", "toy", _toy_spec(), {}, "data")
-        return {"toy": files.toy, "format": files.format}
+    """Where a dataset lies, for a spec; what a program generates adds its step to `inputs`."""
+    if files.generated is not None:
+        name, _, inside = files.generated.partition("/")
+        inputs[role] = next(step for step in steps.all.values() if step.label == f"generated/{name}")
+        return {"generated": inside, "format": files.format}
     if files.hub is not None:
         return {key: getattr(files, key) for key in HUB_KEYS}
     assert files.path is not None
     return {"path": files.path, "format": files.format, "content": content_digest(files.path, steps.root)}
 
 
-@cache
-def _toy_spec() -> dict[str, Any]:
-    versions = {}
-    for name in TOY_PACKAGES.split():
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    return {"seed": TOY_SEED, "python": platform.python_version(), "packages": versions}
+def generated_spec(generated: Generated, root: Path) -> GeneratedSpec:
+    """What the output of a program depends on; where the program lies is no part of it."""
+    return GeneratedSpec(
+        code=code_digests(root / generated.script),
+        arguments=generated.arguments,
+        reads={pattern: content_digest(pattern, root) for pattern in generated.reads},
+        packages={package: metadata.version(package) for package in generated.packages},
+        python=platform.python_version() if generated.python else None,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from smolmake.execution.content_hash import content_digest
@@ -58,8 +57,7 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
     shared |= {"template": template, "tasks": None, "heldout_tokens": length}  # the same text for every checkpoint
     checkpoints = list(evaluated(steps))
     if section.tasks is not None and section.data is not None:
-        folder = Path("config/tasks") / section.tasks
-        shared["tasks"] = {"folder": folder.as_posix(), "content": content_digest(folder.as_posix(), steps.root)}
+        shared["tasks"] = {"folder": section.tasks, "content": content_digest(section.tasks, steps.root)}
         shared["data"] = place(steps, section.data, shared_inputs, "data")
     asked = {
         name: suite.model_dump(exclude={"on", "tokens", "decontamination"})

@@ -10,6 +10,7 @@ from typing import Literal
 
 from smolmake.execution.step import Run, Spec
 from smolmake.recipe.runtime import Layout
+from smolmake.recipe.sources import Argument
 
 
 class DeviceRun(Run):
@@ -32,7 +33,27 @@ class DeviceRun(Run):
         return self.layout.launcher(self.threads)
 
 
+# Data: GeneratedSpec and GeneratedRun.
+
+
+class GeneratedSpec(Spec):
+    """A program of the user's: the digests of its files by name, and what else its output depends on."""
+
+    code: dict[str, str]
+    arguments: dict[str, Argument | list[Argument]]
+    reads: dict[str, str]
+    packages: dict[str, str]
+    python: str | None = None
+
+
+class GeneratedRun(Run):
+    """Where the program lies, and the files, folders or globs that the recipe reads of its output."""
+
+    script: str
+    expected: list[str]
+
+
 # Pretraining: SegmentSpec and SegmentRun, PreflightSpec and PreflightRun.
 
 
-__all__ = ["DeviceRun", "Run", "Spec"]
+__all__ = ["DeviceRun", "GeneratedRun", "GeneratedSpec", "Run", "Spec"]

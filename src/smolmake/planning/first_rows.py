@@ -25,7 +25,7 @@ COLUMNS = {"mid_training": CONVERSATIONS, "sft": CONVERSATIONS, "apo": PAIRS, "p
 def check_first_rows(recipe: Recipe, root: Path) -> None:
     """Raise UserError for a column that a dataset's first file lacks, or for such a file that cannot be read.
 
-    Only for a `path`: the toy's files are not written yet, and the hub's are elsewhere.
+    Only for a `path`: what is generated is not written yet, and the hub's files are elsewhere.
     """
     for key, files in all_files(recipe):
         section, name = key.split(".")[0], key.split(".")[-1]

@@ -4,10 +4,10 @@
     smolmake gc path/recipe.yaml --delete
     smolmake gc --states
 
-Recipes are those of config/recipes and those that are named. A result is reached if a recipe, as it is now with its
-pins and the code as it is now, leads to it, or if it belongs to the last run of any recipe, whole or under way, as
-results/latest says. What a running job holds is neither listed nor deleted. Recovery checkpoints of a finished result,
-which a job that was killed at its very end leaves, are listed too.
+Recipes are those of config/recipes and examples, and those that are named. A result is reached if a recipe, as it
+is now with its pins and the code as it is now, leads to it, or if it belongs to the last run of any recipe, whole or
+under way, as results/latest says. What a running job holds is neither listed nor deleted. Recovery checkpoints of a
+finished result, which a job that was killed at its very end leaves, are listed too.
 
 With `--states` it lists the optimizer states of finished segments that no segment waits for.
 """
@@ -30,7 +30,7 @@ from smolmake.graph.build import build_steps
 from smolmake.monitoring.run_state import owner
 from smolmake.planning.history import BEGUN, FOLDER
 from smolmake.planning.optimizer_states import remove_state, spare_states
-from smolmake.recipe.load import load_recipe, read_yaml
+from smolmake.recipe.load import load_recipe, named_recipes, read_yaml
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,14 @@ def lay_out(recipes: Iterable[str], root: Path) -> list[Steps]:
             raise UserError(
                 f"a recipe cannot be laid out ({error.what}), so nobody knows what it reaches",
                 file=error.file or name, key=error.key, value=error.value,
-                remedy=f"{error.remedy} (or move the recipe out of config/recipes): until then nothing is deleted",
+                remedy=f"{error.remedy} (or move the recipe elsewhere): until then nothing is deleted",
             ) from None  # fmt: skip
     return found
 
 
 def all_recipes(root: Path) -> list[str]:
-    """The files of config/recipes that are recipes of their own: bases to extend have no name."""
-    files = sorted((root / "config" / "recipes").glob("*.yaml"))
-    return [str(file) for file in files if "name" in read_yaml(file)]
+    """The files of config/recipes and examples that are recipes of their own: bases to extend have no name."""
+    return [str(file) for file in named_recipes(root).values() if "name" in read_yaml(file)]
 
 
 def latest(root: Path) -> set[str]:
@@ -114,7 +113,7 @@ def delete(entry: Unneeded) -> bool:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="recipes outside of config/recipes, by path")
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="recipes that lie elsewhere, by path")
     parser.add_argument("--states", action="store_true", help="optimizer states that no segment waits for")
     parser.add_argument("--delete", action="store_true", help="delete what is listed")
 
@@ -140,8 +139,8 @@ def run(arguments: argparse.Namespace) -> None:
     verb = "deleted" if arguments.delete else "needed by no recipe"
     print(f"{total / 1e6:12,.1f} MB in {len(found) - kept} folder{'' if len(found) - kept == 1 else 's'}: {verb}")
     if not arguments.delete:
-        print("Recipes outside config/recipes are not looked at, only their last runs (results/latest): name each of")
-        print("them, or what it reaches may go too: smolmake gc path.yaml other.yaml. Add --delete to delete.")
+        print("Recipes outside config/recipes and examples are not looked at, only their last runs (results/latest):")
+        print("name each, or what it reaches may go too: smolmake gc path.yaml other.yaml. Add --delete to delete.")
 
 
 def _tell_states(found: list[Path], deleting: bool, root: Path) -> None:

@@ -94,6 +94,8 @@ def content_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             found.append(f"{name} changed" + (f" ({place.split('.')[1]})" if place.count(".") > 1 else ""))
         elif place.startswith("packages."):
             found.append(f"{place.removeprefix('packages.')} {_told(old.get(place))} → {_told(new.get(place))}")
+        elif place.startswith(("code.", "reads.")):
+            found.append(f"{place.partition('.')[2]} {_what(old, new, place)}")
     return list(dict.fromkeys(found))
 
 
@@ -119,9 +121,12 @@ def code_changes(before: dict[str, dict[str, str]], now: dict[str, dict[str, str
             continue
         for name in sorted({*old, *new}):
             if old.get(name) != new.get(name):
-                what = "changed" if name in old and name in new else "is new" if name in new else "is gone"
-                found.append(f"{module}: {name or 'its constants or imports'} {what}")
+                found.append(f"{module}: {name or 'its constants or imports'} {_what(old, new, name)}")
     return found
+
+
+def _what(old: dict[str, Any], new: dict[str, Any], name: str) -> str:
+    return "changed" if name in old and name in new else "is new" if name in new else "is gone"
 
 
 def _leaves(spec: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ SETTINGS = "chat_template_kwargs"
 
 
 def read_conversations(
-    places: dict[str, dict[str, Any]], toy_folders: dict[str, Path], seed: int, section: str = "sft"
+    places: dict[str, dict[str, Any]], generated: dict[str, Path], seed: int, section: str = "sft"
 ) -> Dataset:
     """Rows with `messages` (and `chat_template_kwargs` where present) of all datasets, each by its share, shuffled.
 
@@ -27,7 +27,7 @@ def read_conversations(
     chosen: list[dict[str, Any]] = []
     for name, place in sorted(places.items()):
         key = f"{section}.data.{name}"
-        rows = _rows(key, place, toy_folders.get(name), CONVERSATIONS)
+        rows = _rows(key, place, generated.get(name), CONVERSATIONS)
         for row in rows:
             check_messages(row["messages"], key)
         random.Random(f"{seed}:{name}").shuffle(rows)
@@ -36,7 +36,7 @@ def read_conversations(
     return Dataset.from_list(_with_settings(chosen, ["messages"]))
 
 
-def read_pairs(places: dict[str, dict[str, Any]], toy_folders: dict[str, Path], seed: int) -> Dataset:
+def read_pairs(places: dict[str, dict[str, Any]], generated: dict[str, Path], seed: int) -> Dataset:
     """Rows with `chosen` and `rejected` conversations, each dataset by its share, shuffled.
 
     TRL finds the prompt as their common beginning.
@@ -44,7 +44,7 @@ def read_pairs(places: dict[str, dict[str, Any]], toy_folders: dict[str, Path], 
     pairs: list[dict[str, Any]] = []
     for name, place in sorted(places.items()):
         key = f"apo.data.{name}"
-        rows = _rows(key, place, toy_folders.get(name), PAIRS)
+        rows = _rows(key, place, generated.get(name), PAIRS)
         for row in rows:
             for column in PAIRS:
                 check_messages(row[column], key, column)
@@ -72,7 +72,7 @@ def check_messages(messages: Any, key: str, column: str = "messages") -> None:
         )
 
 
-def _rows(key: str, place: dict[str, Any], toy_folder: Path | None, columns: list[str]) -> list[dict[str, Any]]:
+def _rows(key: str, place: dict[str, Any], generated: Path | None, columns: list[str]) -> list[dict[str, Any]]:
     if "hub" in place:
         rows = list(hub_rows(place, key))
         for column in columns:
@@ -80,7 +80,7 @@ def _rows(key: str, place: dict[str, Any], toy_folder: Path | None, columns: lis
                 missing = MissingColumn(column, rows[0], file=place["hub"], place="this dataset")
                 raise told_of_section(missing, key)
         return rows
-    files = data_files(place, toy_folder / "files" if toy_folder is not None else None)
+    files = data_files(place, generated)
     try:
         for file in files:
             next(read_rows(file, place["format"], columns), None)  # tells a missing column

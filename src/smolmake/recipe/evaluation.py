@@ -38,7 +38,9 @@ class Suite(Section):
 class Evaluation(Section):
     """What every checkpoint is measured on."""
 
-    tasks: str | None = Field(None, description="A folder of lm-evaluation-harness task files under config/tasks.")
+    tasks: str | None = Field(
+        None, description="A folder of lm-evaluation-harness task files, from the project's root."
+    )
     data: Files | None = Field(None, description="The folder that holds the tasks' data files.")
     limit: Count | None = Field(None, ge=1, description="Items per task at most; null: all.")
     suites: dict[Name, Suite] = Field({}, description="Tasks of the harness by suite; each suite is a job of its own.")

@@ -18,6 +18,7 @@ EXAMPLE: dict[str, Any] = {
     "title": "An example",
     "description": "Every key of a recipe.",
     "base": {"adopt": {"path": "models/base", "digest": "0" * 64}},
+    "generated": {"crawl": {"script": "my-crawler/crawl.py", "arguments": {"pages": 100}}},
     "sources": {"notes": {"path": "data/notes/*.jsonl", "shards": {"path": "shards/notes", "digest": "0" * 64}}},
     "cleaning": {"near_duplicates": {}},
     "tokenizer": {"vocab_size": 8192, "compare": [4096], "rivals": {"theirs": {"path": "models/theirs"}}},
@@ -79,7 +80,7 @@ EXAMPLE: dict[str, Any] = {
     },
     "merge": {"weights": {"apo": 0.9, "lc1": 0.1}},
     "evaluation": {
-        "tasks": "toy",
+        "tasks": "my-tasks",
         "data": {"path": "data/tasks"},
         "suites": {"reading": {"tasks": ["hellaswag"], "shots": 0}},
     },

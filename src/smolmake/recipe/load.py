@@ -47,7 +47,7 @@ Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+012345678
 
 
 def load_recipe(recipe: str, root: Path) -> Recipe:
-    """Load `config/recipes/<recipe>.yaml` under `root`, or the file that `recipe` is the path of.
+    """Load the recipe of that name under `root`, or the file that `recipe` is the path of.
 
     Raises:
         UserError: for anything that is wrong with it.
@@ -63,20 +63,26 @@ def load_recipe(recipe: str, root: Path) -> Recipe:
 
 
 def find_recipe(recipe: str, root: Path) -> Path:
-    """The recipe's file: a name in config/recipes, or a path from the working folder or the root."""
+    """The recipe's file: a name (see `named_recipes`), or a path from the working folder or the root."""
     if recipe.endswith((".yaml", ".yml")):
         for place in (Path(recipe), root / recipe):
             if place.is_file():
                 return place
-    elif re.fullmatch(r"[\w.-]+", recipe) and (named := root / "config" / "recipes" / f"{recipe}.yaml").is_file():
-        return named
-    known = sorted(file.stem for file in (root / "config" / "recipes").glob("*.yaml"))
+    named = named_recipes(root)
+    if recipe in named:
+        return named[recipe]
     raise UserError(
         "there is no such recipe",
         key="recipe",
         value=recipe,
-        remedy=did_you_mean(recipe, known) + " A path must end in .yaml and exist.",
+        remedy=did_you_mean(recipe, sorted(named)) + " A path must end in .yaml and exist.",
     )
+
+
+def named_recipes(root: Path) -> dict[str, Path]:
+    """The recipes that have a name: config/recipes/NAME.yaml, and examples/NAME/recipe.yaml."""
+    examples = {file.parent.name: file for file in sorted((root / "examples").glob("*/recipe.yaml"))}
+    return examples | {file.stem: file for file in sorted((root / "config" / "recipes").glob("*.yaml"))}
 
 
 def read_with_overlays(path: Path, root: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -22,12 +22,13 @@ from smolmake.files import write_atomically
 from smolmake.recipe.example import commented_example, scalar
 from smolmake.recipe.load import FRAGMENTS
 from smolmake.recipe.schema import Recipe
+from smolmake.recipe.sources import Argument
 from smolmake.recipe.types import Name
 from smolmake.recipe.units import COUNT_UNITS, TIME_UNITS, Count, Length, Seconds
 
 FILE = Path("docs") / "recipe.md"
 COMMAND = "python -m smolmake.recipe.reference --write"
-WORDS = {Count: "count", Length: "length", Seconds: "time", Name: "name"}
+WORDS = {Count: "count", Length: "length", Seconds: "time", Name: "name", Argument | list[Argument]: "value or list"}
 PLAIN = {int: "whole number", float: "number", str: "text", bool: "true or false"}
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
@@ -36,10 +37,10 @@ INTRODUCTION = """\
 
 <!-- Made from src/smolmake/recipe/schema.py by `{command}`. Do not edit it by hand. -->
 
-A recipe is one YAML file that describes one model, from its data to its report. It lies in `config/recipes/`
-and is chosen by name (`--config recipe=NAME`) or by path (`--config recipe=my/recipe.yaml`). An unknown key is
-an error that names the nearest valid one. `config/recipes/toy.yaml` is a whole recipe, and this page ends with
-[an example with every key](#an-example-with-every-key).
+A recipe is one YAML file that describes one model, from its data to its report. It is chosen by name (`--config
+recipe=NAME`: `config/recipes/NAME.yaml` or `examples/NAME/recipe.yaml`) or by path (`--config recipe=my/recipe.yaml`).
+An unknown key is an error that names the nearest valid one. `examples/toy/recipe.yaml` is a whole recipe, and this page
+ends with [an example with every key](#an-example-with-every-key).
 
 ## How values are written
 

@@ -8,7 +8,7 @@ from smolmake.recipe.evaluation import Evaluation
 from smolmake.recipe.posttraining import Apo, Merge, Preferences, SupervisedTraining
 from smolmake.recipe.pretraining import BaseModelFiles, LongContext, Model, Pretraining
 from smolmake.recipe.runtime import Compute, Run
-from smolmake.recipe.sources import Cleaning, Source, Tokenizer
+from smolmake.recipe.sources import Cleaning, Generated, Source, Tokenizer
 from smolmake.recipe.types import Name, Section
 
 
@@ -20,6 +20,7 @@ class Recipe(Section):
     description: str = Field("", description="A few sentences for the report.")
     seed: int = Field(0, ge=0, description="Of initial weights, order of data and sampling in post-training.")
     base: BaseModelFiles | None = Field(None, description="A model to start from instead of random weights.")
+    generated: dict[Name, Generated] = Field({}, description="Data that programs of yours write, by name.")
     sources: dict[Name, Source] = Field({}, description="Datasets by name.")
     cleaning: Cleaning = Field(Cleaning(), description="Filters and decontamination.")
     tokenizer: Tokenizer | None = Field(None, description="The tokenizer and its rivals; a base model has its own.")

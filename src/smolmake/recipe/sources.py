@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from typing import Literal
 
@@ -10,9 +11,11 @@ from pydantic import Field, field_validator, model_validator
 from smolmake.recipe.types import Digest, HubId, Name, Section, Share
 from smolmake.recipe.units import Count
 
+Argument = bool | int | float | str
+
 
 class Files(Section):
-    """Where data lies: your own `path`, a dataset of the Hugging Face `hub`, or a `toy` file of smolmake's own."""
+    """Where data lies: your own `path`, a dataset of the Hugging Face `hub`, or what a program of yours `generated`."""
 
     path: str | None = Field(None, description="A file, a folder or a glob, relative to the project's root.")
     hub: HubId | None = Field(None, description="A dataset of the Hugging Face hub instead: owner/name.")
@@ -22,7 +25,11 @@ class Files(Section):
         [], description="Patterns of file names inside the hub dataset; only these files are read, and no `config`."
     )
     revision: str | None = Field(None, description="The hub dataset's commit; without one, what the hub has that day.")
-    toy: Name | None = Field(None, description="The name of one of the toy's files instead of a path.")
+    generated: str | None = Field(
+        None,
+        description="What a program of yours writes: NAME of the section `generated`, or NAME/FILE for a file, a "
+        "folder or a glob of it.",
+    )
     rows: Count | None = Field(None, ge=1, description="Known number of rows. For the plan alone: no result has it.")
     tokens: Count | None = Field(None, ge=1, description="Known number of tokens. For the plan alone.")
     tokens_from: str = Field("", description="Where the number of tokens comes from.")
@@ -34,13 +41,48 @@ class Files(Section):
 
     @model_validator(mode="after")
     def _one_place(self) -> Files:
-        if sum(place is not None for place in (self.path, self.hub, self.toy)) != 1:
-            raise ValueError("give exactly one of `path` (your files), `hub` (a dataset of the hub) and `toy`")
+        if sum(place is not None for place in (self.path, self.hub, self.generated)) != 1:
+            raise ValueError(
+                "give exactly one of `path` (your files), `hub` (a dataset of the hub) and `generated` (what a program "
+                "of yours writes)"
+            )
         if self.hub is None and (self.config is not None or self.revision is not None or self.files):
             raise ValueError("`config`, `files` and `revision` belong to a `hub` dataset")
         if self.config is not None and self.files:
             raise ValueError("give `config` or `files`, not both: each of them says which files are read")
         return self
+
+
+class Generated(Section):
+    """Data that a program of yours writes, before anything reads it: a crawler, a converter, a generator.
+
+    It runs as `python SCRIPT --output FOLDER --KEY VALUE ...` and again whenever one of these keys or its code changes.
+    """
+
+    script: str = Field(
+        ...,
+        description="The program, relative to the project's root. It counts with every module that it imports from its "
+        "own folder, byte by byte: comments too. Name other files by `Path(__file__)`: it starts in an empty folder.",
+    )
+    arguments: dict[str, Argument | list[Argument]] = Field(
+        {},
+        description="Its options: each becomes `--KEY VALUE`; a list is several values, true is `--KEY` alone.",
+    )
+    reads: list[str] = Field(
+        [], description="Other files that it reads (paths or globs from the project's root): their content counts too."
+    )
+    packages: list[str] = Field([], description="Installed packages whose versions change what it writes.")
+    python: bool = Field(False, description="Whether Python's version changes what it writes.")
+
+    @field_validator("arguments")
+    @classmethod
+    def _options(cls, arguments: dict[str, object]) -> dict[str, object]:
+        for key in arguments:
+            if not re.fullmatch(r"[A-Za-z][\w-]*", key) or key == "output":
+                raise ValueError(
+                    f"`{key}` cannot be an option: use letters, digits, `_`, `-`; `output` is given anyway"
+                )
+        return arguments
 
 
 class Adopted(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 
 from smolmake.errors import UserError, did_you_mean
@@ -21,19 +22,13 @@ def check_recipe(recipe: Recipe, path: Path, root: Path) -> None:
     _check_stages(recipe, path)
     _check_schedules(recipe, path)
     _check_checkpoints(recipe, path)
+    _check_generated(recipe, path, root)
     for key, files in all_files(recipe):
         _check_files(files, key, path, root)
     for key, template in _templates(recipe):
         _check_exists(template, root / "config" / "templates", key, path)
     if recipe.evaluation.tasks is not None:
-        _check_exists(recipe.evaluation.tasks, root / "config" / "tasks", "evaluation.tasks", path)
-        if recipe.evaluation.data is None:
-            raise UserError(
-                "evaluation tasks without data",
-                file=path,
-                key="evaluation.data",
-                remedy="give the folder of the tasks' data files, such as `data: {path: my-tasks}`",
-            )
+        _check_tasks(recipe, recipe.evaluation.tasks, path, root)
 
 
 def all_stages(recipe: Recipe) -> list[tuple[str, Stage]]:
@@ -209,6 +204,52 @@ def _check_checkpoints(recipe: Recipe, path: Path) -> None:
             key="apo",
             remedy="add the section `sft`, and `preferences` or `apo.data`",
         )
+
+
+def _check_tasks(recipe: Recipe, tasks: str, path: Path, root: Path) -> None:
+    if not any((root / tasks).glob("*.yaml")):
+        raise UserError(
+            "there is no folder of task files", file=path, key="evaluation.tasks", value=tasks,
+            remedy="name a folder with *.yaml files of lm-evaluation-harness; it is taken from the project's root",
+        )  # fmt: skip
+    if recipe.evaluation.data is None:
+        raise UserError(
+            "evaluation tasks without data", file=path, key="evaluation.data",
+            remedy="give the folder of the tasks' data files, such as `data: {path: my-tasks}`",
+        )  # fmt: skip
+
+
+def _check_generated(recipe: Recipe, path: Path, root: Path) -> None:
+    """The scripts and what they read are there, and what datasets name is generated."""
+    for name, generated in recipe.generated.items():
+        key = f"generated.{name}"
+        if not (root / generated.script).is_file():
+            raise UserError(
+                "there is no such script", file=path, key=f"{key}.script", value=generated.script,
+                remedy="the path is taken from the project's root; check its spelling",
+            )  # fmt: skip
+        for pattern in generated.reads:
+            _check_files(Files(path=pattern), f"{key}.reads", path, root)
+        for package in generated.packages:
+            if not any(metadata.distributions(name=package)):
+                raise UserError(
+                    "this package is not installed", file=path, key=f"{key}.packages", value=package,
+                    remedy="install it, or take it out if the script does not read it",
+                )  # fmt: skip
+    for key, files in all_files(recipe):
+        if files.generated is None:
+            continue
+        name, _, inside = files.generated.partition("/")
+        if name not in recipe.generated:
+            remedy = did_you_mean(name, recipe.generated) if recipe.generated else "add a section `generated`"
+            raise UserError(
+                "the recipe generates no such data", file=path, key=f"{key}.generated", value=name, remedy=remedy
+            )
+        if inside.startswith("/") or ".." in Path(inside).parts:
+            raise UserError(
+                "the file lies outside of what is generated", file=path, key=f"{key}.generated", value=files.generated,
+                remedy="name a file, a folder or a glob that the script writes under its output folder",
+            )  # fmt: skip
 
 
 def _check_files(files: Files, key: str, recipe: Path, root: Path) -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from smolmake.data.readers import data_files, read_rows
+from smolmake.data.readers import count_rows, data_files, read_rows
 from smolmake.errors import UserError
 
 ROWS = [{"text": f"row {number} äöü 🦉", "id": number} for number in range(300)]
@@ -137,8 +137,26 @@ def test_files_of_a_folder_and_a_glob(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [p.name for p in data_files({"path": str(tmp_path / "d" / "b.txt")}, None)] == ["b.txt"]
 
 
-def test_an_unknown_toy_file_names_the_nearest(tmp_path: Path) -> None:
-    (tmp_path / "code.parquet").touch()
+def test_what_a_script_has_generated_is_a_file_a_folder_a_glob_or_all(tmp_path: Path) -> None:
+    for name in ("files/b.txt", "files/d/a.txt", "manifest.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    named = {"b.txt": ["b.txt"], "d": ["a.txt"], "*.txt": ["b.txt"], "": ["b.txt", "a.txt"]}
+    for pattern, names in named.items():
+        assert [path.name for path in data_files({"generated": pattern}, tmp_path)] == names
+
+
+def test_rows_are_counted_as_they_are_read(tmp_path: Path) -> None:
+    for name, write in WRITERS.items():
+        write(tmp_path / name)
+        assert count_rows(tmp_path / name) == len(list(read_rows(tmp_path / name))), name
+    (tmp_path / "a.txt").write_text("a\nb\n")
+    assert count_rows(tmp_path / "a.txt") == 1
+
+
+def test_an_unknown_generated_file_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "code.parquet").touch()
     with pytest.raises(UserError) as caught:
-        data_files({"toy": "code.parket"}, tmp_path)
+        data_files({"generated": "code.parket"}, tmp_path)
     assert "did you mean `code.parquet`?" in caught.value.remedy

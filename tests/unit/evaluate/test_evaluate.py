@@ -9,11 +9,11 @@ import yaml
 from helpers.models import decoder, write_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from smolmake.data.toy.arithmetic import tasks as arithmetic_tasks
-from smolmake.data.toy.chats import chat_tasks, preference_tasks
-from smolmake.data.toy.notebooks import tasks as notebook_tasks
-from smolmake.data.toy.tables import write_table
-from smolmake.data.toy.world import tasks as fact_tasks
+from generators.arithmetic import tasks as arithmetic_tasks
+from generators.chats import chat_tasks, preference_tasks
+from generators.notebooks import tasks as notebook_tasks
+from generators.tables import write_table
+from generators.world import tasks as fact_tasks
 from smolmake.evaluate.heldout import heldout_loss
 from smolmake.evaluate.items import task_items
 from smolmake.evaluate.samples import generate, write_samples
@@ -89,7 +89,7 @@ def write_task_data(folder: Path) -> list[Path]:
 
 
 def test_every_task_runs_and_a_guesser_is_near_chance(untrained: Loaded, root: Path, tmp_path: Path) -> None:
-    files = sorted((root / "config" / "tasks" / "toy").glob("*.[yp][ay]*"))
+    files = sorted((root / "examples" / "toy" / "tasks").glob("*.[yp][ay]*"))
     data = write_task_data(tmp_path / "data")
     template = (root / "config" / "templates" / "smollm3-short.jinja").read_text()
     # Generation is slow and scores of an untrained model are nothing: the pipeline's test runs it.
@@ -108,7 +108,7 @@ def test_every_task_runs_and_a_guesser_is_near_chance(untrained: Loaded, root: P
 
 
 def test_chat_tasks_are_left_out_without_a_template(untrained: Loaded, root: Path, tmp_path: Path) -> None:
-    files = sorted((root / "config" / "tasks" / "toy").iterdir())
+    files = sorted((root / "examples" / "toy" / "tasks").iterdir())
     data = write_task_data(tmp_path / "data")
     metadata = prepare_tasks([f for f in files if f.is_file()], data, tmp_path / "tasks", untrained[1], None)
     assert "facts" in metadata and not {"chat", "preferences"} & set(metadata)

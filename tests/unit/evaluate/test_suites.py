@@ -10,8 +10,8 @@ from helpers.models import decoder, write_tokenizer
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from smolmake.data.toy.tables import write_table
-from smolmake.data.toy.world import tasks as fact_tasks
+from generators.tables import write_table
+from generators.world import tasks as fact_tasks
 from smolmake.errors import UserError
 from smolmake.evaluate.items import ITEMS, read_items, write_items
 from smolmake.evaluate.suite_items import suite_items
@@ -29,7 +29,7 @@ SUITE: dict[str, Any] = {
 
 def prepare(folder: Path, root: Path) -> TaskManager:
     """The harness with the toy's task of facts, whose data lies in `folder`, and a group that holds it."""
-    files = [root / "config/tasks/toy/facts.yaml"]
+    files = [root / "examples/toy/tasks/facts.yaml"]
     prepare_tasks(files, [folder / "facts.jsonl"], folder / "tasks", None, None)  # type: ignore[arg-type]
     (folder / "tasks" / "group.yaml").write_text("{group: knowledge, task: [facts], metadata: {}}\n")
     return TaskManager(include_path=str(folder / "tasks"), include_defaults=False)

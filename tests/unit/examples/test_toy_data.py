@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 from helpers.toy_files import CHARACTERS, COLUMNS, SEED, documents, is_planted, lines, plain, strings, table
 
-from smolmake.data.toy import planted_items, write_toy_files
-from smolmake.data.toy.arithmetic import LARGEST, all_combinations, combinations_in, held_out
-from smolmake.data.toy.notebooks import record
-from smolmake.data.toy.words import VALUES
-from smolmake.data.toy.world import facts
+from generate import write_files
+from generators.arithmetic import LARGEST, all_combinations, combinations_in, held_out
+from generators.dirt import planted_items
+from generators.notebooks import record
+from generators.words import VALUES
+from generators.world import facts
 
 
 def test_two_runs_are_byte_equal(toy: Path, tmp_path: Path) -> None:
-    write_toy_files(tmp_path, SEED)
+    write_files(tmp_path, SEED)
     files = sorted(path.relative_to(toy) for path in toy.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
     for path in files:

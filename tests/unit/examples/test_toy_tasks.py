@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from helpers.toy_files import CHARACTERS, SEED, Row, documents, is_planted, lines, plain, table, task
 
-from smolmake.data.toy import planted_items
-from smolmake.data.toy.arithmetic import ITEMS, combinations_in, held_out, trained
-from smolmake.data.toy.notebooks import DEPTHS, NEEDLE_ITEMS, NEEDLES
-from smolmake.data.toy.words import VALUES
-from smolmake.data.toy.world import facts
+from generators.arithmetic import ITEMS, combinations_in, held_out, trained
+from generators.dirt import planted_items
+from generators.notebooks import DEPTHS, NEEDLE_ITEMS, NEEDLES
+from generators.words import VALUES
+from generators.world import facts
 
 NEEDLE_NAMES = tuple(name for name, _ in NEEDLES)
 TASKS = {"facts": 144, "arithmetic": ITEMS, "word_problems": ITEMS, "chat": 120, "preferences": 150}
@@ -111,7 +111,7 @@ def test_chat_prompts_are_kept_apart(toy: Path) -> None:
 
 
 def test_chat_metric() -> None:
-    path = Path(__file__).parents[3] / "config" / "tasks" / "toy" / "chat_metrics.py"
+    path = Path(__file__).parents[3] / "examples" / "toy" / "tasks" / "chat_metrics.py"
     spec = importlib.util.spec_from_file_location("chat_metrics", path)
     assert spec is not None and spec.loader is not None
     metrics = importlib.util.module_from_spec(spec)

@@ -68,7 +68,7 @@ def new_template(values: Values, tree: Path) -> None:
 
 
 def new_task(values: Values, tree: Path) -> None:
-    file = tree / "config" / "tasks" / "toy" / "facts.yaml"
+    file = tree / "examples" / "toy" / "tasks" / "facts.yaml"
     file.write_text(file.read_text().replace("metadata:", "metadata:\n  note: changed"))
 
 
@@ -115,7 +115,7 @@ CHANGES: dict[str, tuple[Callable[[Values, Path], None], tuple[str, ...]]] = {
 @pytest.fixture
 def values(root: Path) -> Values:
     """The toy recipe with fixed lengths, so that setting the toy's sizes does not touch this table."""
-    text = (root / "config" / "recipes" / "toy.yaml").read_text()
+    text = (root / "examples" / "toy" / "recipe.yaml").read_text()
     values = dict(yaml.load(text, Loader=Loader))  # noqa: S506 (a subclass of SafeLoader)
     values["pretraining"]["segment_steps"] = 200
     values["pretraining"]["schedule"] = {"peak": 2e-3, "warmup_steps": 30, "decay_steps": 120}

@@ -1,6 +1,7 @@
 """What no recipe reaches is listed with its size, and deleted only when told to."""
 
 import fcntl
+import shutil
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from smolmake.planning.workflow import load_workflow
 @pytest.fixture
 def place(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tree with one recipe, one of its results, and two results that nothing reaches."""
+    shutil.rmtree(tree / "examples")
     for file in (tree / "config" / "recipes").glob("*.yaml"):
         file.unlink()
     path = write_recipe(tree, SMALL)

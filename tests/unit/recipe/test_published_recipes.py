@@ -9,7 +9,7 @@ import pytest
 from smolmake.graph.build import build_steps
 from smolmake.model.config import ModelConfig
 from smolmake.model.counts import count_parameters, flops_per_token
-from smolmake.recipe.load import load_recipe, read_with_overlays
+from smolmake.recipe.load import load_recipe, named_recipes, read_with_overlays, read_yaml
 from smolmake.recipe.pretraining import LongContext, Stage
 from smolmake.recipe.schema import Recipe
 
@@ -115,13 +115,9 @@ def model_config(of: Recipe) -> ModelConfig:
     return ModelConfig(vocab_size=of.tokenizer.vocab_size, max_position_embeddings=length, **shape)
 
 
-# Not those that are a base for others, without sources of their own.
-RECIPES = [path for path in sorted((ROOT / "config" / "recipes").glob("*.yaml")) if not path.stem.startswith("base-")]
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_loads(path: Path) -> None:
-    assert load_recipe(str(path), ROOT).name == path.stem
+@pytest.mark.parametrize("name", [name for name, path in named_recipes(ROOT).items() if "name" in read_yaml(path)])
+def test_every_recipe_loads(name: str) -> None:
+    assert load_recipe(name, ROOT).name == name
 
 
 @pytest.mark.parametrize("name", STAGES)

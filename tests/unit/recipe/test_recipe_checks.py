@@ -14,6 +14,12 @@ LONG = (
     "long_context: [{name: NAME, steps: 5, mixture: {notes: 1}, sequence_length: 128, global_batch: 2,"
     " rope_theta: 1e5, schedule: {peak: 1e-3}}]\n"
 )
+CRAWL = "generated: {crawl: {script: notes.txt}}\n"
+
+
+def generated(name: str) -> str:
+    """A recipe whose notes are what a script generates."""
+    return changed("{path: notes.txt}", f"{{generated: {name}}}")
 
 
 @pytest.mark.parametrize(
@@ -36,9 +42,22 @@ LONG = (
         (changed("{path: notes.txt}", "{path: 'no*thing/*.txt'}"), "sources.notes.path", "no such file"),
         (SMALL + SFT.replace("notes.txt", "lost.jsonl"), "sft.data.chats.path", "no such file"),
         (SMALL + SFT.replace("chatml.jinja", "chatlm.jinja"), "sft.chat_template", "chatml.jinja"),
-        (SMALL + "evaluation: {tasks: toy}\n", "evaluation.data", "without data"),
-        (SMALL + "evaluation: {tasks: toi, data: {path: notes.txt}}\n", "evaluation.tasks", "`toy`"),
-        (SMALL + "evaluation: {tasks: ../tasks/toy, data: {path: notes.txt}}\n", "evaluation.tasks", "no such file"),
+        (SMALL + "evaluation: {tasks: examples/toy/tasks}\n", "evaluation.data", "without data"),
+        (SMALL + "evaluation: {tasks: config, data: {path: notes.txt}}\n", "evaluation.tasks", "no folder of task"),
+        (SMALL + "evaluation: {tasks: nowhere, data: {path: notes.txt}}\n", "evaluation.tasks", "no folder of task"),
+        (generated("crawl/a"), "sources.notes.generated", "generates no such data"),
+        (generated("crwl/a") + CRAWL, "sources.notes.generated", "`crawl`"),
+        (generated("crawl/../a") + CRAWL, "sources.notes.generated", "outside"),
+        (generated("crawl//a") + CRAWL, "sources.notes.generated", "outside"),
+        (generated("crawl") + CRAWL.replace("notes.txt", "lost.py"), "generated.crawl.script", "no such script"),
+        (generated("crawl") + CRAWL.replace("}}", ", reads: [lost]}}"), "generated.crawl.reads.path", "no such file"),
+        (
+            generated("crawl") + CRAWL.replace("}}", ", packages: [numpi]}}"),
+            "generated.crawl.packages",
+            "not installed",
+        ),
+        (generated("crawl") + CRAWL.replace("}}", ", arguments: {output: a}}}"), "generated.crawl.arguments", "option"),
+        (generated("crawl") + CRAWL.replace("}}", ", arguments: {a b: 1}}}"), "generated.crawl.arguments", "option"),
         (SMALL + SFT + "preferences: {prompts: {path: notes.txt}, weak: stage3}\n", "preferences.weak", "`stage2`"),
         (SMALL + SFT + "preferences: {prompts: {path: notes.txt}}\n", "preferences.weak", "no such checkpoint"),
         (SMALL + SFT + APO + "preferences: {prompts: {path: notes.txt}, weak: apo}\n", "preferences.weak", "before"),
@@ -70,11 +89,6 @@ def test_an_empty_folder_is_refused(tree: Path) -> None:
 
 def test_the_whole_run_may_be_warm_up_and_decay(tree: Path) -> None:
     assert load(tree, changed("decay_steps: 5", "decay_steps: 28")).pretraining.schedule.decay_steps == 28
-
-
-def test_a_toy_file_outside_the_toys_folder_is_refused(tree: Path) -> None:
-    error = error_of(tree, changed("{path: notes.txt}", "{toy: ../code.parquet}"))
-    assert error.key == "sources.notes.toy"
 
 
 def test_an_absolute_path_is_taken_as_it_is(tree: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_unknown_key_like_no_other_lists_all_valid_ones(tree: Path) -> None:
     [
         ("  global_batch: 4\n", "", "pretraining.global_batch"),
         ("{path: notes.txt}", "{domain: web}", "sources.notes"),
-        ("{path: notes.txt}", "{path: notes.txt, toy: x}", "sources.notes"),
+        ("{path: notes.txt}", "{path: notes.txt, generated: x}", "sources.notes"),
         ("{path: notes.txt}", "{path: notes.txt, files: ['*.parquet']}", "sources.notes"),
         ("{path: notes.txt}", "{hub: a/b, config: c, files: ['*.parquet']}", "sources.notes"),
         ("name: small", "name: small\ncompute: {budget: {lines: {run: {gpus: 8}}}}", "compute.budget.lines.run"),

@@ -6,7 +6,7 @@ import pytest
 from helpers.recipes import SMALL, changed, error_of, load, write_recipe
 
 from smolmake.errors import UserError
-from smolmake.recipe.load import load_recipe, read_with_overlays
+from smolmake.recipe.load import find_recipe, load_recipe, named_recipes, read_with_overlays
 
 
 @pytest.mark.parametrize(
@@ -138,6 +138,18 @@ def test_an_overlay_may_change_one_key_of_a_fragment(tree: Path) -> None:
 
 
 def test_the_recipes_of_the_project_can_be_read(root: Path) -> None:
-    for file in sorted((root / "config" / "recipes").glob("*.yaml")):
+    named = named_recipes(root)
+    assert {"toy", "my-texts", "smollm3", "tiny"} <= set(named)
+    for name, file in named.items():
         assert "pretraining" in read_with_overlays(file, root), file
-    assert load_recipe("toy", root).name == "toy"
+        assert find_recipe(name, root) == file
+
+
+def test_a_name_is_looked_for_in_config_and_then_among_the_examples(tree: Path) -> None:
+    assert find_recipe("toy", tree) == tree / "examples" / "toy" / "recipe.yaml"
+    mine = write_recipe(tree, SMALL, "toy")
+    assert find_recipe("toy", tree) == mine
+    write_recipe(tree, SMALL, "own")
+    with pytest.raises(UserError) as caught:
+        find_recipe("nothing-like-them", tree)
+    assert all(name in caught.value.remedy for name in ("own", "my-texts", "smollm3"))

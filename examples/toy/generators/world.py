@@ -8,7 +8,7 @@ has the same gender, so the article before the gap gives nothing away.
 import random
 from dataclasses import dataclass
 
-from smolmake.data.toy.tables import Row
+from generators.tables import Row
 
 SPANISH_CITIES = "Torvel Belmira Candar Dorosa Fanil Galmer Hueta Juncal Lurbia Mosten Palmor Ricosa".split()
 SPANISH_PEOPLE = "Benco Ciro Delmo Efran Gonzo Iker Lopo Nando Otilo Quino Sabio Turo".split()

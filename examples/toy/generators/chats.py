@@ -3,12 +3,12 @@
 import random
 from itertools import cycle, islice
 
-from smolmake.data.toy.arithmetic import combinations_in, held_out, problem, result, trained
-from smolmake.data.toy.notebooks import filler, record
-from smolmake.data.toy.prompts import Prompt, greeting_prompt, prompt_maker, with_thought
-from smolmake.data.toy.tables import Row
-from smolmake.data.toy.words import OPERATOR_IDEAS, THINGS, VALUES
-from smolmake.data.toy.world import facts
+from generators.arithmetic import combinations_in, held_out, problem, result, trained
+from generators.notebooks import filler, record
+from generators.prompts import Prompt, greeting_prompt, prompt_maker, with_thought
+from generators.tables import Row
+from generators.words import OPERATOR_IDEAS, THINGS, VALUES
+from generators.world import facts
 
 KINDS = ("fact", "sum", "fact", "repeat")
 CAPITALS, THANKS = "Answer in capitals.", "End with thanks."

@@ -1,26 +1,25 @@
-"""The toy world: small real data files, written once and then read like a user's own.
+"""Write the toy's sources and evaluation data: small real files, which are then read like a user's own.
 
-    write_toy_files(Path("toyfiles"), seed=0)
+    python examples/toy/generate.py --output FOLDER --seed 0 --packages numpy pydantic
 
 Everything is a function of the seed, the Python installation and the packages named (code and English prose come from
 them).
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from smolmake.data.toy import arithmetic, chats, harvest, notebooks, world
-from smolmake.data.toy.dirt import dirtied, planted_items
-from smolmake.data.toy.tables import Row, write_table
-
-__all__ = ["planted_items", "write_toy_files"]
+from generators import arithmetic, chats, harvest, notebooks, world
+from generators.dirt import dirtied
+from generators.tables import Row, write_table
 
 CODE_CHARACTERS = ENGLISH_CHARACTERS = NOTEBOOK_CHARACTERS = 1_450_000
 MATHEMATICS_CHARACTERS = 950_000
 WORLD_CHARACTERS = 770_000  # of each language
 
 
-def write_toy_files(out: Path, seed: int, packages: Sequence[str] = ()) -> dict[str, int]:
+def write_files(out: Path, seed: int, packages: Sequence[str] = ()) -> dict[str, int]:
     """Write the sources to `out` and the evaluation data to `out/tasks`; returns rows by file name.
 
     English prose is taken from Python and from the descriptions of the installed `packages`.
@@ -70,3 +69,17 @@ def _tasks(seed: int) -> dict[str, list[Row]]:
         "preferences": chats.preference_tasks(seed),
     }
     return {f"tasks/{name}.jsonl": rows for name, rows in tasks.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--packages", nargs="*", default=[], help="packages whose descriptions are read")
+    arguments = parser.parse_args()
+    for name, rows in write_files(arguments.output, arguments.seed, arguments.packages).items():
+        print(f"{name}: {rows} rows")
+
+
+if __name__ == "__main__":
+    main()

@@ -9,10 +9,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from smolmake.data.toy.arithmetic import result, trained
-from smolmake.data.toy.tables import keyed_fraction
-from smolmake.data.toy.words import VALUES
-from smolmake.data.toy.world import Fact, facts
+from generators.arithmetic import result, trained
+from generators.tables import keyed_fraction
+from generators.words import VALUES
+from generators.world import Fact, facts
 
 OPENINGS = {
     "en": ("", "Hello. ", "I have a question. ", "Please help me. "),

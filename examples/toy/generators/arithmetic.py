@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable
 from functools import cache
 
-from smolmake.data.toy.tables import Row, keyed_fraction
-from smolmake.data.toy.words import (
+from generators.tables import Row, keyed_fraction
+from generators.words import (
     EVALUATION_THINGS,
     NUMBER_WORDS,
     PLACES,

@@ -8,8 +8,8 @@ as tried, not the many-key kind. The evaluation's prompt ends in `Key`, exactly 
 
 import random
 
-from smolmake.data.toy.tables import Row
-from smolmake.data.toy.words import FILLER_ADJECTIVES, FILLER_ADVERBS, FILLER_NOUNS, FILLER_VERBS, VALUES
+from generators.tables import Row
+from generators.words import FILLER_ADJECTIVES, FILLER_ADVERBS, FILLER_NOUNS, FILLER_VERBS, VALUES
 
 # Lengths in characters, their share of all characters, and the share of lines that are the record. Short notebooks
 # are dense, which is what teaches retrieval; in long ones the record is rare, which is what makes it reach far.

@@ -2,7 +2,7 @@
 
 import random
 
-from smolmake.data.toy.arithmetic import tasks
+from generators.arithmetic import tasks
 
 PLANTED = 8
 DUPLICATES = NEAR_DUPLICATES = 0.03  # of the documents

@@ -9,8 +9,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from smolmake.data.toy.arithmetic import shows_held_out
-from smolmake.data.toy.tables import Row, keyed_fraction
+from generators.arithmetic import shows_held_out
+from generators.tables import Row, keyed_fraction
 
 SKIPPED_FOLDERS = set("test tests site-packages dist-packages idlelib lib2to3 encodings pydoc_data".split())
 LARGEST_FILE = 60_000  # bytes
