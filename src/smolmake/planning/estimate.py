@@ -195,7 +195,7 @@ def _model(arguments: argparse.Namespace) -> Shape | float | None:
 
 def _number(name: str, text: str | None) -> float | None:
     """A number with a unit (11T, 4k, 30%) as written on the command line; None stays None."""
-    from smolmake.recipe.units import parse_count, parse_length
+    from smolmake.recipe.types import parse_count, parse_length
 
     if text is None:
         return None

@@ -7,8 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from smolmake.recipe.sources import Files
-from smolmake.recipe.types import Name, Section, Share, Weights
-from smolmake.recipe.units import Count, Length
+from smolmake.recipe.types import Count, Length, Name, Section, Share, Weights
 
 
 class Conversations(Files):

@@ -7,8 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from smolmake.recipe.sources import Adopted
-from smolmake.recipe.types import HubId, Name, Section, Weights
-from smolmake.recipe.units import Count, Length
+from smolmake.recipe.types import Count, HubId, Length, Name, Section, Weights
 
 
 class BaseModelFiles(Section):

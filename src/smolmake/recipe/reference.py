@@ -1,7 +1,8 @@
 """The reference of all recipe keys, made from the schema.
 
 Usage: python -m smolmake.recipe.reference [--write]
-Without --write it prints docs/recipe.md. A test fails when the file and the schema are out of step.
+Without --write it prints docs/recipe.md; with it, it writes that page and config/recipe.schema.json. A test fails when
+one of them and the schema are out of step.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from smolmake.files import write_atomically
+from smolmake.recipe import json_schema
 from smolmake.recipe.example import commented_example, scalar
 from smolmake.recipe.load import FRAGMENTS
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Argument
-from smolmake.recipe.types import Name
-from smolmake.recipe.units import COUNT_UNITS, TIME_UNITS, Count, Length, Seconds
+from smolmake.recipe.types import COUNT_UNITS, TIME_UNITS, Count, Length, Name, Seconds
 
 FILE = Path("docs") / "recipe.md"
 COMMAND = "python -m smolmake.recipe.reference --write"
@@ -54,6 +55,15 @@ ends with [an example with every key](#an-example-with-every-key).
 
 `<name>` in a heading is a name that you choose, `[]` means one entry of a list. Paths are taken from the
 project's root.
+
+## Completion in an editor
+
+`config/recipe.schema.json` holds all keys for editors with the YAML language server (such as VS Code with its YAML
+extension). The first line of a recipe names it, by a path that is relative to the recipe:
+
+```
+# yaml-language-server: $schema=../recipe.schema.json
+```
 
 ## Building on another recipe
 
@@ -202,9 +212,12 @@ def _anchor(heading: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help=f"write {FILE} under the working folder")
+    parser.add_argument(
+        "--write", action="store_true", help=f"write {FILE} and {json_schema.FILE} under the working folder"
+    )
     if parser.parse_args().write:
         write_atomically(FILE, render())
+        write_atomically(json_schema.FILE, json_schema.render())
     else:
         print(render(), end="")
 

@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from smolmake.recipe.types import Name, Section
-from smolmake.recipe.units import Count, Seconds
+from smolmake.recipe.types import Count, Name, Seconds, Section
 
 
 class Layout(Section):

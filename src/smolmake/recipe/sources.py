@@ -8,8 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from smolmake.recipe.types import Digest, HubId, Name, Section, Share
-from smolmake.recipe.units import Count
+from smolmake.recipe.types import Count, Digest, HubId, Name, Section, Share
 
 Argument = bool | int | float | str
 
