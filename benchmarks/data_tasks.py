@@ -54,7 +54,7 @@ def smolmake(corpus: str, tokenizer: str) -> dict[str, Any]:
     from tokenizers import Tokenizer
 
     from smolmake.data.encoder import make_encoder
-    from smolmake.data.shard_writer import write_shards
+    from smolmake.data.token_shards import write_shards
 
     loaded = Tokenizer.from_file(tokenizer)
     encoder = make_encoder(loaded)
@@ -79,7 +79,7 @@ def odd_documents(kind: str, tokenizer: str, megabytes: str, count: str) -> dict
     """Some documents of one kind, each as large as asked, made one by one."""
     from tokenizers import Tokenizer
 
-    from smolmake.data.shard_writer import write_shards
+    from smolmake.data.token_shards import write_shards
 
     first, last, stops = ODD[kind]
     size = int(float(megabytes) * 1e6) // len(chr(first).encode())
@@ -375,7 +375,7 @@ def source_at(place: Path) -> Any:
 def smolmake_loader(folder: str, steps: str, packed: str = "") -> dict[str, Any]:
     from smolmake.data.loader import BatchReader
     from smolmake.data.mixture import build_pattern, make_mixture, period_for, slot_counts
-    from smolmake.data.packed_shards import pack_onto
+    from smolmake.data.packing import pack_onto
 
     weights = weights_of(60)
     counts = slot_counts(weights, period_for(weights))

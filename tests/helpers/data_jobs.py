@@ -83,7 +83,7 @@ def start(place: Path, job: dict[str, Any], *arguments: str, code: str = "") -> 
     )  # fmt: skip
 
 
-SMALL_PARTS = "import smolmake.data.clean as d; d.PART_BYTES = 1"
+SMALL_PARTS = "import functools, smolmake.data.clean as d; d.group_files = functools.partial(d.group_files, limit=1)"
 
 
 def run(place: Path, job: dict[str, Any], *arguments: str, code: str = SMALL_PARTS) -> str:

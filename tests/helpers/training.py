@@ -15,8 +15,7 @@ from helpers.models import SHAPE, write_tokenizer
 from helpers.timeouts import WAIT
 from smolmake.data.mixture import build_pattern
 from smolmake.data.packing import join_packings, pack_window
-from smolmake.data.shard_writer import write_shards
-from smolmake.data.token_shards import open_shards
+from smolmake.data.token_shards import open_shards, write_shards
 from smolmake.data.tokenizer import load_tokenizer
 from smolmake.execution.manifest import read_manifest, write_manifest
 from smolmake.execution.parts import do_parts, part_record

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from smolmake.data.clean import document_parts, documents_in_part, iterate_texts
 from smolmake.data.encoder import Encoder, Mismatch, make_encoder
-from smolmake.data.shard_writer import join_facts, write_shards
+from smolmake.data.token_shards import join_facts, write_shards
 from smolmake.data.tokenizer import check_round_trip, load_tokenizer
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.parts import part_record

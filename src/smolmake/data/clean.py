@@ -29,13 +29,13 @@ SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string())])
 KEPT, HELDOUT = "documents.parquet", "heldout.parquet"
 
 
-def group_files(files: list[Path]) -> list[list[Path]]:
-    """Files in groups that are worked on together: one large file, or small ones up to 256 MiB, in their order."""
+def group_files(files: list[Path], limit: int = PART_BYTES) -> list[list[Path]]:
+    """Files in groups that are worked on together: a large one, or small ones up to `limit` bytes, in their order."""
     groups: list[list[Path]] = []
     size = 0
     for file in files:
         more = file.stat().st_size
-        if not groups or size + more > PART_BYTES or len(groups[-1]) == PART_FILES:
+        if not groups or size + more > limit or len(groups[-1]) == PART_FILES:
             groups.append([])
             size = 0
         groups[-1].append(file)
@@ -56,7 +56,7 @@ def write_part(
     kept = clean(documents, cleaning, contamination, counts)
     size = 0
     try:
-        for batch in _row_groups(kept):
+        for batch in row_groups(kept):
             for name in rows:
                 part = [document for document in batch if document.heldout == (name == HELDOUT)]
                 if part:
@@ -83,11 +83,11 @@ def write_part(
     return {"kept": rows[KEPT], "heldout": rows[HELDOUT]}
 
 
-def _row_groups(documents: Iterator[Kept]) -> Iterator[list[Kept]]:
+def row_groups(documents: Iterator[Kept], characters: int = WRITE_CHARACTERS) -> Iterator[list[Kept]]:
     """Documents in groups that fit into memory, be they long or short."""
     for first in documents:
         group, size = [first], len(first.text)
-        while size < WRITE_CHARACTERS and len(group) < WRITE_ROWS and (more := next(documents, None)) is not None:
+        while size < characters and len(group) < WRITE_ROWS and (more := next(documents, None)) is not None:
             group.append(more)
             size += len(more.text)
         yield group

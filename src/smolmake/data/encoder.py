@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,15 +69,15 @@ class ReferenceEncoder:
 
     name = "tokenizers"
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, batch: int = REFERENCE_BATCH) -> None:
+        self.tokenizer, self.batch = tokenizer, batch
 
     def encode(self, texts: list[str]) -> tuple[Ids, Counts]:
         ids: list[Ids] = []
         batch: list[str] = []
         size = 0
         for text in [*texts, None]:
-            if batch and (text is None or size + len(text) > REFERENCE_BATCH):
+            if batch and (text is None or size + len(text) > self.batch):
                 encodings = self.tokenizer.encode_batch_fast(batch, add_special_tokens=False)
                 ids += [np.array(encoding.ids, dtype=np.uint32) for encoding in encodings]
                 batch, size = [], 0
@@ -88,13 +89,27 @@ class ReferenceEncoder:
         return flat, np.array([len(part) for part in ids], dtype=np.int64)
 
 
+def _give_back() -> None:
+    """Have the C library give freed memory back to the system, where it can (glibc)."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+
+
+def resident_bytes() -> int:
+    """Bytes of memory that this process holds; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    except OSError:
+        return 0
+
+
 class FastEncoder:
     """gigatoken. Its cache of words grows with the text, so it is made anew when the process has grown."""
 
     name = "gigatoken"
 
-    def __init__(self, description: str) -> None:
-        self.description = description
+    def __init__(self, description: str, huge: int = HUGE, resident: Callable[[], int] = resident_bytes) -> None:
+        self.description, self.huge, self.resident = description, huge, resident
         self.backend: Any = None
         self._load()
 
@@ -104,13 +119,13 @@ class FastEncoder:
         self.backend = None  # its memory is free before the next one takes some
         _give_back()
         self.backend = load_hf_json(self.description)
-        self.size_at_start = _resident()
+        self.size_at_start = self.resident()
 
     def encode(self, texts: list[str]) -> tuple[Ids, Counts]:
         if not texts:
             return np.zeros(0, np.uint32), np.zeros(0, np.int64)
-        limit = GROWTH_LIMIT if sum(map(len, texts)) < HUGE else GROWTH_BEFORE_HUGE
-        if _resident() > self.size_at_start + limit:
+        limit = GROWTH_LIMIT if sum(map(len, texts)) < self.huge else GROWTH_BEFORE_HUGE
+        if self.resident() > self.size_at_start + limit:
             self._load()
         layout = self.backend.encode_batch(texts, parallel=False).layout
         offsets = np.asarray(layout.offsets.data, dtype=np.int64)
@@ -125,8 +140,8 @@ class Mismatch(Exception):
 class CheckedEncoder:
     """The fast encoder, compared with the reference on some of the documents."""
 
-    def __init__(self, fast: Encoder, reference: Encoder) -> None:
-        self.fast, self.reference = fast, reference
+    def __init__(self, fast: Encoder, reference: Encoder, every: int = CHECK_EVERY) -> None:
+        self.fast, self.reference, self.every = fast, reference, every
         self.name = fast.name
         self.seen = 0
 
@@ -136,9 +151,9 @@ class CheckedEncoder:
         Raises:
             Mismatch: if the two differ on a document that is checked, or if the fast encoder gives up.
         """
-        first = -self.seen % CHECK_EVERY
+        first = -self.seen % self.every
         self.seen += len(texts)
-        checked = [text[:CHECK_CHARACTERS] for text in texts[first::CHECK_EVERY]]
+        checked = [text[:CHECK_CHARACTERS] for text in texts[first :: self.every]]
         try:
             difference = first_difference(self.fast, self.reference, checked)
             encoded = self.fast.encode(texts)
@@ -153,8 +168,10 @@ class CheckedEncoder:
         return encoded
 
 
-def make_encoder(tokenizer: Tokenizer, special: bool = False, fast: bool = True) -> Encoder:
-    """The fastest encoder that agrees with the reference on odd texts.
+def make_encoder(
+    tokenizer: Tokenizer, special: bool = False, fast: bool = True, load: Callable[[str], Encoder] = FastEncoder
+) -> Encoder:
+    """The fastest encoder that agrees with the reference on odd texts; `load` makes it from the tokenizer's JSON.
 
     With `special`, the text of a special token becomes that token; without, it stays text.
     """
@@ -169,7 +186,7 @@ def make_encoder(tokenizer: Tokenizer, special: bool = False, fast: bool = True)
         description["added_tokens"] = [token for token in description["added_tokens"] if not token["special"]]
     odd = [*ODD_TEXTS, *added, *(f"a {token}b{token}{token}\n" for token in added)]
     try:
-        candidate = FastEncoder(json.dumps(description))
+        candidate = load(json.dumps(description))
         difference = first_difference(candidate, reference, odd)
     except BaseException as error:  # a panic in Rust is no Exception
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
@@ -197,17 +214,3 @@ def first_difference(one: Encoder, other: Encoder, texts: list[str]) -> str | No
         if not np.array_equal(mine, theirs):
             return text[:80]
     return None
-
-
-def _give_back() -> None:
-    """Have the C library give freed memory back to the system, where it can (glibc)."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
-
-
-def _resident() -> int:
-    """Bytes of memory that this process holds; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-    except OSError:
-        return 0

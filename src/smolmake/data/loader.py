@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from smolmake.data.batches import BatchPiece, batch_at
 from smolmake.data.mixture import Mixture, Place, make_mixture
-from smolmake.data.packed_shards import pack_onto
+from smolmake.data.packing import pack_onto
 from smolmake.data.token_shards import Shards, open_shards
 from smolmake.execution.manifest import MANIFEST, read_manifest, verify_payload
 from smolmake.execution.node_cache import stage

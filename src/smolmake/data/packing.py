@@ -2,24 +2,25 @@
 
 A document longer than a sequence is cut into pieces, of which all but the last fill a sequence. The last ones and the
 shorter documents are put, the longest first, where the least room is left that still holds them; what room is left in
-the end is padding. Apart from reading what was packed, so that a change here is no change of the training.
+the end is padding. The shards are left as they are: a packing says where the pieces of each sequence lie in them.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from smolmake.data.token_shards import Shards
+from smolmake.data.token_shards import Shards, Tokens, starts_of
+from smolmake.execution.parts import part_folder
 
 # Documents that are packed together. More would need more memory and hardly less padding: with lengths around 900 and
 # sequences of 4,096 this many leave less than one token in ten thousand empty.
 WINDOW = 2**18
-Numbers = npt.NDArray[np.int64]
 
 
 def windows(shards: Shards) -> int:
@@ -28,7 +29,7 @@ def windows(shards: Shards) -> int:
 
 
 def pack_window(shards: Shards, number: int, length: int, folder: Path) -> dict[str, int]:
-    """Pack a window of documents and write spans.npy and sequences.npy, as data/packed_shards.py reads them."""
+    """Pack a window of documents and write spans.npy and sequences.npy, as `PackedShards` reads them."""
     first = number * WINDOW
     borders = document_borders(shards, first, min(first + WINDOW, shards.documents))
     starts, sizes = pieces(borders, length)
@@ -55,7 +56,7 @@ def join_packings(parts: list[dict[str, int]], length: int) -> dict[str, Any]:
     return {"length": length, **totals, "padding": round(padding, 6), "parts": windows}
 
 
-def document_borders(shards: Shards, first: int, end: int) -> Numbers:
+def document_borders(shards: Shards, first: int, end: int) -> Tokens:
     """Where documents `first` to `end - 1` begin in the source's stream, and where the last of them ends."""
     found = []
     for number in range(bisect_right(shards.first_documents, first) - 1, bisect_left(shards.first_documents, end)):
@@ -64,7 +65,7 @@ def document_borders(shards: Shards, first: int, end: int) -> Numbers:
     return np.concatenate([*found, [shards.span(end - 1)[1]]])
 
 
-def pieces(borders: Numbers, length: int) -> tuple[Numbers, Numbers]:
+def pieces(borders: Tokens, length: int) -> tuple[Tokens, Tokens]:
     """Documents with these borders, cut to pieces of at most `length` tokens: where each begins, and its size."""
     counts = -(-np.diff(borders) // length)
     place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # within its document
@@ -72,7 +73,7 @@ def pieces(borders: Numbers, length: int) -> tuple[Numbers, Numbers]:
     return starts, np.minimum(length, np.repeat(borders[1:], counts) - starts)
 
 
-def best_fit(sizes: Numbers, length: int) -> Numbers:
+def best_fit(sizes: Tokens, length: int) -> Tokens:
     """Best-fit decreasing: the sequence that each piece is put into, numbered from 0.
 
     Pieces of one size are placed together: where the least room holds the next piece, the room that is then left holds
@@ -82,9 +83,9 @@ def best_fit(sizes: Numbers, length: int) -> Numbers:
     ends = np.flatnonzero(np.diff(sizes[order], append=0)) + 1
     placed, made, first = np.empty(len(sizes), dtype=np.int64), 0, 0
     rooms: list[int] = []  # rooms that some sequences have left, in order
-    having: dict[int, list[Numbers]] = {}  # those sequences
+    having: dict[int, list[Tokens]] = {}  # those sequences
 
-    def leave(room: int, sequences: Numbers) -> None:
+    def leave(room: int, sequences: Tokens) -> None:
         if room and len(sequences):
             if room not in having:
                 insort(rooms, room)
@@ -114,3 +115,85 @@ def best_fit(sizes: Numbers, length: int) -> Numbers:
     found = np.empty_like(placed)
     found[order] = placed
     return found
+
+
+class Window(NamedTuple):
+    """Documents packed together: `spans` [P, 2] says where each piece begins in the stream and how many tokens it has,
+    `begins` [S + 1] where in it each sequence begins.
+    """
+
+    begins: Tokens
+    spans: Tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedShards(Shards):
+    """Shards packed for sequences of `length`: windows of `packed[i]` sequences and `held[i]` documents."""
+
+    length: int
+    windows: list[Path]
+    packed: list[int]
+    held: list[int]
+    opened_windows: dict[int, Window] = field(default_factory=dict)
+    window_sequences: list[int] = field(init=False)
+    window_documents: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "window_sequences", starts_of(self.packed))
+        object.__setattr__(self, "window_documents", starts_of(self.held))
+
+    def sequences(self, length: int) -> int:
+        """How many sequences there are."""
+        assert length == self.length, f"packed for sequences of {self.length} tokens, not {length}"
+        return self.window_sequences[-1]
+
+    def sequence(self, number: int, out: npt.NDArray[Any]) -> tuple[Tokens, Tokens]:
+        """Write sequence `number` into `out` [length + 1]; gives its documents and their borders, as `read` does.
+
+        Padding is end-of-text, all of one document, with a border before each token: so none of it is a target.
+        """
+        at = bisect_right(self.window_sequences, number) - 1
+        begins, spans = self.window(at)
+        inside = number - self.window_sequences[at]
+        numbers: list[int] = []
+        borders: list[int] = []
+        filled = 0
+        for first, size in spans[begins[inside] : begins[inside + 1]].tolist():
+            # Where a longer document was cut, its next token is the target of the last one here.
+            found, ends = self.read(first, out[filled : filled + size + (size == self.length)])
+            numbers.append(int(found[0]))
+            borders.append(filled)
+            filled += int(ends[1])
+        out[filled:] = self.end_of_text
+        numbers += [self.documents + 1] * (len(out) - filled)
+        return np.array(numbers), np.array([*borders, *range(filled, len(out) + 1)])
+
+    def sequences_of(self, document: int, length: int) -> list[int]:
+        """The sequences that hold a part of a document."""
+        begin, after = self.span(document)
+        at = bisect_right(self.window_documents, document) - 1
+        begins, spans = self.window(at)
+        found = np.flatnonzero((begin <= spans[:, 0]) & (spans[:, 0] < after))
+        return sorted((self.window_sequences[at] + begins.searchsorted(found, "right") - 1).tolist())
+
+    def window(self, number: int) -> Window:
+        """A window, mapped into memory."""
+        window = self.opened_windows.get(number)
+        if window is None:
+            names = ("sequences.npy", "spans.npy")
+            arrays = (np.asarray(np.load(self.windows[number] / name, mmap_mode="r")) for name in names)
+            window = self.opened_windows[number] = Window(*arrays)
+        return window
+
+
+def pack_onto(shards: Shards, packing: Path, facts: dict[str, Any]) -> PackedShards:
+    """Shards with the packing that lies in a folder; `facts` are those of its manifest."""
+    parts = facts["parts"]
+    return PackedShards(
+        shards.folders, shards.sizes, shards.counts, shards.end_of_text, shards.dtype, shards.opened,
+        length=facts["length"],
+        windows=[part_folder(packing, number) for number in range(len(parts))],
+        packed=[sequences for sequences, _ in parts],
+        held=[documents for _, documents in parts],
+    )  # fmt: skip

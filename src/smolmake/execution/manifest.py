@@ -82,8 +82,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def verify_payload(path: Path, only: tuple[str, ...] = (), content: bool = True) -> None:
+def verify_payload(path: Path, only: tuple[str, ...] = (), content: bool = True, settled: int = SETTLED) -> list[str]:
     """Check sizes and hashes of the payload of a manifest (or of the files named `only`) before use.
+
+    Gives the files that had to be hashed.
 
     A file is hashed again only if it was touched since its hash was last right: its size and times tell, of which the
     system sets one itself. Without `content`, sizes alone.
@@ -119,13 +121,14 @@ def verify_payload(path: Path, only: tuple[str, ...] = (), content: bool = True)
             )
     if again:
         with contextlib.suppress(OSError):  # in a tree that is only read they are hashed each time
-            _keep_stamps(path.parent, hashed | again)
+            _keep_stamps(path.parent, hashed | again, settled)
+    return list(again)
 
 
-def _keep_stamps(folder: Path, stamps: dict[str, list[int]]) -> None:
+def _keep_stamps(folder: Path, stamps: dict[str, list[int]], settled: int = SETTLED) -> None:
     """Note what files looked like when they were hashed; those changed just now are left out, as git does."""
     now = time.time_ns()
-    write_json(folder / HASHED, {name: stamp for name, stamp in stamps.items() if now - max(stamp[1:]) > SETTLED})
+    write_json(folder / HASHED, {name: stamp for name, stamp in stamps.items() if now - max(stamp[1:]) > settled})
 
 
 def _read_stamps(folder: Path) -> dict[str, list[int]]:

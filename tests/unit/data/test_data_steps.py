@@ -28,8 +28,7 @@ from helpers.data_jobs import (
 )
 from helpers.training import ROOT, finish
 
-from smolmake.data import clean as documents_module
-from smolmake.data.clean import group_files, iterate_texts
+from smolmake.data.clean import group_files, iterate_texts, row_groups
 from smolmake.data.filters import Kept
 from smolmake.data.token_shards import open_shards
 from smolmake.data.tokenizer import load_tokenizer
@@ -128,7 +127,9 @@ def test_a_difference_found_on_the_way_makes_the_reference_do_it_all(place: Path
     run(place, clean_job(place))
     run(place, {**tokenize_job(), "folder": "results/shards/right"})
     wrong = (
-        "import smolmake.data.encoder as e; e.CHECK_EVERY = 1; right = e.FastEncoder.encode; calls = []\n"
+        "import functools, smolmake.data.encoder as e\n"
+        "e.CheckedEncoder = functools.partial(e.CheckedEncoder, every=1)\n"
+        "right = e.FastEncoder.encode; calls = []\n"
         "def encode(self, texts):\n"
         "    ids, counts = right(self, texts); calls.append(1)\n"
         "    return (ids + 1 if len(calls) > 5 else ids), counts\n"
@@ -184,11 +185,10 @@ def test_a_hub_that_cannot_be_reached(place: Path, monkeypatch: pytest.MonkeyPat
     assert "cannot read the dataset some/set of the hub" in said and "check the name" in said
 
 
-def test_long_documents_are_written_and_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents_module, "WRITE_CHARACTERS", 1000)
+def test_long_documents_are_written_and_read_a_few_at_a_time() -> None:
     texts = ["x" * size + str(size) for size in (990, 5, 5, 3000, 3000, 1, 2)]
     kept = (Kept(bytes(16), text, False, None) for text in texts)
-    groups = [[document.text for document in group] for group in documents_module._row_groups(kept)]
+    groups = [[document.text for document in group] for group in row_groups(kept, characters=1000)]
     assert sum(groups, []) == texts and [len(group) for group in groups] == [3, 1, 1, 2]
 
 
@@ -232,13 +232,18 @@ def test_the_overlap_of_documents_and_of_adopted_shards(place: Path) -> None:
     assert summary["overlap"]["held"]["items_found"] == 3
 
 
-def test_files_are_grouped_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents_module, "PART_BYTES", 100)
+def test_files_are_grouped_in_their_order(tmp_path: Path) -> None:
     sizes = [30, 30, 40, 1, 250, 99, 2, 98]
     files = [tmp_path / f"{number}" for number in range(len(sizes))]
     for file, size in zip(files, sizes, strict=True):
         file.write_bytes(b"x" * size)
-    assert [[int(file.name) for file in group] for group in group_files(files)] == [[0, 1, 2], [3], [4], [5], [6, 7]]
+    assert [[int(file.name) for file in group] for group in group_files(files, limit=100)] == [
+        [0, 1, 2],
+        [3],
+        [4],
+        [5],
+        [6, 7],
+    ]
 
 
 def test_a_helper_leaves_what_others_work_on(tmp_path: Path) -> None:

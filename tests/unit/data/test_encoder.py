@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from smolmake.data import encoder as module
 from smolmake.data.encoder import (
+    GROWTH_BEFORE_HUGE,
+    GROWTH_LIMIT,
     ODD_TEXTS,
     CheckedEncoder,
     Counts,
     Encoder,
+    FastEncoder,
     Ids,
     Mismatch,
     ReferenceEncoder,
@@ -146,11 +148,10 @@ class Wrong:
 
 
 def test_a_wrong_encoder_is_found_before_the_first_document(
-    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     right = make_encoder(tokenizer, fast=False)
-    monkeypatch.setattr(module, "FastEncoder", lambda description: Wrong(right, "🦉"))
-    assert make_encoder(tokenizer).name == "tokenizers"
+    assert make_encoder(tokenizer, load=lambda description: Wrong(right, "🦉")).name == "tokenizers"
     assert "differ" in capsys.readouterr().err
 
 
@@ -168,10 +169,9 @@ def test_a_tokenizer_that_the_fast_encoder_cannot_read(capsys: pytest.CaptureFix
     assert "tokenizers does the work" in capsys.readouterr().err
 
 
-def test_a_difference_on_the_way_stops_it(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHECK_EVERY", 10)
+def test_a_difference_on_the_way_stops_it(tokenizer: Tokenizer) -> None:
     right = make_encoder(tokenizer, fast=False)
-    checked = CheckedEncoder(Wrong(right, "rare"), right)
+    checked = CheckedEncoder(Wrong(right, "rare"), right, every=10)
     texts = [f"text {number}" for number in range(25)]
     for first in range(0, 25, 5):
         assert np.array_equal(checked.encode(texts[first : first + 5])[0], right.encode(texts[first : first + 5])[0])
@@ -180,17 +180,15 @@ def test_a_difference_on_the_way_stops_it(tokenizer: Tokenizer, monkeypatch: pyt
         checked.encode(["a rare one"])
 
 
-def test_the_cache_is_given_up_when_it_grows(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_is_given_up_when_it_grows(tokenizer: Tokenizer) -> None:
     size = [100]
-    monkeypatch.setattr(module, "HUGE", 1000)
-    monkeypatch.setattr(module, "_resident", lambda: size[0])
-    fast = module.FastEncoder(tokenizer.to_str())
+    fast = FastEncoder(tokenizer.to_str(), huge=1000, resident=lambda: size[0])
     huge = SCRIPTS[0] * 20
     for grown, text, anew in (
-        (module.GROWTH_LIMIT, SCRIPTS[0], False),
-        (module.GROWTH_LIMIT + 1, SCRIPTS[0], True),
-        (module.GROWTH_BEFORE_HUGE, huge, False),
-        (module.GROWTH_BEFORE_HUGE + 1, huge, True),
+        (GROWTH_LIMIT, SCRIPTS[0], False),
+        (GROWTH_LIMIT + 1, SCRIPTS[0], True),
+        (GROWTH_BEFORE_HUGE, huge, False),
+        (GROWTH_BEFORE_HUGE + 1, huge, True),
     ):
         before, size[0] = fast.backend, fast.size_at_start + grown
         ids, _ = fast.encode([text])
@@ -198,11 +196,10 @@ def test_the_cache_is_given_up_when_it_grows(tokenizer: Tokenizer, monkeypatch: 
         assert np.array_equal(ids, tokenizer.encode(text).ids)
 
 
-def test_the_reference_works_in_batches_of_bounded_size(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reference_works_in_batches_of_bounded_size(tokenizer: Tokenizer) -> None:
     texts = SCRIPTS + ["", "x" * 500, ""]
     ids, counts = ReferenceEncoder(tokenizer).encode(texts)
-    monkeypatch.setattr(module, "REFERENCE_BATCH", 50)
-    small_ids, small_counts = ReferenceEncoder(tokenizer).encode(texts)
+    small_ids, small_counts = ReferenceEncoder(tokenizer, batch=50).encode(texts)
     assert np.array_equal(ids, small_ids) and np.array_equal(counts, small_counts)
 
 

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from smolmake.data import packing
 from smolmake.data.loader import BatchReader
-from smolmake.data.packed_shards import PackedShards, pack_onto
-from smolmake.data.packing import best_fit, join_packings, pack_window
+from smolmake.data.packing import PackedShards, best_fit, join_packings, pack_onto, pack_window
 from smolmake.data.token_shards import Shards
 from smolmake.execution.parts import part_folder
 from smolmake.model.attention import block_mask, document_mask, document_starts

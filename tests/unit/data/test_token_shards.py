@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from smolmake.data.shard_writer import BATCH_DOCUMENTS, token_type, write_shards
-from smolmake.data.token_shards import open_shards
+from smolmake.data.token_shards import BATCH_DOCUMENTS, open_shards, token_type, write_shards
 from smolmake.data.tokenizer import END_OF_TEXT, TURN_END, TURN_START, train_bpe
 
 
