@@ -1,12 +1,18 @@
-"""A fingerprint of the code that computes a step: syntax trees, first-party imports followed.
+"""A fingerprint of the code that computes a step: the definitions that its script reaches, wherever they stand.
 
-Comments, docstrings and formatting do not count, nor do the modules in NEUTRAL, which cannot change a result
-(tests/unit/execution/test_neutral.py trains with and without them and compares bit for bit).
+The script's own statements come first, then those that loading its imports runs, then all that these refer to:
+functions, constants, and classes with their bases and all their methods. What is listed of each is its text (see
+`code_text`) and the numbers in the list of what it refers to, not where it stands or what is never reached. So moving
+a function, with imports to match, changes nothing.
+
+Left out are packages that cannot change a result (NEUTRAL): where a file stands says whether it may be edited during
+a run (tests/unit/execution/test_neutral.py trains without them and compares bit for bit). A report shows what TOLD
+packages say, so there they count. Of the recipe's sections and of specs, fields do not count, only methods: a field
+carries a value that stands in the step's spec, hence in its id.
 """
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import hashlib
 import json
@@ -15,108 +21,265 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from smolmake.files import file_stamp, write_json
+from smolmake.execution.code_text import ALL
+from smolmake.execution.definitions import Module, Piece, Statement, read_module
+from smolmake.files import canonical_json, file_stamp, write_atomically
 
 CACHE = Path(".smolmake") / "code.json"
 PACKAGE = "smolmake"
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
-NEUTRAL = frozenset(
-    {
-        "smolmake",
-        "smolmake.monitoring.alerts",
-        "smolmake.errors",
-        "smolmake.execution.lease",
-        "smolmake.cluster.excluded_nodes",
-        "smolmake.execution.parts",
-        "smolmake.monitoring.progress",
-        "smolmake.execution.remote_storage",
-        "smolmake.execution.node_cache",
-        "smolmake.monitoring.events",
-        "smolmake.monitoring.run_log",
-        "smolmake.train.leaving",
-        "smolmake.monitoring.metrics",
-        "smolmake.train.diagnostics.gradient_noise",
-        "smolmake.train.recovery.checkpoint",
-        "smolmake.train.recovery.disk_space",
-        "smolmake.train.recovery.safe_unpickle",
-        "smolmake.train.diagnostics.source_loss",
-        "smolmake.train.recovery.signals",
-        "smolmake.monitoring.device_stats",
-        "smolmake.monitoring.trackers",
-        "smolmake.train.recovery.uploads",
-        "smolmake.train.diagnostics.watch",
-        "smolmake.execution.manifest",
-        "smolmake.execution.job",
-    }
-)
+TOLD = frozenset({"smolmake.monitoring", "smolmake.planning"})
+NEUTRAL = TOLD | {
+    "smolmake.errors",
+    "smolmake.execution",
+    "smolmake.cluster",
+    "smolmake.train.recovery",
+    "smolmake.train.diagnostics",
+}
+VALUES_ONLY = frozenset({"smolmake.recipe.types.Section", "smolmake.graph.specs.Spec"})
+Node = tuple[str, int]  # a module and the number of a statement in it, or -1 for all that it defines
+
+
+class Target(NamedTuple):
+    """What a reference leads to: statements, if it is of the first party, and the name and attributes there."""
+
+    nodes: tuple[Node, ...]
+    name: str
 
 
 @cache
-def code_fingerprint(entry: Path) -> str:
-    """SHA-256 over the canonical syntax trees of a script and of all first-party modules that it reaches."""
-    trees = {name: _read_module(path)[0] for name, path in reached_modules(entry).items()}
-    joined = "\n".join(f"{name}\n{text}" for name, text in sorted(trees.items()))
-    return hashlib.sha256(joined.encode()).hexdigest()
+def code_fingerprint(entry: Path, sources: Path = SOURCE_ROOT) -> str:
+    """SHA-256 over a script and all definitions of the first party that it reaches and that can change a result.
+
+    Of the first party are the package, whose folder is in `sources`, and modules beside the script.
+    """
+    return hashlib.sha256("\n".join(_reach(entry, sources)[0]).encode()).hexdigest()
 
 
 @cache
-def reached_modules(entry: Path) -> dict[str, Path]:
-    """A script, as `__main__`, and the first-party modules that it reaches and that can change a result."""
-    found: dict[str, Path] = {}
-    waiting = [("__main__", entry)]
-    while waiting:
-        name, path = waiting.pop()
-        if name in found:
-            continue
-        found[name] = path
-        imported = _read_module(path)[1]
-        waiting += [(module, file) for module in imported if (file := _module_file(module)) and module not in NEUTRAL]
-    return found
-
-
-@cache
-def code_definitions(entry: Path) -> dict[str, dict[str, str]]:
-    """For each reached module a short digest of every function and method, and, under "", of all the rest.
+def code_definitions(entry: Path, sources: Path = SOURCE_ROOT) -> dict[str, dict[str, str]]:
+    """For each reached file a short digest of every definition that counts in it.
 
     Returns:
-        Path within the package or of the script -> definition such as `wsd()` or `Trainer.step()` -> digest.
+        Path within the package, or of the script -> definition such as `wsd()`, `Trainer.step()` or `RATE` -> digest.
+        Under "" stands the fingerprint of all together.
     """
-    names = {"__main__": f"workflow/scripts/{entry.name}"}
-    return {
-        names.get(module, module.removeprefix(PACKAGE + ".").replace(".", "/") + ".py"): _definitions(path)
-        for module, path in sorted(reached_modules(entry).items())
-    }
+    found: dict[str, dict[str, str]] = {"": {"": code_fingerprint(entry, sources)}}
+    code = _code_beside(entry, sources)
+    for node in _reach(entry, sources)[1]:
+        file = found.setdefault(code.told_file(node[0]), {}) if node[1] >= 0 else {}
+        for piece in code.pieces(node):
+            text = " ".join([piece.digest, *(code.resolve(node[0], name).name for name in piece.references)])
+            file[piece.label] = hashlib.sha256((file.get(piece.label, "") + text).encode()).hexdigest()[:12]
+    return {file: found[file] for file in sorted(found) if found[file]}
 
 
 @cache
-def _definitions(path: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
-    rest: list[str] = []
-    waiting = [("", node) for node in ast.parse(path.read_text(encoding="utf-8")).body]
-    for prefix, node in waiting:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            found[f"{prefix}{node.name}()"] = _short(canonical_tree(node))
-        elif isinstance(node, ast.ClassDef):
-            waiting += [(f"{prefix}{node.name}.", inner) for inner in _without_docstring(node.body)]
-            rest.append(f"{prefix}{node.name} {[canonical_tree(x) for x in (*node.bases, *node.decorator_list)]}")
-        elif not isinstance(node, ast.Expr):
-            rest.append(prefix + canonical_tree(node))
-    return {**found, "": _short("\n".join(rest))}
+def _reach(entry: Path, sources: Path) -> tuple[list[str], list[Node]]:
+    """The list that a fingerprint is made of, and the statements in it, in the order in which they are reached."""
+    code, script = _code_beside(entry, sources), str(entry.absolute())
+    lines: list[str] = []
+    numbers: dict[Node, int] = {}
+    loaded: set[str] = set()
+
+    def load(module: str) -> None:
+        if module in loaded or code.is_neutral(module) or code.file(module) is None:
+            return
+        loaded.add(module)
+        if module != script:
+            load(module.rpartition(".")[0])
+        known = code.module(module)
+        for item in [*known.order, *(known.script if module == script else [])]:
+            if isinstance(item, str):
+                load(item)
+            elif item in known.script or code.has_effect((module, item)):
+                lines.append(f"run {number((module, item))}")
+
+    def number(node: Node) -> int:
+        return numbers.setdefault(node, len(numbers))
+
+    load(script)
+    for node in _growing(numbers):
+        for reference in code.statement(node).loads:
+            load(reference)
+        for text, targets in code.linked(node):
+            told = [f"{','.join(str(number(other)) for other in target.nodes)}:{target.name}" for target in targets]
+            lines.append(f"{numbers[node]} {text} {' '.join(told)}")
+    return lines, list(numbers)
 
 
-def _short(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+def _growing(numbers: dict[Node, int]) -> Iterator[Node]:
+    """All nodes, those too that are added meanwhile."""
+    done = 0
+    while done < len(numbers):
+        for node in list(numbers)[done:]:
+            yield node
+            done += 1
+
+
+def _code_beside(entry: Path, sources: Path) -> Code:
+    """The code that a script sees: the package, and the modules in its own folder."""
+    script = str(entry.absolute())
+    reads = any(name.startswith(f"{PACKAGE}.report") for name in _read_module(Path(script)).imports.values())
+    return _code(sources, entry.absolute().parent, NEUTRAL - TOLD if reads else NEUTRAL)
+
+
+class Code:
+    """The modules of the package and of a folder, and where their references lead. A script's name is its path."""
+
+    def __init__(self, sources: Path, folder: Path, neutral: frozenset[str]) -> None:
+        self.sources, self.folder, self.neutral = sources, folder, neutral
+        self.file = cache(self._find_file)
+        self.module = cache(self._read)
+        self.resolve = cache(self._resolve)
+        self.linked = cache(self._link)
+        self.has_effect = cache(self._has_effect)
+        self.values_only = cache(self._values_only)
+        bases = [self._follow(place.split(".")).nodes for place in sorted(VALUES_ONLY)]
+        self._bases = {node for nodes in bases for node in nodes if node[1] >= 0}
+
+    def is_neutral(self, module: str) -> bool:
+        parts = module.split(".")
+        return any(".".join(parts[:length]) in self.neutral for length in range(1, len(parts) + 1))
+
+    def told_file(self, module: str) -> str:
+        """A module's file as reasons name it."""
+        file = self.file(module)
+        assert file is not None
+        inside = module.split(".")[0] == PACKAGE
+        return str(file.relative_to(self.sources / PACKAGE)) if inside else "/".join(file.parts[-3:])
+
+    def statement(self, node: Node) -> Statement:
+        return self.module(node[0]).statements[node[1]] if node[1] >= 0 else Statement()
+
+    def pieces(self, node: Node) -> list[Piece]:
+        """The parts of a statement that count."""
+        pieces = self.statement(node).pieces
+        return [piece for piece in pieces if not piece.field] if self.values_only(node) else pieces
+
+    def _has_effect(self, node: Node) -> bool:
+        """Whether loading the module does more by a statement than to define names."""
+        statement = self.statement(node)
+        if statement.effect or any(self._hooks(base) for base in self._base_nodes(node)):
+            return True
+        return not all(self._is_quiet(self.resolve(node[0], name)) for name in statement.made)
+
+    def _find_file(self, module: str) -> Path | None:
+        if module.startswith(os.sep):
+            return Path(module)
+        first, _, rest = module.partition(".")
+        if not first or (first != PACKAGE and rest and self.file(first) is None):
+            return None
+        place = (self.sources if first == PACKAGE else self.folder) / Path(*module.split("."))
+        return next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()), None)
+
+    def _read(self, module: str) -> Module:
+        file = self.file(module)
+        assert file is not None
+        return _read_module(file)
+
+    def _resolve(self, module: str, reference: str) -> Target:
+        if reference == ALL:
+            return Target(((module, -1),), "")
+        return (
+            self._within(module, reference[1:].split("."))
+            if reference[0] == ":"
+            else self._follow(reference.split("."))
+        )
+
+    def _follow(self, parts: list[str], depth: int = 0) -> Target:
+        """Where a dotted place leads: through packages and modules, and through what they import."""
+        module, rest = parts[0], parts[1:]
+        if self.file(module) is None:
+            return Target((), ".".join(parts))
+        while rest:
+            inner, known = f"{module}.{rest[0]}", self.module(module)
+            stands_for = known.imports.get(rest[0])
+            if not self.is_neutral(module) and stands_for != inner and (stands_for or rest[0] in known.defined):
+                return self._within(module, rest, depth)
+            if self.file(inner) is None:
+                break
+            module, rest = inner, rest[1:]
+        if self.is_neutral(module):
+            return Target((), "neutral:" + ".".join(rest))
+        return self._within(module, rest, depth) if rest else Target(((module, -1),), "")
+
+    def _within(self, module: str, parts: list[str], depth: int = 0) -> Target:
+        """Where a name of a module leads, with attributes. All that the module has counts if it has no such name."""
+        known, name = self.module(module), ".".join(parts)
+        if parts[0] in known.defined:
+            return Target(tuple((module, number) for number in known.defined[parts[0]]), name)
+        if parts[0] in known.imports and depth < 50:
+            return self._follow([*known.imports[parts[0]].split("."), *parts[1:]], depth + 1)
+        for star in known.stars:
+            if self.file(star) is not None and depth < 50:
+                found = self._follow([*star.split("."), *parts], depth + 1)
+                if found.name != name or found.nodes[0][1] >= 0:
+                    return found
+        return Target((), name) if known.stars else Target(((module, -1),), name)
+
+    def _link(self, node: Node) -> list[tuple[str, list[Target]]]:
+        """What a statement says: for each part a digest and where its references lead."""
+        if node[1] < 0:
+            known = self.module(node[0])
+            names = sorted({*known.defined, *known.imports})
+            return [(name, [self._within(node[0], [name])]) for name in names]
+        linked = [
+            (piece.digest, [self.resolve(node[0], name) for name in piece.references]) for piece in self.pieces(node)
+        ]
+        if self.values_only(node):  # the methods of a field's value may be called
+            fields = [piece for piece in self.statement(node).pieces if piece.field]
+            classes = {found for piece in fields for name in piece.references for found in self._classes(node[0], name)}
+            linked.append(("", sorted(classes, key=lambda target: target.name)))
+        return linked
+
+    def _classes(self, module: str, reference: str, depth: int = 0) -> Iterator[Target]:
+        """The classes of the first party that a type names, through names for types as well."""
+        target = self.resolve(module, reference)
+        for other in target.nodes:
+            statement = self.statement(other)
+            if statement.is_class:
+                yield target
+            elif depth < 20 and statement.pieces and not statement.pieces[0].label.endswith("()"):
+                for name in statement.pieces[0].references:
+                    yield from self._classes(other[0], name, depth + 1)
+
+    def _base_nodes(self, node: Node) -> list[Node]:
+        return [base for name in self.statement(node).bases for base in self.resolve(node[0], name).nodes]
+
+    def _values_only(self, node: Node) -> bool:
+        return node in self._bases or any(self.values_only(base) for base in self._base_nodes(node))
+
+    def _hooks(self, node: Node) -> bool:
+        return self.statement(node).hooks or any(self._hooks(base) for base in self._base_nodes(node))
+
+    def _is_quiet(self, target: Target) -> bool:
+        """Whether calling this only makes a value: an instance of a class without code for it."""
+        if not target.nodes:
+            return target.name.startswith("neutral:")
+        return "." not in target.name and all(
+            self.values_only(node)
+            or (
+                self.statement(node).quiet
+                and all(self._is_quiet(Target((base,), "")) for base in self._base_nodes(node))
+            )
+            for node in target.nodes
+        )
+
+
+_code = cache(Code)
 
 
 @contextlib.contextmanager
-def remembered_trees(root: Path) -> Iterator[None]:
+def remembered_modules(root: Path) -> Iterator[None]:
     """Within it, what `_read_module` finds is kept in .smolmake/code.json of a tree by path, size and times.
 
-    Parsing all modules takes most of a second, and every job of a cluster would do it.
+    Parsing all modules takes a second, and every job of a cluster would do it.
     """
-    maker = [sys.version, *file_stamp(Path(__file__).stat())]  # another Python or another way to make them: all anew
+    readers = [Path(__file__).with_name(f"{name}.py") for name in ("scopes", "code_text", "definitions")]
+    maker = [sys.version, *(file_stamp(file.stat()) for file in readers)]  # another Python or another way to read
     before: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError, AttributeError):
         kept = json.loads((root / CACHE).read_text())
@@ -126,7 +289,7 @@ def remembered_trees(root: Path) -> Iterator[None]:
     yield
     if _remembered != before:
         with contextlib.suppress(OSError):  # a read-only tree only loses the cache
-            write_json(root / CACHE, {"maker": maker, "modules": _remembered})
+            write_atomically(root / CACHE, canonical_json({"maker": maker, "modules": _remembered}))
     _remembered.clear()
 
 
@@ -134,70 +297,11 @@ _remembered: dict[str, Any] = {}
 
 
 @cache
-def _read_module(path: Path) -> tuple[str, tuple[str, ...]]:
-    """A module's canonical tree as a hash, and the first-party modules that it imports anywhere."""
+def _read_module(path: Path) -> Module:
     place = str(path.absolute())
     entry = _remembered.get(place)
     if entry is None or entry[0] != file_stamp(path.stat()):
         with path.open(encoding="utf-8") as file:
-            entry = _remembered[place] = [file_stamp(os.fstat(file.fileno())), *_parse_module(file.read(), path)]
-    return entry[1], tuple(entry[2])
-
-
-def _parse_module(source: str, path: Path) -> tuple[str, list[str]]:
-    tree = ast.parse(source, filename=str(path))
-    imported: set[str] = set()
-    for node in _running_code(tree):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            imported |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    first_party = sorted(name for name in imported if name.split(".")[0] == PACKAGE)
-    return hashlib.sha256(canonical_tree(tree).encode()).hexdigest(), first_party
-
-
-def _running_code(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those under `if TYPE_CHECKING:`."""
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
-        yield node
-        waiting += ast.iter_child_nodes(node)
-
-
-def canonical_tree(node: ast.AST) -> str:
-    """The tree as text without positions, docstrings and empty fields, so that Python's versions agree on it."""
-    parts = []
-    for field, value in ast.iter_fields(node):
-        if field == "body" and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            value = _without_docstring(value)
-        if field in ("ctx", "type_comment", "kind") or value is None or value == []:
-            continue
-        parts.append(f"{field}={_canonical_value(value)}")
-    return f"{type(node).__name__}({','.join(parts)})"
-
-
-def _canonical_value(value: object) -> str:
-    if isinstance(value, ast.AST):
-        return canonical_tree(value)
-    if isinstance(value, list):
-        return "[" + ",".join(_canonical_value(item) for item in value) + "]"
-    return f"{type(value).__name__}:{value!r}"
-
-
-def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    first = body[0] if body else None
-    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-        return body[1:]
-    return body
-
-
-@cache
-def _module_file(module: str) -> Path | None:
-    place = SOURCE_ROOT / Path(*module.split("."))
-    for file in (place.with_suffix(".py"), place / "__init__.py"):
-        if file.is_file():
-            return file
-    return None
+            stamp = file_stamp(os.fstat(file.fileno()))
+            entry = _remembered[place] = [stamp, read_module(file.read(), str(path))]
+    return Module.from_json(entry[1])

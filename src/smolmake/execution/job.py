@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError, run_as_program
-from smolmake.execution.fingerprint import code_definitions, code_fingerprint
+from smolmake.execution.fingerprint import code_definitions, code_fingerprint, remembered_modules
 from smolmake.execution.lease import Lease, Lost, await_end, await_main, heartbeat, hold
 from smolmake.execution.manifest import MANIFEST, RECORD, read_manifest, verify_payload, write_manifest
 from smolmake.execution.parts import Valid, Work, do_parts, helpers, part_payload
@@ -68,7 +68,9 @@ class Job:
         Raises:
             UserError: if the code is no longer what the graph was laid out with.
         """
-        if self.code and self.code != code_fingerprint(script):
+        with remembered_modules(self.folder.parents[2]):
+            fingerprint, definitions = code_fingerprint(script), code_definitions(script)
+        if self.code and self.code != fingerprint:
             raise UserError(
                 "the code has changed since this run started: what it computes now would not be what its path says",
                 file=script, key="step", value=f"{self.kind}/{self.name}",
@@ -79,7 +81,7 @@ class Job:
             "origin": self.origin,
             "meaning": self.meaning,
             "inputs": {role: f"{path.parts[-3]}/{path.parts[-2]}" for role, path in self.inputs.items()},
-            "code": code_definitions(script),
+            "code": definitions,
         }
         write_json(self.folder / RECORD, record)
 

@@ -110,19 +110,19 @@ def spec_changes(earlier: dict[str, Any], step: Step) -> list[str]:
 
 
 def code_changes(before: dict[str, dict[str, str]], now: dict[str, dict[str, str]]) -> list[str]:
-    """Functions that differ: `recipe/schedule.py: within() changed`."""
+    """Definitions that differ: `recipe/schedule.py: within() changed`. One that only moved to another file does not."""
+    had, has = [{(name, text) for names in files.values() for name, text in names.items()} for files in (before, now)]
     found = []
-    for module in sorted({*before, *now}):
-        old, new = before.get(module), now.get(module)
-        if old == new:
-            continue
-        if old is None or new is None:
-            found.append(f"{module} is {'new' if old is None else 'no longer used'}")
-            continue
+    for file in sorted({*before, *now} - {""}):
+        old, new = before.get(file, {}), now.get(file, {})
         for name in sorted({*old, *new}):
-            if old.get(name) != new.get(name):
-                found.append(f"{module}: {name or 'its constants or imports'} {_what(old, new, name)}")
-    return found
+            if old.get(name) == new.get(name):
+                continue
+            moved = (name, new[name]) in had if name not in old else name not in new and (name, old[name]) in has
+            if not moved:
+                found.append(f"{file}: {name} {_what(old, new, name)}")
+    together = "which of its definitions its code uses where, or their order, changed"
+    return found or ([together] if before.get("") != now.get("") else [])
 
 
 def _what(old: dict[str, Any], new: dict[str, Any], name: str) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 
 from smolmake.cluster.excluded_nodes import excluded_nodes
 from smolmake.errors import UserError
-from smolmake.execution.fingerprint import remembered_trees
+from smolmake.execution.fingerprint import remembered_modules
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.graph.build import build_steps
@@ -117,7 +117,7 @@ def lay_out(name: str, root: Path) -> Workflow:
         UserError: if the recipe cannot be read.
     """
     recipe = load_recipe(name, root)
-    with remembered_trees(root):
+    with remembered_modules(root):
         return Workflow(recipe, find_recipe(name, root), build_steps(recipe, root))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError, did_you_mean
-from smolmake.execution.fingerprint import remembered_trees
+from smolmake.execution.fingerprint import remembered_modules
 from smolmake.execution.step import Step, Steps
 from smolmake.files import canonical_json, digest
 from smolmake.graph.build import build_steps
@@ -121,7 +121,7 @@ def load_workflow(name: str, root: Path) -> Workflow:
     _check_writable(root / "results")
     recipe, file = load_recipe(name, root), find_recipe(name, root)
     check_plan(recipe, file, root)
-    with remembered_trees(root):
+    with remembered_modules(root):
         steps = build_steps(recipe, root)
     check_states(steps)
     return Workflow(recipe, file, steps)

@@ -1,4 +1,4 @@
-"""The modules left out of every fingerprint cannot change a result: without them, training gives the same bits."""
+"""The packages left out of every fingerprint cannot change a result: without them, training gives the same bits."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -53,6 +53,6 @@ def test_training_without_journal_measures_and_recovery_gives_the_same_bits(
 
 
 @pytest.mark.parametrize("module", sorted(NEUTRAL))
-def test_every_neutral_module_exists(module: str) -> None:
+def test_every_neutral_package_exists(module: str) -> None:
     place = SOURCE_ROOT / Path(*module.split("."))
     assert place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()

@@ -1,0 +1,78 @@
+"""What was read of modules is kept in .smolmake/code.json, and believed only as long as it holds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FILES = {
+    "script.py": "from smolmake.data import used\nprint(used.rate())\n",
+    "src/smolmake/__init__.py": "",
+    "src/smolmake/data/__init__.py": "",
+    "src/smolmake/data/used.py": "from smolmake.data.deep import RATE\ndef rate():\n    return RATE\n",
+    "src/smolmake/data/deep.py": "RATE = 0.5\n",
+}
+PROGRAM = """
+import sys
+from pathlib import Path
+import smolmake.execution.fingerprint as fingerprint
+root, parsed = Path(sys.argv[1]), []
+read = fingerprint.read_module
+fingerprint.read_module = lambda source, path: parsed.append(Path(path).name) or read(source, path)
+with fingerprint.remembered_modules(root):
+    print(fingerprint.code_fingerprint(root / "script.py", root / "src"), *sorted(parsed))
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def look(project: Path) -> list[str]:
+    """The fingerprint as a new process sees it, and the modules that had to be parsed for it."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(project)], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_only_what_was_written_to_is_parsed_again(project: Path) -> None:
+    first, *parsed = look(project)
+    assert parsed == ["__init__.py", "__init__.py", "deep.py", "script.py", "used.py"]
+    assert look(project) == [first]
+    deep = project / "src/smolmake/data/deep.py"
+    deep.touch()
+    assert look(project) == [first, "deep.py"]
+    before = deep.stat()
+    deep.write_text("RATE = 0.7\n")  # as long as it was, and as old as it was
+    os.utime(deep, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert deep.stat().st_size == before.st_size and deep.stat().st_mtime_ns == before.st_mtime_ns
+    second, *parsed = look(project)
+    assert second != first and parsed == ["deep.py"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"maker": 1, "modules": {}}', '{"modules": 3}', "\0"])
+def test_a_spoilt_memory_is_made_again(project: Path, content: str) -> None:
+    first, *parsed = look(project)
+    (project / ".smolmake/code.json").write_text(content)
+    assert look(project) == [first, *parsed] and look(project) == [first]
+
+
+def test_a_memory_made_otherwise_is_not_believed(project: Path) -> None:
+    first, *parsed = look(project)
+    memory = project / ".smolmake/code.json"
+    kept = json.loads(memory.read_text())
+    for entry in kept["modules"].values():
+        entry[1] = []
+    memory.write_text(json.dumps(kept | {"maker": ["another Python", *kept["maker"][1:]]}))
+    assert look(project) == [first, *parsed]
+
+
+def test_a_tree_that_cannot_be_written_only_has_no_memory(project: Path) -> None:
+    (project / ".smolmake").write_text("no folder")
+    assert look(project) == look(project)
