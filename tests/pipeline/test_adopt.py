@@ -35,16 +35,17 @@ def test_from_a_base_model_to_a_chat_model(tree: Path) -> None:
     base = f"{one(tree, 'segment', 'lc2-0-3')}/checkpoint"
     recipe = f"""\
 name: adapted
+generated: {{toy: {{script: examples/toy/generate.py}}}}
 base: {{adopt: {{path: {base}, digest: {adopt_lines(tree, base)}}}}}
 sft:
-  data: {{chats: {{toy: conversations.parquet, share: 0.02}}}}
+  data: {{chats: {{generated: toy/conversations.parquet, share: 0.02}}}}
   loss: assistant
   chat_template: smollm3-short.jinja
   learning_rate: 1e-3
   batch: 16
   max_length: 256
 merge: {{weights: {{sft: 0.5, base: 0.5}}}}
-evaluation: {{tasks: toy, data: {{toy: tasks}}, limit: 4}}
+evaluation: {{tasks: examples/toy/tasks, data: {{generated: toy/tasks}}, limit: 4}}
 """
     (tree / "adapted.yaml").write_text(recipe)
     succeed(tree, recipe="adapted.yaml")
