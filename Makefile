@@ -11,7 +11,7 @@ PYTEST_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.set-up
 EXTRAS := .venv-extras/.set-up
-CODE := src workflow tests tools config benchmarks
+CODE := src workflow tests tools examples benchmarks
 TORCH := $(shell sed -n '/^torch==/p' constraints.txt)
 # Bytecode is written at the first import, since most of what is installed is never imported here, and it is kept, even
 # where the environment forbids it, as container images often do: compiling torch again takes longer than many a step.
