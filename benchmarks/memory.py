@@ -28,8 +28,8 @@ from torch.utils.checkpoint import checkpoint
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from smolmake.hardware.fit import GIB  # noqa: E402
-from smolmake.hardware.memory import Layout, memory_use  # noqa: E402
+from smolmake.hardware.gpus import GIB  # noqa: E402
+from smolmake.hardware.memory import MemoryLayout, memory_use  # noqa: E402
 from smolmake.model.attention import document_mask  # noqa: E402
 from smolmake.model.config import ModelConfig  # noqa: E402
 from smolmake.model.counts import MODELS, Shape  # noqa: E402
@@ -46,7 +46,7 @@ class Case:
     """A model and a layout; of smolmake's decoder or of transformers' own."""
 
     model: str
-    layout: Layout
+    layout: MemoryLayout
     transformers: bool = False
 
     def __str__(self) -> str:
@@ -61,21 +61,21 @@ def cases(length: int) -> Iterator[Case]:
     """The most telling first, in case time is short."""
     for model, micro_batches in (("llama-1b", (4, 1)), ("smollm3-3b", (2, 1))):
         for micro_batch in micro_batches:
-            yield Case(model, Layout(micro_batch=micro_batch, sequence_length=length))
+            yield Case(model, MemoryLayout(micro_batch=micro_batch, sequence_length=length))
     large: dict[str, Any] = {"micro_batch": 4, "sequence_length": length}
     for model in ("smollm3-3b", "llama-1b"):
-        yield Case(model, Layout(**large, checkpointing="full"))
-        yield Case(model, Layout(**large, checkpointing="full", loss_chunks=8))
-    yield Case("smollm3-3b", Layout(**large, checkpointing="selective", loss_chunks=8))
-    yield Case("smollm3-3b", Layout(micro_batch=2, sequence_length=length, loss_chunks=8))
-    autocast = Layout(micro_batch=2, sequence_length=length, precision="autocast")
+        yield Case(model, MemoryLayout(**large, checkpointing="full"))
+        yield Case(model, MemoryLayout(**large, checkpointing="full", loss_chunks=8))
+    yield Case("smollm3-3b", MemoryLayout(**large, checkpointing="selective", loss_chunks=8))
+    yield Case("smollm3-3b", MemoryLayout(micro_batch=2, sequence_length=length, loss_chunks=8))
+    autocast = MemoryLayout(micro_batch=2, sequence_length=length, precision="autocast")
     yield Case("smollm3-3b", autocast)
     yield Case("smollm3-3b", dataclasses.replace(autocast, accumulates=False))
-    yield Case("llama-1b", Layout(micro_batch=1, sequence_length=length, precision="fp32"))
+    yield Case("llama-1b", MemoryLayout(micro_batch=1, sequence_length=length, precision="fp32"))
     yield Case("smollm3-3b", dataclasses.replace(autocast, accumulates=False), transformers=True)
-    yield Case("smollm3-3b", Layout(micro_batch=1, sequence_length=length), transformers=True)
+    yield Case("smollm3-3b", MemoryLayout(micro_batch=1, sequence_length=length), transformers=True)
     for model in ("llama-1b", "smollm3-3b"):
-        yield Case(model, Layout(micro_batch=1, sequence_length=length, document_mask=True))
+        yield Case(model, MemoryLayout(micro_batch=1, sequence_length=length, document_mask=True))
 
 
 class Step:
@@ -154,7 +154,7 @@ def into(master: Tensor) -> Callable[[Tensor], None]:
     return add
 
 
-def decoder(shape: Shape, layout: Layout) -> Decoder:
+def decoder(shape: Shape, layout: MemoryLayout) -> Decoder:
     """smolmake's decoder, its blocks under checkpointing as the layout says."""
     names = {field.name for field in dataclasses.fields(ModelConfig)}
     sizes = {name: value for name, value in dataclasses.asdict(shape).items() if name in names}

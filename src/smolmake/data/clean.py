@@ -25,8 +25,8 @@ from smolmake.files import write_json
 PART_BYTES = 2**28
 PART_FILES = 5000
 WRITE_ROWS, WRITE_CHARACTERS = 512, 2**24  # of a row group, the unit in which documents are written and read
-SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string())])
-KEPT, HELDOUT = "documents.parquet", "heldout.parquet"
+DOCUMENT_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.large_string())])
+DOCUMENTS, HELDOUT = "documents.parquet", "heldout.parquet"
 
 
 def group_files(files: list[Path], limit: int = PART_BYTES) -> list[list[Path]]:
@@ -48,11 +48,11 @@ def write_part(
 ) -> dict[str, Any]:
     """Clean a part's documents and write them, with what finding duplicates needs; returns the part's facts."""
     near = cleaning["near_duplicates"]
-    rows = {KEPT: 0, HELDOUT: 0}
+    rows = {DOCUMENTS: 0, HELDOUT: 0}
     prints: list[bytes] = []
     heldout: list[bool] = []
     signatures = []
-    writers = {name: pq.ParquetWriter(folder / name, SCHEMA, compression="zstd") for name in rows}
+    writers = {name: pq.ParquetWriter(folder / name, DOCUMENT_SCHEMA, compression="zstd") for name in rows}
     kept = clean(documents, cleaning, contamination, counts)
     size = 0
     try:
@@ -61,7 +61,7 @@ def write_part(
                 part = [document for document in batch if document.heldout == (name == HELDOUT)]
                 if part:
                     ids, texts = [document.id for document in part], [document.text for document in part]
-                    writers[name].write_table(pa.table([ids, texts], schema=SCHEMA))
+                    writers[name].write_table(pa.table([ids, texts], schema=DOCUMENT_SCHEMA))
                     rows[name] += len(part)
             prints += [document.fingerprint for document in batch]
             heldout += [document.heldout for document in batch]
@@ -80,7 +80,7 @@ def write_part(
     )
     found = {"items": contamination.found_items(), "documents": dict(sorted(contamination.documents.items()))}
     write_json(folder / "cleaning.json", counts.summary() | {"bytes": size, "found": found})
-    return {"kept": rows[KEPT], "heldout": rows[HELDOUT]}
+    return {"kept": rows[DOCUMENTS], "heldout": rows[HELDOUT]}
 
 
 def row_groups(documents: Iterator[Kept], characters: int = WRITE_CHARACTERS) -> Iterator[list[Kept]]:
@@ -144,7 +144,9 @@ def join_parts(
         if out.any():
             heldout_texts.append(pq.read_table(part / HELDOUT).filter(pa.array(flags[out] == 0)))
     np.savez(folder / "duplicates.npz", **lists)
-    pq.write_table(pa.concat_tables([SCHEMA.empty_table(), *heldout_texts]), folder / HELDOUT, compression="zstd")
+    pq.write_table(
+        pa.concat_tables([DOCUMENT_SCHEMA.empty_table(), *heldout_texts]), folder / HELDOUT, compression="zstd"
+    )
     summary = total.summary() | {
         "kept": int(((dropped == 0) & ~heldout).sum()),
         "heldout": int(((dropped == 0) & heldout).sum()),
@@ -158,7 +160,7 @@ def join_parts(
 def _count_dropped(part: Path, flags: Any, heldout: Any, counts: Counts) -> int:
     """Count a part's duplicates, with examples; returns the bytes of those that were not held out."""
     size = 0
-    for name, mask in ((KEPT, ~heldout), (HELDOUT, heldout)):
+    for name, mask in ((DOCUMENTS, ~heldout), (HELDOUT, heldout)):
         rows = flags[mask]
         if not rows.any():
             continue
@@ -168,7 +170,7 @@ def _count_dropped(part: Path, flags: Any, heldout: Any, counts: Counts) -> int:
             first += len(texts)
             for i in np.flatnonzero(some).tolist():
                 counts.drop("exact_duplicate" if some[i] == 1 else "near_duplicate", texts[i])
-                size += len(texts[i].encode()) if name == KEPT else 0
+                size += len(texts[i].encode()) if name == DOCUMENTS else 0
     return size
 
 
@@ -188,7 +190,7 @@ def iterate_texts(folder: Path, number: int | None = None) -> Iterator[str]:
     with np.load(folder / "duplicates.npz") as duplicates:
         for part in parts if number is None else [parts[number]]:
             dropped, first = set(duplicates[part.name].tolist()), 0
-            for texts in _texts(part / KEPT):
+            for texts in _texts(part / DOCUMENTS):
                 yield from (text for i, text in enumerate(texts, first) if i not in dropped) if dropped else texts
                 first += len(texts)
 

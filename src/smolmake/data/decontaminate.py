@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from smolmake.data.ngrams import Hashes, Numbers, Words, ngrams, words_of
+from smolmake.data.ngrams import Hashes, Int64s, Words, ngrams, words_of
 
 FILTER_BITS = 22, 27  # of the table that most n-grams are passed over by: at least, at most
 BATCH_ITEMS = 1024
@@ -35,7 +35,7 @@ class Contamination:
         self.found = np.zeros(len(self.items) + 1, dtype=bool)
         self.documents: Counter[str] = Counter()
 
-    def _ngrams(self, tasks: dict[str, list[str]]) -> tuple[Hashes, Numbers, Numbers]:
+    def _ngrams(self, tasks: dict[str, list[str]]) -> tuple[Hashes, Int64s, Int64s]:
         """The hashes of all items' n-grams [G], the item of each [G], and whether an item has as many words [I]."""
         texts = (tasks[task][number] for task, number in self.items)
         hashes, owners, long_enough = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)], [np.zeros(0, bool)]
@@ -69,7 +69,7 @@ class Contamination:
         hit = np.flatnonzero(high > low)
         for text in np.unique(numbers[hit]).tolist():
             of_text = hit[numbers[hit] == text]
-            owners: Numbers = np.unique(
+            owners: Int64s = np.unique(
                 np.concatenate([self.owners[a:b] for a, b in zip(low[of_text], high[of_text], strict=True)])
             )
             self.found[owners] = True

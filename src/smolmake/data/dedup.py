@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from rensa import RMinHash
 
-from smolmake.data.ngrams import MULTIPLIER, Numbers, Words, ngrams
+from smolmake.data.ngrams import MULTIPLIER, Int64s, Words, ngrams
 
 BAND_ROWS = 4
 CROWD = 32  # in a larger bucket a document is compared with the first ones and with its neighbours
@@ -69,7 +69,7 @@ def near_duplicates(
     return duplicate[len(others) :]
 
 
-def _similar_pairs(signatures: Signatures, numbers: Numbers, similarity: float) -> Numbers:
+def _similar_pairs(signatures: Signatures, numbers: Int64s, similarity: float) -> Int64s:
     """Pairs (earlier, later) of documents [P, 2] that share a band and whose signatures agree as often as asked."""
     found = [np.zeros((0, 2), dtype=np.int64)]
     for first in range(0, signatures.shape[1], BAND_ROWS):
@@ -91,7 +91,7 @@ def _similar_pairs(signatures: Signatures, numbers: Numbers, similarity: float) 
     return np.asarray(pairs[agreement >= similarity])
 
 
-def _pairs_in(bucket: Numbers) -> Numbers:
+def _pairs_in(bucket: Int64s) -> Int64s:
     if len(bucket) <= CROWD:
         low, high = np.triu_indices(len(bucket), 1)
         return np.stack([bucket[low], bucket[high]], axis=1)
@@ -101,5 +101,5 @@ def _pairs_in(bucket: Numbers) -> Numbers:
     return np.concatenate(columns)
 
 
-def _slices(pairs: Numbers) -> list[Numbers]:
+def _slices(pairs: Int64s) -> list[Int64s]:
     return [pairs[i : i + 65536] for i in range(0, len(pairs), 65536)]

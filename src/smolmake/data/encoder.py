@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 Ids = npt.NDArray[np.uint32]
-Counts = npt.NDArray[np.int64]
+TokenCounts = npt.NDArray[np.int64]
 CHECK_EVERY = 4000  # documents between two that are compared
 CHECK_CHARACTERS = 20_000  # how much of such a document
 # Bytes by which the process may have grown before the fast encoder, whose cache of words grows, is made anew: where
@@ -56,7 +56,7 @@ class Encoder(Protocol):
 
     name: str
 
-    def encode(self, texts: list[str]) -> tuple[Ids, Counts]:
+    def encode(self, texts: list[str]) -> tuple[Ids, TokenCounts]:
         """The ids of all texts one after the other, and how many each text has.
 
         Raises:
@@ -72,7 +72,7 @@ class ReferenceEncoder:
     def __init__(self, tokenizer: Tokenizer, batch: int = REFERENCE_BATCH) -> None:
         self.tokenizer, self.batch = tokenizer, batch
 
-    def encode(self, texts: list[str]) -> tuple[Ids, Counts]:
+    def encode(self, texts: list[str]) -> tuple[Ids, TokenCounts]:
         ids: list[Ids] = []
         batch: list[str] = []
         size = 0
@@ -121,7 +121,7 @@ class FastEncoder:
         self.backend = load_hf_json(self.description)
         self.size_at_start = self.resident()
 
-    def encode(self, texts: list[str]) -> tuple[Ids, Counts]:
+    def encode(self, texts: list[str]) -> tuple[Ids, TokenCounts]:
         if not texts:
             return np.zeros(0, np.uint32), np.zeros(0, np.int64)
         limit = GROWTH_LIMIT if sum(map(len, texts)) < self.huge else GROWTH_BEFORE_HUGE
@@ -145,7 +145,7 @@ class CheckedEncoder:
         self.name = fast.name
         self.seen = 0
 
-    def encode(self, texts: list[str]) -> tuple[Ids, Counts]:
+    def encode(self, texts: list[str]) -> tuple[Ids, TokenCounts]:
         """As `Encoder.encode`.
 
         Raises:

@@ -17,8 +17,8 @@ from smolmake.data.packing import pack_onto
 from smolmake.data.token_shards import Shards, open_shards
 from smolmake.execution.manifest import MANIFEST, read_manifest, verify_payload
 from smolmake.execution.node_cache import stage
+from smolmake.model.config import IGNORED_LABEL
 
-IGNORED_LABEL = -100
 AHEAD = 8192  # positions worked out at a time, at most
 Array = npt.NDArray[np.int64]
 

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smolmake.data.permutation import permute_each, round_keys, unpermute_all
+from smolmake.data.permutation import Places, permute_each, round_keys, unpermute_all
 from smolmake.data.token_shards import Shards, Tokens
 
-Numbers = npt.NDArray[np.int64]
 SMALLEST_PERIOD, LARGEST_PERIOD = 2**10, 2**22
 SLOTS_OF_SMALLEST = 64
 
@@ -34,13 +33,13 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Places:
+class Draws:
     """Where samples come from, as arrays [N]: the source's index in the mixture's names, draw, epoch, sequence."""
 
-    source: Numbers
-    draw: Numbers
-    epoch: Numbers
-    sequence: Numbers
+    source: Places
+    draw: Places
+    epoch: Places
+    sequence: Places
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Mixture:
     names: list[str]
     pattern: npt.NDArray[np.uint8]
     rank: npt.NDArray[np.uint32]
-    counts: Numbers
+    counts: Places
     first: dict[str, int]
     sequence_length: int
     seed: int
@@ -62,19 +61,19 @@ class Mixture:
         partial = np.bincount(self.pattern[:rest], minlength=len(self.names))
         return {name: int(whole * self.counts[i] + partial[i]) for i, name in enumerate(self.names)}
 
-    def places(self, positions: Numbers, available: dict[str, int]) -> Places:
+    def places(self, positions: Places, available: dict[str, int]) -> Draws:
         """Sources and sequences at `positions` [N]; `available` says how many sequences each source has."""
         whole, rest = np.divmod(np.asarray(positions, dtype=np.int64), len(self.pattern))
         source = self.pattern[rest].astype(np.int64)
         first = np.array([self.first[name] for name in self.names], dtype=np.int64)
         sizes = np.array([available[name] for name in self.names], dtype=np.int64)[source]
-        draw: Numbers = np.asarray(first[source] + whole * self.counts[source] + self.rank[rest], dtype=np.int64)
+        draw: Places = np.asarray(first[source] + whole * self.counts[source] + self.rank[rest], dtype=np.int64)
         epoch, inside = np.divmod(draw, sizes)
         pairs = dict.fromkeys(zip(source.tolist(), epoch.tolist(), strict=True))
         numbers = {pair: number for number, pair in enumerate(pairs)}
         table = np.stack([self.keys(self.names[number], of_source) for number, of_source in numbers])
         keys = table[[numbers[pair] for pair in zip(source.tolist(), epoch.tolist(), strict=True)]]
-        return Places(source, draw, epoch, permute_each(inside, sizes, keys))
+        return Draws(source, draw, epoch, permute_each(inside, sizes, keys))
 
     def place(self, position: int, available: dict[str, int]) -> Place:
         """Source and sequence at a position."""

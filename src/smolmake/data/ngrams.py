@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 Codes = npt.NDArray[np.unsignedinteger[Any]]
 Hashes = npt.NDArray[np.uint64]
-Numbers = npt.NDArray[np.int64]
+Int64s = npt.NDArray[np.int64]
 SPACE, SIGN, WORD, ALONE = 0, 1, 2, 3  # classes of characters; ALONE is a word of its own
-BLOCK = 2**18  # codes that are hashed at a time: a power of two
+HASHED_AT_ONCE = 2**18  # codes that are hashed at a time: a power of two
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-WITHOUT_SPACES = [
+SCRIPTS_WITHOUT_SPACES = [
     *[(0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x31F0, 0x31FF), (0x3400, 0x4DBF)],
     *[(0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9D), (0x20000, 0x323AF)],
 ]
@@ -32,9 +32,9 @@ class Words:
     """Words of D texts: `hashes` [W], and `offsets` [D + 1] that say where each text's words begin."""
 
     hashes: Hashes
-    offsets: Numbers
+    offsets: Int64s
 
-    def texts(self) -> Numbers:
+    def texts(self) -> Int64s:
         """For every word, the number of its text [W]."""
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
@@ -75,7 +75,7 @@ def units_of(texts: Sequence[str]) -> Units:
     return Units(Words(hashes[is_word], words_before[offsets]), Words(hashes, offsets))
 
 
-def ngrams(words: Words, n: int) -> tuple[Hashes, Numbers]:
+def ngrams(words: Words, n: int) -> tuple[Hashes, Int64s]:
     """Hashes of all runs of n words that lie in one text [G], and the number of that text [G]."""
     count = len(words.hashes) - n + 1
     if count <= 0:
@@ -116,7 +116,7 @@ def _may_repeat(hashes: Hashes, n: int, length: int) -> bool:
     return bool((same[3:] & same[2:-1] & same[1:-2] & same[:-3]).any())
 
 
-def _hash_runs(codes: Codes, starts: Numbers, ends: Numbers) -> Hashes:
+def _hash_runs(codes: Codes, starts: Int64s, ends: Int64s) -> Hashes:
     """A hash of codes[start:end] for every run: a polynomial in an odd number modulo 2**64, from one running sum.
 
     The sum runs on from block to block, so that a text of any size takes little more memory than its codes.
@@ -124,8 +124,8 @@ def _hash_runs(codes: Codes, starts: Numbers, ends: Numbers) -> Hashes:
     hashes = np.zeros(len(starts), dtype=np.uint64)
     scales, inverse_scales = _scales(len(codes), False), _scales(len(codes), True)
     before = np.zeros(1, dtype=np.uint64)
-    for number, first in enumerate(range(0, len(codes), BLOCK)):
-        some = codes[first : first + BLOCK]
+    for number, first in enumerate(range(0, len(codes), HASHED_AT_ONCE)):
+        some = codes[first : first + HASHED_AT_ONCE]
         values = np.multiply(some, _powers(False)[: len(some)], dtype=np.uint64)
         sums = np.cumsum(values)
         scale = scales[number : number + 1]
@@ -135,9 +135,9 @@ def _hash_runs(codes: Codes, starts: Numbers, ends: Numbers) -> Hashes:
         low, high = np.searchsorted(ends, [first + 1, first + len(some) + 1]).tolist()
         hashes[low:high] += sums[ends[low:high] - (first + 1)] * scale + before
         before = sums[-1:] * scale + before
-    hashes *= _powers(True)[starts & (BLOCK - 1)]
-    if len(codes) > BLOCK:
-        hashes *= inverse_scales[starts // BLOCK]
+    hashes *= _powers(True)[starts & (HASHED_AT_ONCE - 1)]
+    if len(codes) > HASHED_AT_ONCE:
+        hashes *= inverse_scales[starts // HASHED_AT_ONCE]
     hashes ^= hashes >> np.uint64(29)
     hashes *= np.uint64(0xBF58476D1CE4E5B9)
     hashes ^= hashes >> np.uint64(32)
@@ -147,7 +147,7 @@ def _hash_runs(codes: Codes, starts: Numbers, ends: Numbers) -> Hashes:
 def _scales(length: int, inverse: bool) -> Hashes:
     """The power (or its inverse) at the first place of each block of `length` codes."""
     base = _base(inverse)
-    blocks = range(0, length + 1, BLOCK)
+    blocks = range(0, length + 1, HASHED_AT_ONCE)
     return np.array([pow(base, first, 2**64) for first in blocks], dtype=np.uint64)
 
 
@@ -157,9 +157,9 @@ def _base(inverse: bool) -> int:
 
 @cache
 def _powers(inverse: bool) -> Hashes:
-    """The powers 0 .. BLOCK - 1 of an odd number, or of its inverse modulo 2**64."""
+    """The powers 0 .. HASHED_AT_ONCE - 1 of an odd number, or of its inverse modulo 2**64."""
     powers, base = np.ones(1, dtype=np.uint64), _base(inverse)
-    while len(powers) < BLOCK:
+    while len(powers) < HASHED_AT_ONCE:
         powers = np.concatenate([powers, powers * np.uint64(pow(base, len(powers), 2**64))])
     return powers
 
@@ -174,7 +174,7 @@ def _kinds() -> npt.NDArray[np.uint8]:
             kinds[code] = WORD
         elif character.isspace():
             kinds[code] = SPACE
-    for low, high in WITHOUT_SPACES:
+    for low, high in SCRIPTS_WITHOUT_SPACES:
         part = kinds[low : high + 1]
         part[part == WORD] = ALONE
     return kinds

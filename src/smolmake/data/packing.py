@@ -20,18 +20,18 @@ from smolmake.execution.parts import part_folder
 
 # Documents that are packed together. More would need more memory and hardly less padding: with lengths around 900 and
 # sequences of 4,096 this many leave less than one token in ten thousand empty.
-WINDOW = 2**18
+WINDOW_DOCUMENTS = 2**18
 
 
 def windows(shards: Shards) -> int:
     """In how many parts a source is packed."""
-    return -(-shards.documents // WINDOW)
+    return -(-shards.documents // WINDOW_DOCUMENTS)
 
 
 def pack_window(shards: Shards, number: int, length: int, folder: Path) -> dict[str, int]:
     """Pack a window of documents and write spans.npy and sequences.npy, as `PackedShards` reads them."""
-    first = number * WINDOW
-    borders = document_borders(shards, first, min(first + WINDOW, shards.documents))
+    first = number * WINDOW_DOCUMENTS
+    borders = document_borders(shards, first, min(first + WINDOW_DOCUMENTS, shards.documents))
     starts, sizes = pieces(borders, length)
     sequence = best_fit(sizes, length)
     order = np.argsort(sequence, kind="stable")

@@ -21,7 +21,7 @@ from smolmake.data.encoder import Encoder, make_encoder
 from smolmake.data.tokenizer import end_of_text_id
 from smolmake.execution.parts import part_folder
 
-BATCH_CHARACTERS, BATCH_DOCUMENTS = 2**22, 2048  # that are encoded together
+ENCODED_CHARACTERS, ENCODED_DOCUMENTS = 2**22, 2048  # that are encoded together
 Tokens = npt.NDArray[np.int64]
 
 
@@ -205,7 +205,7 @@ def _text_batches(texts: Iterable[str]) -> Iterator[list[str]]:
     for text in texts:
         batch.append(text)
         size += len(text)
-        if size >= BATCH_CHARACTERS or len(batch) == BATCH_DOCUMENTS:
+        if size >= ENCODED_CHARACTERS or len(batch) == ENCODED_DOCUMENTS:
             yield batch
             batch, size = [], 0
     if batch:

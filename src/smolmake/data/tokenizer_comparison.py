@@ -8,7 +8,7 @@ from icu4py.breakers import WordBreaker
 from tokenizers import Tokenizer
 
 # Languages that put no spaces between words: ICU finds their words with its dictionaries.
-WITHOUT_SPACES = {"zh", "cmn", "yue", "ja", "jpn", "th", "tha", "lo", "lao", "km", "khm", "my", "mya"}
+LANGUAGES_WITHOUT_SPACES = {"zh", "cmn", "yue", "ja", "jpn", "th", "tha", "lo", "lao", "km", "khm", "my", "mya"}
 NUMBERS = ["7", "42", "123", "2026", "65536", "1234567890", "3.14159", "1,000,000"]
 
 
@@ -17,7 +17,7 @@ def words_in(text: str, language: str) -> list[str]:
 
     Words are runs of letters and digits; in Chinese, Japanese, Thai, Lao, Khmer and Burmese what ICU takes as a word.
     """
-    if language.lower().replace("_", "-").split("-")[0] not in WITHOUT_SPACES:
+    if language.lower().replace("_", "-").split("-")[0] not in LANGUAGES_WITHOUT_SPACES:
         return re.findall(r"\s?\w+", text)
     return [piece for piece in map(str, WordBreaker(text, language.split("_")[0])) if any(map(str.isalnum, piece))]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from smolmake.errors import UserError
 from smolmake.files import digest, file_digest, matching_files, write_json
 
-CACHE = Path(".smolmake") / "content.json"
+HASHES = Path(".smolmake") / "content.json"
 
 
 def content_digest(pattern: str, root: Path) -> str:
@@ -22,7 +22,7 @@ def content_digest(pattern: str, root: Path) -> str:
 
     A touch or a copy does not change it. Hashes are kept in .smolmake/content.json by path, size and mtime.
     """
-    cache_file = root / CACHE
+    cache_file = root / HASHES
     known: dict[str, list[object]] = {}
     if cache_file.exists():
         try:

@@ -19,7 +19,7 @@ from typing import Any
 
 from smolmake.files import file_digest, file_stamp, lock_file, write_json
 
-RECORD = "part.json"
+PART_FILE = "part.json"
 Work = Callable[[int, Path], dict[str, Any]]
 Valid = Callable[[dict[str, Any]], bool]
 
@@ -57,14 +57,14 @@ def _do_part(folder: Path, number: int, work: Work, valid: Valid | None, wait: b
         written = {file.relative_to(part).as_posix(): file for file in sorted(part.rglob("*")) if file.is_file()}
         stamps = {name: file_stamp(file.stat()) for name, file in written.items()}
         files = {name: {"bytes": stamps[name][0], "sha256": file_digest(file)} for name, file in written.items()}
-        write_json(part / RECORD, {"files": files, "stamps": stamps, "facts": facts})
+        write_json(part / PART_FILE, {"files": files, "stamps": stamps, "facts": facts})
 
 
 def part_record(folder: Path, number: int, valid: Valid | None = None) -> dict[str, Any] | None:
     """What part.json says; None if the part is not done, or its files have not the sizes that it says."""
     part = part_folder(folder, number)
     try:
-        record: dict[str, Any] = json.loads((part / RECORD).read_text())
+        record: dict[str, Any] = json.loads((part / PART_FILE).read_text())
         whole = all((part / name).stat().st_size == file["bytes"] for name, file in record["files"].items())
         return record if whole and (valid is None or valid(record)) else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from smolmake.hardware.memory import CHOICES, LOSS_CHUNKS, Layout, impossible, memory_use
+from smolmake.hardware.gpus import GIB
+from smolmake.hardware.memory import CHOICES, LOSS_CHUNKS, MemoryLayout, impossible, memory_use
 from smolmake.model.counts import Shape
 
-GIB = 2**30
 HEADROOM = 0.1
 
 
@@ -24,7 +24,7 @@ class Fit:
     remedy: str
 
 
-def fit(shape: Shape, layout: Layout, memory: int, headroom: float = HEADROOM) -> Fit:
+def fit(shape: Shape, layout: MemoryLayout, memory: int, headroom: float = HEADROOM) -> Fit:
     """Whether the peak fits into `memory` bytes of a GPU, of which the share `headroom` is left alone."""
     if not 0 <= headroom < 1:
         raise impossible("headroom", headroom, "give a share of 1, such as 0.1")
@@ -39,7 +39,7 @@ def fit(shape: Shape, layout: Layout, memory: int, headroom: float = HEADROOM) -
     return Fit(False, use.total, usable, reason, _remedy(shape, layout, usable))
 
 
-def _remedy(shape: Shape, layout: Layout, usable: int) -> str:
+def _remedy(shape: Shape, layout: MemoryLayout, usable: int) -> str:
     """The single changes that suffice; else all of them together; else that none does."""
     sufficient = [
         f"{text} ({_gib(total)} GiB)"
@@ -66,7 +66,7 @@ def _remedy(shape: Shape, layout: Layout, usable: int) -> str:
     )
 
 
-def _changes(layout: Layout) -> Iterator[tuple[str, Layout]]:
+def _changes(layout: MemoryLayout) -> Iterator[tuple[str, MemoryLayout]]:
     """Single changes that save memory, the cheapest in time first."""
     if layout.loss_chunks < LOSS_CHUNKS:
         yield f"loss_chunks {LOSS_CHUNKS}", dataclasses.replace(layout, loss_chunks=LOSS_CHUNKS)
@@ -85,7 +85,7 @@ def _changes(layout: Layout) -> Iterator[tuple[str, Layout]]:
         shared *= 2
 
 
-def _least(layout: Layout) -> Layout:
+def _least(layout: MemoryLayout) -> MemoryLayout:
     """The layout with all changes that save memory on the same GPUs."""
     return dataclasses.replace(
         layout,

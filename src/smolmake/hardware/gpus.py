@@ -8,7 +8,7 @@ from typing import Literal
 
 from smolmake.errors import UserError, did_you_mean
 
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ Parts = dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class MemoryLayout:
     """How a training step is spread over GPUs and over memory.
 
     `micro_batch` is sequences per forward pass, `sequence_length` tokens of a whole sequence; a context parallel group
@@ -143,7 +143,7 @@ class MemoryUse:
     """Bytes by part at the three moments of a step that can be its peak."""
 
     shape: Shape
-    layout: Layout
+    layout: MemoryLayout
     moments: dict[str, Parts]
 
     @property
@@ -160,7 +160,7 @@ class MemoryUse:
         return sum(self.parts.values())
 
 
-def memory_use(shape: Shape, layout: Layout) -> MemoryUse:
+def memory_use(shape: Shape, layout: MemoryLayout) -> MemoryUse:
     """Bytes by part when the loss is taken, in the backward pass of a layer, and in the optimizer's step.
 
     The peak is the largest of the three. Without accumulation the gradients are not there yet when
@@ -183,12 +183,12 @@ def memory_use(shape: Shape, layout: Layout) -> MemoryUse:
     return MemoryUse(shape, layout, {"at the loss": loss, "in a layer's backward": backward, "optimizer step": step})
 
 
-def layer_activations(shape: Shape, layout: Layout) -> int:
+def layer_activations(shape: Shape, layout: MemoryLayout) -> int:
     """Bytes that autograd keeps of one layer without checkpointing; the formula is at the head of this module."""
     return layout.tokens * (_attention(shape, layout) + _feed_forward(shape, layout))
 
 
-def _attention(shape: Shape, layout: Layout) -> int:
+def _attention(shape: Shape, layout: MemoryLayout) -> int:
     """Bytes of a token that autograd keeps of a layer's attention, its norm and its input included."""
     e, h = layout.compute_bytes, shape.hidden_size
     kept = e * 2 * (shape.query_width + shape.key_value_width) + FP32 * shape.num_attention_heads
@@ -202,7 +202,7 @@ def _attention(shape: Shape, layout: Layout) -> int:
     return kept + layout.residual_bytes * h + FP32 + casts * layout.operand_bytes * h
 
 
-def _feed_forward(shape: Shape, layout: Layout) -> int:
+def _feed_forward(shape: Shape, layout: MemoryLayout) -> int:
     """Bytes of a token that autograd keeps of a layer's feed-forward, its norm and its input included."""
     casts = 2 if layout.precision == "autocast" else 1
     operands = layout.operand_bytes * (casts * shape.hidden_size + shape.intermediate_size)
@@ -210,16 +210,16 @@ def _feed_forward(shape: Shape, layout: Layout) -> int:
     return inputs + operands + 3 * layout.compute_bytes * shape.intermediate_size
 
 
-def _keeps_scores(shape: Shape, layout: Layout) -> bool:
+def _keeps_scores(shape: Shape, layout: MemoryLayout) -> bool:
     return layout.precision == "fp32" and shape.num_key_value_heads < shape.num_attention_heads
 
 
-def _scores(shape: Shape, layout: Layout) -> int:
+def _scores(shape: Shape, layout: MemoryLayout) -> int:
     """Bytes of a token's attention scores over all positions, in fp32."""
     return FP32 * shape.num_attention_heads * layout.sequence_length
 
 
-def _states(shape: Shape, layout: Layout) -> Parts:
+def _states(shape: Shape, layout: MemoryLayout) -> Parts:
     counts = count_parameters(shape)
     total, e = counts.total, layout.compute_bytes
     layer = (counts.attention + counts.feed_forward) // shape.num_hidden_layers
@@ -242,7 +242,7 @@ def _states(shape: Shape, layout: Layout) -> Parts:
     return states
 
 
-def _stored_activations(shape: Shape, layout: Layout) -> int:
+def _stored_activations(shape: Shape, layout: MemoryLayout) -> int:
     """What is kept from the forward to the backward pass: all layers, the final norm's input and output, the mask."""
     e, r, h, t = layout.compute_bytes, layout.residual_bytes, shape.hidden_size, layout.tokens
     once = t * ((r + e) * h + (layout.sequence_length if layout.document_mask else 0))
@@ -251,7 +251,7 @@ def _stored_activations(shape: Shape, layout: Layout) -> int:
     return shape.num_hidden_layers * t * _kept(shape, layout) + once
 
 
-def _kept(shape: Shape, layout: Layout) -> int:
+def _kept(shape: Shape, layout: MemoryLayout) -> int:
     """Bytes of a token that checkpointing keeps of a layer."""
     h, r = shape.hidden_size, layout.residual_bytes
     if layout.checkpointing == "full":
@@ -259,18 +259,18 @@ def _kept(shape: Shape, layout: Layout) -> int:
     return _attention(shape, layout) + r * h
 
 
-def _logits(shape: Shape, layout: Layout) -> int:
+def _logits(shape: Shape, layout: MemoryLayout) -> int:
     """Cross-entropy of fp32 logits: log-softmax, its gradient and that of the logits at one time, 12 t V."""
     logits = 3 * FP32 * math.ceil(layout.tokens / layout.loss_chunks) * shape.vocab_size
     return logits + (_head_gradient(shape, layout) if layout.loss_chunks > 1 else 0)
 
 
-def _head_gradient(shape: Shape, layout: Layout) -> int:
+def _head_gradient(shape: Shape, layout: MemoryLayout) -> int:
     """The output head's gradient in its first form; a tied one waits for that of the embedding."""
     return (FP32 if layout.precision == "autocast" else layout.compute_bytes) * shape.vocab_size * shape.hidden_size
 
 
-def _working(shape: Shape, layout: Layout) -> int:
+def _working(shape: Shape, layout: MemoryLayout) -> int:
     """Beside what is stored, in a layer's backward pass: what is recomputed, and gradients of activations.
 
     The gradients are most at silu(gate) * up: those of the product and of both factors, while the product itself is

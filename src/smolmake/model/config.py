@@ -8,6 +8,7 @@ from typing import Any, Literal
 from smolmake.model.counts import Shape
 
 Family = Literal["smollm3", "llama", "qwen3"]
+IGNORED_LABEL = -100  # of a position that is no target; torch's own default
 
 
 @dataclass(frozen=True, kw_only=True)

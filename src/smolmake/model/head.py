@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-IGNORED_LABEL = -100
+from smolmake.model.config import IGNORED_LABEL
+
 CHUNK = {"cuda": 2**30, "cpu": 2**19}  # logits held at a time: 2 GiB in bf16; 2 MiB in fp32, so that a cache holds them
 
 

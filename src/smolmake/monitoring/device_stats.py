@@ -12,7 +12,7 @@ import torch
 from smolmake.hardware.gpus import gpu_of_device
 from smolmake.monitoring.events import Incidents
 
-SAGGING, WINDOW = 0.8, 50
+SAGGING, RECENT_STEPS = 0.8, 50
 
 
 class Telemetry:
@@ -23,7 +23,7 @@ class Telemetry:
         self.device, self.flops, self.devices = device, flops_per_token, devices
         self.gpu = device.type == "cuda"
         self.peak = peak_of(device)
-        self.rates: deque[float] = deque(maxlen=WINDOW)
+        self.rates: deque[float] = deque(maxlen=RECENT_STEPS)
         self.usual: float | None = None
         self.sagging = False
 
@@ -41,7 +41,7 @@ class Telemetry:
 
     def _watch(self, step: int, rate: float) -> None:
         self.rates.append(rate)
-        if len(self.rates) < WINDOW:
+        if len(self.rates) < RECENT_STEPS:
             return
         now = statistics.median(self.rates)
         self.usual = max(now, self.usual or 0.0)

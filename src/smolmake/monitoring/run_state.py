@@ -59,7 +59,7 @@ def _age(file: Path) -> float:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingState:
     """How far a training is. `step` counts done steps; rates are medians of the last RECENT steps.
 
     `kept_seconds` is the time of the steps that metrics.jsonl has now, `last` when its last line was written (seconds
@@ -75,14 +75,14 @@ class Training:
     last: float | None
 
 
-def training(folder: Path) -> Training | None:
+def training(folder: Path) -> TrainingState | None:
     """What the end of a step's metrics.jsonl says, or None if it has no line yet."""
     lines = read_metrics(folder / METRICS, last=END)
     if not lines or "step" not in lines[-1]:
         return None
     recent, newest = lines[-RECENT:], lines[-1]
     losses = [line["loss"] for line in recent if line.get("loss") is not None]
-    return Training(
+    return TrainingState(
         step=int(newest["step"]) + 1,
         loss=losses[-1] if losses else None,
         tokens_per_second=_median(recent, "tokens_per_second"),

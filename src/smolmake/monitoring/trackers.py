@@ -76,7 +76,7 @@ class Wandb:
         self.run.finish()
 
 
-KINDS: dict[str, Callable[[str, Path], Tracker]] = {"tensorboard": Tensorboard, "trackio": Trackio, "wandb": Wandb}
+TRACKERS: dict[str, Callable[[str, Path], Tracker]] = {"tensorboard": Tensorboard, "trackio": Trackio, "wandb": Wandb}
 
 
 class Trackers:
@@ -98,7 +98,7 @@ class Trackers:
         self.open.clear()
 
     def _start(self, name: str, folder: Path) -> None:
-        self.open[name] = KINDS[name](folder.name, folder)
+        self.open[name] = TRACKERS[name](folder.name, folder)
 
     def _try(self, name: str, step: int, call: Callable[..., None], *arguments: Any) -> None:
         try:

@@ -9,8 +9,7 @@ from smolmake.errors import UserError
 from smolmake.execution.content_hash import content_digest
 from smolmake.hardware.fit import fit
 from smolmake.hardware.gpus import gpu_kind
-from smolmake.hardware.memory import LOSS_CHUNKS
-from smolmake.hardware.memory import Layout as MemoryLayout
+from smolmake.hardware.memory import LOSS_CHUNKS, MemoryLayout
 from smolmake.model.counts import count_parameters
 from smolmake.planning.cost import shape_of
 from smolmake.recipe.runtime import Layout

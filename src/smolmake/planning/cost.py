@@ -199,7 +199,7 @@ def conversation_tokens(files: Conversations, max_length: int) -> float | None:
     return files.rows * files.share * max_length / 4 if files.rows is not None else None
 
 
-def describe(cost: Cost) -> dict[str, Any]:
+def cost_json(cost: Cost) -> dict[str, Any]:
     """The cost as JSON."""
     return {
         "tokens": cost.tokens,

@@ -37,7 +37,7 @@ SIZES = [field.name for field in dataclasses.fields(Shape) if field.name not in 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainingRun:
     """A training run in six numbers that fulfil the identity at the head of this module; `solved` was not given.
 
     `flops_per_token` is in FLOP, `tokens` in tokens, `peak` in FLOP/s per GPU, `days` in days of wall-clock time; `mfu`
@@ -76,8 +76,8 @@ def solve(
     days: float | None = None,
     mfu: float | None = None,
     goodput: float | None = None,
-) -> Training:
-    """The one of six quantities that is None, from the others; units as in `Training`.
+) -> TrainingRun:
+    """The one of six quantities that is None, from the others; units as in `TrainingRun`.
 
     Model and tokens stand on one side of the identity, the other four on the other side; so a missing quantity is the
     product of the opposite side divided by the others on its own: tokens = GPUs x peak x MFU x goodput x days x 86,400
@@ -104,7 +104,7 @@ def solve(
     known[solved] = supply / work if solved in ("flops_per_token", "tokens") else work / supply
     if solved in SHARES and known[solved] > 1 + 1e-9:  # rounding
         raise _out_of_reach(solved, known)
-    return Training(peak=peak, solved=solved, **known)
+    return TrainingRun(peak=peak, solved=solved, **known)
 
 
 def _check_range(values: dict[str, float]) -> None:
@@ -210,7 +210,7 @@ def _number(name: str, text: str | None) -> float | None:
         raise UserError("not a number", key=name, value=text, remedy=remedy) from None
 
 
-def _table(run: Training, counts: Parameters | None, attention: float, gpu: str) -> str:
+def _table(run: TrainingRun, counts: Parameters | None, attention: float, gpu: str) -> str:
     """All quantities on one screen, the solved one marked, with what follows from them."""
     parameters = counts.total if counts else run.parameters(attention)
     parts = ""

@@ -43,7 +43,7 @@ class Unneeded:
     what: str
 
 
-def lay_out(recipes: Iterable[str], root: Path) -> list[Steps]:
+def steps_of_recipes(recipes: Iterable[str], root: Path) -> list[Steps]:
     """The steps of these recipes.
 
     Raises:
@@ -121,7 +121,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     root = Path.cwd()
     recipes = [*all_recipes(root), *arguments.recipes]
-    steps = lay_out(recipes, root)
+    steps = steps_of_recipes(recipes, root)
     if arguments.states:
         _tell_states(spare_states(steps, root), arguments.delete, root)
         return

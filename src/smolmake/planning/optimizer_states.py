@@ -18,7 +18,7 @@ from smolmake.execution.remote_storage import has_remote
 from smolmake.execution.step import Step, Steps
 from smolmake.files import lock_file
 
-STATE = "checkpoint/optimizer.safetensors"
+OPTIMIZER_STATE = "checkpoint/optimizer.safetensors"
 
 
 def spare_states(recipes: Iterable[Steps], root: Path) -> list[Path]:
@@ -31,7 +31,7 @@ def spare_states(recipes: Iterable[Steps], root: Path) -> list[Path]:
                 following.setdefault(parent.key, set()).add(step.key)
     results = root / "results"
     spare = [
-        results / key / STATE
+        results / key / OPTIMIZER_STATE
         for key, children in following.items()
         if all((results / other / MANIFEST).exists() for other in (key, *children))
     ]
@@ -43,7 +43,7 @@ def remove_state(file: Path) -> bool:
     folder = file.parents[1]
     with lock_file(folder / LOCK, wait=False) as free:
         if free:
-            note_removed(folder, {STATE}, "no segment that was still to run needed it")
+            note_removed(folder, {OPTIMIZER_STATE}, "no segment that was still to run needed it")
             file.unlink()
         return free
 
@@ -55,15 +55,19 @@ def check_states(steps: Steps) -> None:
         if parent is None or step.spec["fresh_optimizer"] or (steps.root / step.manifest).exists():
             continue
         folder = steps.root / "results" / parent.key
-        if (folder / MANIFEST).exists() and not (folder / STATE).exists() and STATE in removed_files(folder):
+        if (
+            (folder / MANIFEST).exists()
+            and not (folder / OPTIMIZER_STATE).exists()
+            and OPTIMIZER_STATE in removed_files(folder)
+        ):
             raise _missed(step, folder)
 
 
 def _missed(step: Step, folder: Path) -> UserError:
     again = f"bring the file back from a copy, or delete {folder / MANIFEST}: that segment is then trained again"
-    if has_remote(folder, STATE):
+    if has_remote(folder, OPTIMIZER_STATE):
         again = f"delete {folder / REMOVED}: the file is then fetched from remote storage"
     return UserError(
         f"{step.label} is to run and goes on from an optimizer state that was removed (smolmake gc --states)",
-        file=folder / STATE, remedy=again,
+        file=folder / OPTIMIZER_STATE, remedy=again,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 
 from smolmake.errors import UserError
 from smolmake.execution.step import Step
-from smolmake.planning.cost import Cost, Costs, describe, threads_of
+from smolmake.planning.cost import Cost, Costs, cost_json, threads_of
 from smolmake.planning.history import History
 from smolmake.planning.reasons import Reasons
 from smolmake.planning.workflow import Workflow
@@ -138,7 +138,7 @@ class Plan:
                     "stage": step.stage,
                     "reasons": list(self.reasons[step.key]),
                     "waits_for": sorted({other.key for other in step.inputs.values()} & self.keys),
-                    **describe(self.costs[step.key]),
+                    **cost_json(self.costs[step.key]),
                 }
                 for step in self.running
             ],

@@ -19,7 +19,7 @@ from smolmake.hardware.memory import FP32
 from smolmake.planning.cost import Costs
 from smolmake.planning.workflow import Workflow
 
-MARGIN, START_MINUTES = 1.5, 30  # of an estimated time; for the queue's node to start, load and save
+TIME_MARGIN, START_MINUTES = 1.5, 30  # of an estimated time; for the queue's node to start, load and save
 GPU_MEMORY_MB = 24_000  # of host memory for each process on a GPU: libraries, CUDA, batches, data under way
 STATE_COPIES = 3  # in host memory while a checkpoint is put together; the weights alone once more
 
@@ -69,7 +69,7 @@ class Requests:
 
         A training that does not fit goes on in a second job from its last recovery checkpoint.
         """
-        estimate = math.ceil((self.costs.of(step).hours or 0.0) * 60 * MARGIN) + START_MINUTES
+        estimate = math.ceil((self.costs.of(step).hours or 0.0) * 60 * TIME_MARGIN) + START_MINUTES
         wanted = max(estimate, least) if not self.costs.of(step).gpus else estimate
         return min(wanted, self.site.longest or wanted)
 

@@ -30,7 +30,7 @@ from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.graph.build import build_steps
 from smolmake.monitoring.events import read_incidents, read_starts
-from smolmake.monitoring.run_state import END, Training, disk_use, holder, training
+from smolmake.monitoring.run_state import END, TrainingState, disk_use, holder, training
 from smolmake.planning.cost import Costs
 from smolmake.planning.history import History
 from smolmake.planning.plan import Plan, unfinished
@@ -42,7 +42,7 @@ MAX_RUNNING, MAX_INCIDENTS = 8, 5  # lines at most
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageCounts:
     """Counts of a stage's steps."""
 
     stage: str
@@ -59,7 +59,7 @@ class Running:
     alive: bool
     host: str | None = None
     job: str | None = None
-    training: Training | None = None
+    training: TrainingState | None = None
     first: int | None = None
     end: int | None = None
 
@@ -90,7 +90,7 @@ class Status:
 
     recipe: str
     time: float
-    stages: list[Stage]
+    stages: list[StageCounts]
     running: list[Running]
     goodput: Goodput | None
     incidents: list[dict[str, Any]]
@@ -110,7 +110,7 @@ class Status:
         return found
 
 
-def lay_out(name: str, root: Path) -> Workflow:
+def open_workflow(name: str, root: Path) -> Workflow:
     """A recipe's steps, without the checks that come before a run.
 
     Raises:
@@ -143,14 +143,14 @@ def status_of(workflow: Workflow) -> Status:
     )  # fmt: skip
 
 
-def _stages(workflow: Workflow, missing: set[str], alive: set[str]) -> Iterator[Stage]:
+def _stages(workflow: Workflow, missing: set[str], alive: set[str]) -> Iterator[StageCounts]:
     groups: dict[str, list[str]] = {}
     for step in workflow.steps.all.values():
         groups.setdefault(step.stage, []).append(step.key)
     for group, keys in groups.items():
         running = sum(key in alive for key in keys)
         to_do = sum(key in missing for key in keys)
-        yield Stage(group, len(keys) - to_do, running, to_do - running)
+        yield StageCounts(group, len(keys) - to_do, running, to_do - running)
 
 
 def _running(missing: list[Step], results: Path) -> Iterator[Running]:
@@ -263,7 +263,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.watch is not None and not arguments.watch > 0:
         raise UserError("--watch is a time in seconds", value=arguments.watch, remedy="for example --watch 10")
     with contextlib.suppress(KeyboardInterrupt):
-        _show(lay_out(arguments.recipe, Path.cwd()), arguments.json, arguments.watch)
+        _show(open_workflow(arguments.recipe, Path.cwd()), arguments.json, arguments.watch)
 
 
 def _show(workflow: Workflow, as_json: bool, every: float | None) -> None:

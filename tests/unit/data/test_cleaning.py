@@ -256,7 +256,7 @@ def test_a_repeated_span_is_not_seen_across_documents() -> None:
 def test_hashes_of_words_do_not_depend_on_the_blocks_they_are_made_in(texts: list[str], block: int) -> None:
     whole = units_of(texts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(words_module, "BLOCK", block)
+        patch.setattr(words_module, "HASHED_AT_ONCE", block)
         words_module._powers.cache_clear()
         cut = units_of(texts)
     words_module._powers.cache_clear()

@@ -15,12 +15,12 @@ from smolmake.data.encoder import (
     GROWTH_LIMIT,
     ODD_TEXTS,
     CheckedEncoder,
-    Counts,
     Encoder,
     FastEncoder,
     Ids,
     Mismatch,
     ReferenceEncoder,
+    TokenCounts,
     first_difference,
     make_encoder,
 )
@@ -142,7 +142,7 @@ class Wrong:
     def __init__(self, right: Encoder, about: str) -> None:
         self.right, self.about = right, about
 
-    def encode(self, texts: list[str]) -> tuple[Ids, Counts]:
+    def encode(self, texts: list[str]) -> tuple[Ids, TokenCounts]:
         ids, counts = self.right.encode(texts)
         return (ids + 1 if any(self.about in text for text in texts) else ids), counts
 

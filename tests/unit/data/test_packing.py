@@ -28,7 +28,7 @@ Lengths = st.lists(st.integers(1, 30), min_size=1, max_size=40)
 def packed(shards: Shards, length: int, folder: Path, window: int = 2**18) -> PackedShards:
     """Shards packed in windows of some documents, as the step does it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "WINDOW", window)
+        patch.setattr(packing, "WINDOW_DOCUMENTS", window)
         facts = []
         for number in range(packing.windows(shards)):
             part_folder(folder, number).mkdir(parents=True)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from smolmake.data.token_shards import BATCH_DOCUMENTS, open_shards, token_type, write_shards
+from smolmake.data.token_shards import ENCODED_DOCUMENTS, open_shards, token_type, write_shards
 from smolmake.data.tokenizer import END_OF_TEXT, TURN_END, TURN_START, train_bpe
 
 
@@ -75,8 +75,8 @@ def test_a_source_without_documents_has_no_sequence(tmp_path: Path, tokenizer: T
 
 
 def test_more_documents_than_a_batch_keep_their_order(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    texts = [f"document {number}" for number in range(2 * BATCH_DOCUMENTS + 5)]
+    texts = [f"document {number}" for number in range(2 * ENCODED_DOCUMENTS + 5)]
     part = open_shards(tmp_path, write_shards(tmp_path, iter(texts), tokenizer)).part(0)
-    for number in (0, BATCH_DOCUMENTS - 1, BATCH_DOCUMENTS, len(texts) - 1):
+    for number in (0, ENCODED_DOCUMENTS - 1, ENCODED_DOCUMENTS, len(texts) - 1):
         ids = part.tokens[part.offsets[number] : part.offsets[number + 1] - 1].tolist()
         assert tokenizer.decode(ids) == texts[number]

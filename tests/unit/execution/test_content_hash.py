@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.recipes import changed, load
 
-from smolmake.execution.content_hash import CACHE, content_digest
+from smolmake.execution.content_hash import HASHES, content_digest
 from smolmake.graph.build import build_steps
 
 
@@ -28,7 +28,7 @@ def test_touch_and_copy_change_nothing(texts: Path, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere"
     shutil.copytree(texts, copy / "texts")
     assert content_digest("texts", copy) == before
-    (tmp_path / CACHE).unlink()
+    (tmp_path / HASHES).unlink()
     assert content_digest("texts", tmp_path) == before
 
 
@@ -68,7 +68,7 @@ def test_files_of_one_name_in_two_folders_of_a_glob_both_count(tmp_path: Path) -
 def test_a_damaged_cache_is_only_a_lost_cache(texts: Path, tmp_path: Path) -> None:
     before = content_digest("texts", tmp_path)
     for rubbish in ("", "{", "[]", '{"x": 1}'):
-        (tmp_path / CACHE).write_text(rubbish)
+        (tmp_path / HASHES).write_text(rubbish)
         assert content_digest("texts", tmp_path) == before
 
 

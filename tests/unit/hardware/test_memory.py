@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smolmake.errors import UserError
-from smolmake.hardware.fit import GIB, fit
-from smolmake.hardware.gpus import gpu_kind
+from smolmake.hardware.fit import fit
+from smolmake.hardware.gpus import GIB, gpu_kind
 from smolmake.hardware.memory import (
     MOMENTS,
-    Layout,
+    MemoryLayout,
     OptimizerName,
     layer_activations,
     memory_use,
@@ -33,8 +33,8 @@ SMALL = Shape(
 )  # fmt: skip
 
 
-def layout(**changes: Any) -> Layout:
-    return Layout(**{"micro_batch": 1, "sequence_length": 4096, **changes})
+def layout(**changes: Any) -> MemoryLayout:
+    return MemoryLayout(**{"micro_batch": 1, "sequence_length": 4096, **changes})
 
 
 # torch.cuda.max_memory_allocated in GiB of a whole step: benchmarks/memory.py on one H200, torch 2.11, 2026-11-22.

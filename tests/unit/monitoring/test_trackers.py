@@ -91,7 +91,7 @@ def test_a_tracker_that_fails_is_told_once_and_left(
         def close(self) -> None:
             raise AssertionError("it was left before")
 
-    monkeypatch.setitem(trackers.KINDS, "wandb", Broken)
+    monkeypatch.setitem(trackers.TRACKERS, "wandb", Broken)
     run = trainer(place, tmp_path / "run", trackers=["wandb"])
     run.train()
     told = [incident for incident in read_incidents(tmp_path / "run") if incident["kind"] == "tracker"]

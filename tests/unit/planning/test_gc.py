@@ -15,7 +15,7 @@ from smolmake.execution.remote_storage import RemoteStore, write_remote
 from smolmake.files import write_json
 from smolmake.planning import gc
 from smolmake.planning import run_events as announce
-from smolmake.planning.optimizer_states import STATE
+from smolmake.planning.optimizer_states import OPTIMIZER_STATE
 from smolmake.planning.workflow import load_workflow
 
 
@@ -60,7 +60,9 @@ def test_told_to_it_deletes_what_is_listed_and_no_more(place: Path) -> None:
 def test_recovery_checkpoints_beside_a_result_go_and_those_of_a_training_under_way_stay(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    finished, under_way = (step.key for step in gc.lay_out(gc.all_recipes(place), place)[0].of_kind("segment")[:2])
+    finished, under_way = (
+        step.key for step in gc.steps_of_recipes(gc.all_recipes(place), place)[0].of_kind("segment")[:2]
+    )
     for key in (finished, under_way):
         (place / "results" / key / "recovery" / "step-000000010").mkdir(parents=True)
         (place / "results" / key / "recovery" / "step-000000010" / "model.safetensors").write_bytes(b"1" * 300_000)
@@ -143,7 +145,7 @@ def test_optimizer_states_go_once_all_segments_that_follow_are_done(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = finish_segments(place, ["stage1-0-10", "stage1-10-20"])
-    first, second = (folders[name] / STATE for name in ("stage1-0-10", "stage1-10-20"))
+    first, second = (folders[name] / OPTIMIZER_STATE for name in ("stage1-0-10", "stage1-10-20"))
     run("--states")
     said = capsys.readouterr().out
     assert (
@@ -157,13 +159,13 @@ def test_optimizer_states_go_once_all_segments_that_follow_are_done(
         verify_payload(folders["stage1-0-10"] / MANIFEST)
     finish_segments(place, ["stage2-20-30"])
     run("--states", "--delete")
-    assert not second.exists() and (folders["stage2-20-30"] / STATE).exists()  # a run may be made longer
+    assert not second.exists() and (folders["stage2-20-30"] / OPTIMIZER_STATE).exists()  # a run may be made longer
     assert (place / "results/shards/notes-0123456789").exists()  # what no recipe reaches is another matter
 
 
 def test_a_state_that_a_job_holds_or_another_recipe_needs_stays(place: Path) -> None:
     folders = finish_segments(place, ["stage1-0-10", "stage1-10-20"])
-    state = folders["stage1-0-10"] / STATE
+    state = folders["stage1-0-10"] / OPTIMIZER_STATE
     write_recipe(place, SMALL.replace("name: small", "name: other").replace("notes: 0.2", "notes: 0.3"), "other")
     with (folders["stage1-0-10"] / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -172,7 +174,7 @@ def test_a_state_that_a_job_holds_or_another_recipe_needs_stays(place: Path) -> 
     finish_segments(place, ["stage2-20-30"])
     run("--states", "--delete")
     assert not state.exists()
-    assert (folders["stage1-10-20"] / STATE).exists()  # the other recipe's stage2 goes on from it
+    assert (folders["stage1-10-20"] / OPTIMIZER_STATE).exists()  # the other recipe's stage2 goes on from it
 
 
 def test_a_plan_that_needs_a_removed_state_again_says_what_to_do(place: Path) -> None:
@@ -184,7 +186,7 @@ def test_a_plan_that_needs_a_removed_state_again_says_what_to_do(place: Path) ->
         load_workflow("mine", place)
     first = folders["stage1-0-10"]
     assert f"delete {first / MANIFEST}" in caught.value.remedy and len(str(caught.value).splitlines()) < 6
-    write_remote(first, f"file://{place}/remote", [STATE])
+    write_remote(first, f"file://{place}/remote", [OPTIMIZER_STATE])
     with pytest.raises(UserError) as caught:
         load_workflow("mine", place)
     assert f"delete {first / REMOVED}" in caught.value.remedy
@@ -193,4 +195,4 @@ def test_a_plan_that_needs_a_removed_state_again_says_what_to_do(place: Path) ->
     (first / REMOVED).unlink()
     load_workflow("mine", place)
     verify_payload(first / MANIFEST)  # as the segment that follows does
-    assert (first / STATE).exists()
+    assert (first / OPTIMIZER_STATE).exists()

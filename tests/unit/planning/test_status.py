@@ -21,7 +21,7 @@ from smolmake.execution.manifest import MANIFEST
 from smolmake.execution.step import Step
 from smolmake.monitoring.metrics import METRICS, read_metrics
 from smolmake.monitoring.run_state import END, disk_use, holder, training
-from smolmake.planning.status import goodput_of, lay_out, status_of, status_text
+from smolmake.planning.status import goodput_of, open_workflow, status_of, status_text
 from smolmake.planning.workflow import Workflow
 
 
@@ -30,7 +30,7 @@ def workflow(tree: Path) -> Iterator[Workflow]:
     """A small recipe's steps; the handler that trainings set is put back."""
     before = signal.getsignal(signal.SIGTERM)
     make_artefacts(tree)
-    yield lay_out(str(write_recipe(tree, SMALL)), tree)
+    yield open_workflow(str(write_recipe(tree, SMALL)), tree)
     signal.signal(signal.SIGTERM, before)
 
 
