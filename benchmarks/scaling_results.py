@@ -1,6 +1,6 @@
 """The table and the figure of results of benchmarks/scaling.py.
 
-    python benchmarks/scaling_results.py benchmarks/measured/h200-x4.json [--figure docs/images/scaling-h200-x4.svg]
+    python benchmarks/scaling_results.py benchmarks/results/2026-11-22-h200-x4.json [--figure FILE.svg]
 
 The file is {machine, date, rows}, as benchmarks/scaling.py writes it. Efficiency is tokens a second and GPU over those
 of the same case on one GPU in the same file.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ WIDTH = 100
 
 def main() -> None:
     """The entry point: one screen for a mistake of the user, exit code 1; 2 for a wrong option, 130 after Ctrl-C."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `smolmake status | head` ends quietly
     run_as_program(lambda: call(sys.argv[1:]))
 
 

@@ -142,7 +142,9 @@ def run_step(compute: Callable[[Job], None], usage: str) -> None:
 
     def main() -> None:
         parser = argparse.ArgumentParser(description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.add_argument("job", help="JSON with kind, name, id, folder, spec, inputs, run; see docs/artefacts.md")
+        parser.add_argument(
+            "job", help="JSON with kind, name, id, folder, spec, inputs, run (docs/reference/artefacts.md)"
+        )
         parser.add_argument("--workers", type=int, default=1, help="processes for a step that is done in parts")
         parser.add_argument(
             "--helper", type=int, nargs=2, metavar=("I", "N"), help="only help with the parts, beginning at I / N"

@@ -30,7 +30,7 @@ class Kind:
     mem_mb: int = 2000
     runtime: int = 240
     time: Literal["sized", "measured", "short"] = "short"
-    tokens_per_second: float = 0.0  # assumed: docs/plan.md has what was measured
+    tokens_per_second: float = 0.0  # assumed: docs/explanation/costs.md has what was measured
     workers: bool = False  # done in parts by as many processes as it has threads
     devices: bool = False  # takes the devices of its layout
     launched: bool = False  # started once for each device by its layout's launcher

@@ -27,7 +27,7 @@ down (h, h, f) instead of the bf16 ones, a copy of the attention's output (q) be
 needs, and of each layer's weights one turned copy instead of the bf16 one, which is whole on every GPU whatever the
 sharding, for it is made from gathered weights. In the backward pass it casts the gradients of a product twice, by rows
 and turned. Against bf16 that saves 9.8 GiB for the 3B at 4 x 4,096 tokens and 5.9 for the 1B at 8 x 4,096, as measured
-(docs/performance.md).
+(docs/benchmarks/index.md).
 
 Checkpointing in this trainer: selective keeps of a layer what its attention needs and the input of the feed-forward,
 which is recomputed; full keeps the layer's input alone. The trainer's 3B at 65,536 tokens takes with selective 0.4 %

@@ -1,4 +1,4 @@
-"""The example of docs/recipe.md: a recipe that sets every key, each with its meaning as a comment.
+"""The example of docs/reference/recipe.md: a recipe that sets every key, each with its meaning as a comment.
 
 It shows every section, also those that no recipe has together (`base` beside `model`).
 """

@@ -130,7 +130,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise UserError("not a UTF-8 text file", file=path, remedy="save it as UTF-8") from None
     if not isinstance(values, dict):
-        raise UserError("a recipe is a mapping of keys to values", file=path, remedy="see docs/recipe.md")
+        raise UserError("a recipe is a mapping of keys to values", file=path, remedy="see docs/reference/recipe.md")
     return values
 
 
@@ -142,7 +142,7 @@ def explain(error: ValidationError, path: Path, values: dict[str, Any]) -> UserE
         location = location[:-2]
     key = ".".join(location)
     message = first["msg"].removeprefix("Value error, ")
-    remedy = f"see `{'.'.join(part for part in location if not part.isdigit())}` in docs/recipe.md"
+    remedy = f"see `{'.'.join(part for part in location if not part.isdigit())}` in docs/reference/recipe.md"
     if first["type"] == "extra_forbidden":
         message = "unknown key"
         remedy = did_you_mean(location[-1], valid_keys(Recipe, location[:-1]))

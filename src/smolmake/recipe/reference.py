@@ -1,8 +1,8 @@
 """The reference of all recipe keys, made from the schema.
 
 Usage: python -m smolmake.recipe.reference [--write]
-Without --write it prints docs/recipe.md; with it, it writes that page and config/recipe.schema.json. A test fails when
-one of them and the schema are out of step.
+Without --write it prints docs/reference/recipe.md; with it, it writes that page and config/recipe.schema.json. A test
+fails when one of them and the schema are out of step.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Argument
 from smolmake.recipe.types import COUNT_UNITS, TIME_UNITS, Count, Length, Name, Seconds
 
-FILE = Path("docs") / "recipe.md"
+FILE = Path("docs") / "reference" / "recipe.md"
 COMMAND = "python -m smolmake.recipe.reference --write"
 WORDS = {Count: "count", Length: "length", Seconds: "time", Name: "name", Argument | list[Argument]: "value or list"}
 PLAIN = {int: "whole number", float: "number", str: "text", bool: "true or false"}
@@ -90,7 +90,7 @@ class Part:
 
 
 def render() -> str:
-    """The content of docs/recipe.md."""
+    """The content of docs/reference/recipe.md."""
     fragments = "\n".join(
         f"- `{key}: NAME` takes the whole section from `config/{folder}/NAME.yaml`."
         for key, folder in FRAGMENTS.items()

@@ -1,4 +1,4 @@
-"""The recipe's schema. Every key has a description; docs/recipe.md is made from them."""
+"""The recipe's schema. Every key has a description; docs/reference/recipe.md is made from them."""
 
 from __future__ import annotations
 

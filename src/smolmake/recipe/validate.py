@@ -72,7 +72,8 @@ def _check_sections(recipe: Recipe, path: Path) -> None:
                 "a required section is missing",
                 file=path,
                 key=key,
-                remedy=f"add `{key}` (see docs/recipe.md); without pretraining a recipe starts from a model: `base`",
+                remedy=f"add `{key}` (see docs/reference/recipe.md); without pretraining a recipe starts from a model: "
+                "`base`",
             )
     if recipe.base is not None and recipe.model is not None and recipe.pretraining is not None:
         raise UserError(

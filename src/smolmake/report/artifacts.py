@@ -1,4 +1,4 @@
-"""What the report is made from: the artefacts of one recipe, as docs/artefacts.md describes their files.
+"""What the report is made from: the artefacts of one recipe, as docs/reference/artefacts.md describes their files.
 
 Everything is read leniently in one respect only: a file that is not there gives None or an empty list, and
 the part of the report that needs it is left out. What is there must follow the contract.

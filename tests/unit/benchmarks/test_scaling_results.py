@@ -14,7 +14,7 @@ from scaling import Bench, last_error  # noqa: E402
 from scaling_cases import FULL, PARTS  # noqa: E402
 from scaling_results import figure, table, with_efficiency  # noqa: E402
 
-MEASURED = json.loads((ROOT / "benchmarks/measured/h200-x4.json").read_text())
+MEASURED = json.loads((ROOT / "benchmarks/results/2026-11-22-h200-x4.json").read_text())
 
 
 def test_the_figure_in_the_docs_is_that_of_the_measured_rows() -> None:

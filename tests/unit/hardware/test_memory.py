@@ -191,7 +191,7 @@ def test_headroom_is_a_share() -> None:
         fit(LLAMA, layout(), gpu_kind("h100").memory, headroom=10)
 
 
-# docs/performance.md: the trainer's compiled step on an H200, in GiB.
+# docs/benchmarks/index.md: the trainer's compiled step on an H200, in GiB.
 TRAINED = [
     (SMOLLM3, {"micro_batch": 4}, 111.8),
     (LLAMA, {"micro_batch": 8}, 67.7),

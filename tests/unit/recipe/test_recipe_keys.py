@@ -75,7 +75,7 @@ def test_values_out_of_range_are_refused(tree: Path, old: str, new: str, key: st
 def test_a_bad_name_of_a_source_is_the_value_of_sources(tree: Path) -> None:
     error = error_of(tree, changed("  notes: {path", "  ../notes: {path"))
     assert (error.key, error.value) == ("sources", "../notes")
-    assert "see `sources` in docs/recipe.md" in error.remedy
+    assert "see `sources` in docs/reference/recipe.md" in error.remedy
 
 
 def test_of_a_section_only_the_numbers_that_do_not_fit_are_told(tree: Path) -> None:

@@ -1,4 +1,4 @@
-"""docs/recipe.md is in step with the schema, and its example is a recipe."""
+"""docs/reference/recipe.md is in step with the schema, and its example is a recipe."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from smolmake.recipe.load import Loader
 from smolmake.recipe.reference import COMMAND, hints, parts, render
 from smolmake.recipe.schema import Recipe
 
-PAGE = Path(__file__).parents[3] / "docs" / "recipe.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "recipe.md"
 
 
 def test_page_is_in_step() -> None:
-    assert PAGE.read_text() == render(), f"docs/recipe.md is out of step with the schema: run `{COMMAND}`"
+    assert PAGE.read_text() == render(), f"docs/reference/recipe.md is out of step with the schema: run `{COMMAND}`"
 
 
 def test_every_key_is_described() -> None:
