@@ -3,10 +3,11 @@
 import json
 import math
 import random
-import struct
 from pathlib import Path
 from typing import Any
 
+from smolmake.graph.stages import recipe_stages
+from smolmake.recipe.schema import Recipe
 from smolmake.report.artifacts import GraphData, GraphNode, ReportArtefact
 from smolmake.stats import wilson
 
@@ -19,18 +20,20 @@ SOURCES = {
     "notebooks": ("code", "python", "Apache-2.0", 0.7),
     "word-problems": ("math", "en", "MIT", 0.5),
 }
+# Names that a rule such as "stage and a number" would not find, or would put in another order.
 MIXTURES = {
-    "stage1": (0.16, 0.46, 0.08, 0.12, 0.12, 0.04, 0.02),
-    "stage2": (0.20, 0.36, 0.14, 0.10, 0.10, 0.06, 0.04),
-    "stage3": (0.24, 0.26, 0.18, 0.08, 0.08, 0.08, 0.08),
-    "lc1": (0.24, 0.26, 0.18, 0.08, 0.08, 0.08, 0.08),
+    "main": (0.16, 0.46, 0.08, 0.12, 0.12, 0.04, 0.02),
+    "stage10": (0.20, 0.36, 0.14, 0.10, 0.10, 0.06, 0.04),
+    "stage2": (0.24, 0.26, 0.18, 0.08, 0.08, 0.08, 0.08),
+    "longer": (0.24, 0.26, 0.18, 0.08, 0.08, 0.08, 0.08),
     "lc2": (0.24, 0.26, 0.18, 0.08, 0.08, 0.08, 0.08),
 }
+LENGTHS = {"longer": 1024, "lc2": 2048}  # of the extensions
 SEGMENTS = {
-    "stage1": [(0, 150), (150, 300)],
-    "stage2": [(300, 350), (350, 400)],
-    "stage3": [(400, 430), (430, 460)],
-    "lc1": [(0, 30), (30, 60)],
+    "main": [(0, 150), (150, 300)],
+    "stage10": [(300, 350), (350, 400)],
+    "stage2": [(400, 430), (430, 460)],
+    "longer": [(0, 30), (30, 60)],
     "lc2": [(0, 30), (30, 60)],
 }
 TASKS = {
@@ -41,6 +44,25 @@ TASKS = {
     "needle_long": ("acc", 0.0, "FG"),
     "word_problems": ("acc", 0.25, "MCF"),
 }
+SCHEDULE = {"peak": 1e-3}
+TRAINING = {"learning_rate": 1e-4, "batch": 8, "max_length": 256}
+SUPERVISED = TRAINING | {"loss": "all", "chat_template": "chatml.jinja", "data": {"chats": {"path": "chats.jsonl"}}}
+EXPECTATIONS = {
+    "cleaning": {
+        "copies": {"text": "Copies are found", "source": "english", "reason": "exact_duplicate", "at_least": 30},
+    },
+    "losses": {"main": {"text": "The training loss falls in main", "stage": "main"}},
+    "heldout": {
+        "stage10": {"text": "The held-out loss falls in stage10", "at": "stage10", "below": "main"},
+        "math": {"text": "stage2 has more mathematics", "at": "stage2", "below": "stage10", "domain": "math"},
+    },
+    "scores": {
+        "facts": {"text": "Facts above chance", "at": "stage2", "task": "facts", "above": "chance"},
+        "needle": {"text": "The long needle is found", "at": "lc2", "task": "needle_long", "above": "stage2"},
+        "chat": {"text": "SFT teaches the format", "at": "sft", "task": "chat", "metric": "format", "above": "mid"},
+        "lost": {"text": "What nobody measured", "at": "merged", "task": "nothing", "not_below": "apo"},
+    },
+}
 EVIL = "<script>alert('x')</script><img src=x onerror=alert(1)> & \"quoted\""
 
 
@@ -49,6 +71,7 @@ class Maker:
 
     def __init__(self, root: Path) -> None:
         self.root, self.random = root, random.Random(7)
+        self.stages = recipe_stages(make_recipe())
         self.artefacts: list[ReportArtefact] = []
         self.nodes: list[GraphNode] = []
         self.edges: list[tuple[str, str]] = []
@@ -57,11 +80,11 @@ class Maker:
         self,
         kind: str,
         name: str,
-        group: str,
+        stage: str,
         needs: list[str],
         files: dict[str, Any],
         seconds: float,
-        label: str = "",
+        checkpoint: str = "",
         facts: dict[str, Any] | None = None,
     ) -> str:
         id_ = f"{len(self.nodes):02x}" + "3f9c0a12"
@@ -73,22 +96,23 @@ class Maker:
         manifest = {"kind": kind, "name": name, "id": id_, "inputs": {}, "payload": {}, "facts": facts or {}}
         (path / "manifest.json").write_text(json.dumps(manifest))
         (path / "provenance.json").write_text(json.dumps({"seconds": seconds}))
-        self.artefacts.append(ReportArtefact(kind, name, path, len(self.artefacts), label or name, group))
+        order = len(self.artefacts)
+        self.artefacts.append(ReportArtefact(kind, name, path, order, self.stages[stage], checkpoint))
         key = f"{kind}/{name}"
-        self.nodes.append(GraphNode(key, kind, group, "done", seconds))
+        self.nodes.append(GraphNode(key, kind, self.stages[stage], "done", seconds))
         self.edges += [(n, key) for n in needs]
         return key
 
     def metrics(self, first: int, last: int, batch: int, level: float, rate: float, speed: float, total: int) -> str:
         lines = []
-        for step in range(first + 1, last + 1):
+        for step in range(first, last):
             loss = level + 4.9 * math.exp(-step / 42) + 0.5 * math.exp(-step / 260) + self.random.gauss(0, 0.05)
             warm, left = min(1.0, step / 20), min(1.0, (total - step) / (0.3 * total))
             lines.append(
                 json.dumps(
                     {
                         "step": step,
-                        "tokens": step * batch,
+                        "tokens": (step + 1) * batch,
                         "loss": round(loss, 4),
                         "learning_rate": rate * warm * max(left, 0.02),
                         "grad_norm": 0.9,
@@ -100,16 +124,45 @@ class Maker:
         return "\n".join(lines) + "\n"
 
 
-def write_checkpoint(path: Path, parameters: int) -> None:
-    """A safetensors file with nothing but its header."""
-    header = json.dumps(
-        {
-            "__metadata__": {"format": "pt"},
-            "w": {"dtype": "BF16", "shape": [parameters], "data_offsets": [0, 0]},
+def make_recipe() -> Recipe:
+    """The recipe of the run."""
+    sources = {
+        name: {"path": f"{name}.jsonl", "domain": domain, "language": language, "licence": licence}
+        for name, (domain, language, licence, _) in SOURCES.items()
+    }
+    stages = {
+        name: {
+            "name": name,
+            "steps": sum(last - first for first, last in SEGMENTS[name]),
+            "mixture": dict(zip(SOURCES, weights, strict=True)),
         }
-    ).encode()
-    (path / "checkpoint").mkdir()
-    (path / "checkpoint" / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+        for name, weights in MIXTURES.items()
+    }
+    extensions = [
+        stages[name] | {"sequence_length": length, "global_batch": 4, "rope_theta": 1e5, "schedule": SCHEDULE}
+        for name, length in LENGTHS.items()
+    ]
+    return Recipe.model_validate(
+        {
+            "name": "toy",
+            "title": "A <title>",
+            "description": "What it is.",
+            "sources": sources,
+            "pretraining": {
+                "sequence_length": 256,
+                "global_batch": 16,
+                "segment_steps": 150,
+                "schedule": SCHEDULE,
+                "stages": [stage for name, stage in stages.items() if name not in LENGTHS],
+            },
+            "long_context": extensions,
+            "mid_training": SUPERVISED,
+            "sft": SUPERVISED,
+            "apo": TRAINING | {"data": {"pairs": {"path": "pairs.jsonl"}}},
+            "merge": {"weights": {"apo": 0.9, "mid": 0.1}},
+            "expectations": EXPECTATIONS,
+        }
+    )
 
 
 def make_data(maker: Maker) -> list[str]:
@@ -206,7 +259,7 @@ def make_pretraining(maker: Maker, shards: list[str]) -> list[tuple[str, str, in
     drawn = dict.fromkeys(SOURCES, 0.0)
     trunk: list[tuple[str, str, int]] = []
     for k, (stage, weights) in enumerate(MIXTURES.items()):
-        length = {"lc1": 1024, "lc2": 2048}.get(stage, 256)
+        length = LENGTHS.get(stage, 256)
         steps = sum(b - a for a, b in SEGMENTS[stage])
         sequences = steps * 4096 // length
         entries = {}
@@ -242,18 +295,18 @@ def make_pretraining(maker: Maker, shards: list[str]) -> list[tuple[str, str, in
             0.4,
         )
         for first, last in SEGMENTS[stage]:
-            total = 460 if stage.startswith("stage") else 60
-            level = 2.35 - 0.16 * k - (0.9 if stage.startswith("lc") else 0)
+            total = 60 if stage in LENGTHS else 460
+            level = 2.35 - 0.16 * k - (0.9 if stage in LENGTHS else 0)
             file = maker.metrics(
-                first + (400 if stage.startswith("lc") else 0),
-                last + (400 if stage.startswith("lc") else 0),
+                first + (400 if stage in LENGTHS else 0),
+                last + (400 if stage in LENGTHS else 0),
                 4096,
                 level + 0.3,
                 3e-3,
                 11800 - 900 * k,
                 total,
             )
-            if stage.startswith("lc"):
+            if stage in LENGTHS:
                 file = shift(file, 400, 4096, total)
             name = f"{stage}-{first}-{last}"
             key = maker.add(
@@ -263,7 +316,7 @@ def make_pretraining(maker: Maker, shards: list[str]) -> list[tuple[str, str, in
                 [mixture] + [t[0] for t in trunk[-1:]],
                 {"metrics.jsonl": file},
                 41.0 + 6 * k,
-                f"{stage}, step {last}",
+                facts={"parameters": 1_843_200},
             )
             trunk.append((key, name, last * 4096))
     return trunk
@@ -281,13 +334,13 @@ def shift(file: str, steps: int, batch: int, total: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def scores_at(maker: Maker, order: int, group: str) -> list[dict[str, Any]]:
+def scores_at(maker: Maker, order: int, stage: str) -> list[dict[str, Any]]:
     """Scores that grow with training, with the noise of their sample size."""
-    chat = {"mid": 0.35, "sft": 0.93, "apo": 0.95, "merge": 0.94}.get(group)
-    long = {"lc1": 0.35, "lc2": 0.7, "mid": 0.6, "sft": 0.45, "apo": 0.42, "merge": 0.63}.get(group, 0.04)
+    chat = {"mid": 0.35, "sft": 0.93, "apo": 0.95, "merge": 0.94}.get(stage)
+    long = {"longer": 0.35, "lc2": 0.7, "mid": 0.6, "sft": 0.45, "apo": 0.42, "merge": 0.63}.get(stage, 0.04)
     reach = {
         "needle_short": 0.3 + 0.05 * order,
-        "needle_medium": 0.75 if group not in MIXTURES or "lc" in group else 0.1,
+        "needle_medium": 0.75 if stage not in MIXTURES or stage in LENGTHS else 0.1,
         "needle_long": long,
         "facts": 0.26 + 0.03 * order,
         "arithmetic": 0.04 * order,
@@ -299,7 +352,7 @@ def scores_at(maker: Maker, order: int, group: str) -> list[dict[str, Any]]:
             ("chat", "format", 0.0, "FG", chat),
             ("chat", "switch", 0.0, "FG", 0.9 * chat),
             ("chat", "answer", 0.0, "FG", 0.4 * chat),
-            ("preferences", "acc", 0.5, "CF", {"apo": 0.81, "merge": 0.77}.get(group, 0.54)),
+            ("preferences", "acc", 0.5, "CF", {"apo": 0.81, "merge": 0.77}.get(stage, 0.54)),
         ]
     rows = []
     for task, metric, chance, formulation, value in wanted:
@@ -321,7 +374,7 @@ def scores_at(maker: Maker, order: int, group: str) -> list[dict[str, Any]]:
     return rows
 
 
-def make_evaluation(maker: Maker, key: str, name: str, order: int, group: str, tokens: int, label: str) -> str:
+def make_evaluation(maker: Maker, key: str, name: str, order: int, stage: str, tokens: int, checkpoint: str) -> str:
     heldout = []
     for source, (domain, language, _, base) in SOURCES.items():
         bits = 1.0 + 0.5 * base + 1.6 * math.exp(-order / 2.4) + (0.04 * (order - 9) if order > 9 else 0)
@@ -339,61 +392,55 @@ def make_evaluation(maker: Maker, key: str, name: str, order: int, group: str, t
             }
         )
     samples = [{"kind": "continuation", "mode": "", "prompt": "The capital of Spain is", "text": " Madrid. " * 3}]
-    if group in ("sft", "apo", "merge"):
+    if stage in ("sft", "apo", "merge"):
         samples.append(
             {
                 "kind": "chat",
                 "mode": "think",
                 "prompt": "What is 3 + 4?",
-                "text": "<think>\n3 + 4 = 7\n</think>\nThe answer is 7." + (EVIL if group == "sft" else ""),
+                "text": "<think>\n3 + 4 = 7\n</think>\nThe answer is 7." + (EVIL if stage == "sft" else ""),
             }
         )
     return maker.add(
         "evaluation",
         name,
-        "evaluation",
+        stage,
         [key],
         {
             "scores.json": {
                 "checkpoint": name,
-                "order": order,
                 "tokens": tokens,
-                "scores": scores_at(maker, order, group),
+                "scores": scores_at(maker, order, stage),
                 "heldout": heldout,
             },
             "samples.json": {"checkpoint": name, "samples": samples},
         },
         12.0,
-        label,
+        checkpoint,
     )
 
 
-def make_run(root: Path) -> tuple[list[ReportArtefact], GraphData, dict[str, Any]]:
+def make_run(root: Path) -> tuple[list[ReportArtefact], GraphData, Recipe]:
     """The whole run: artefacts below `root`, graph and recipe."""
     maker = Maker(root)
     trunk = make_pretraining(maker, make_data(maker))
-    checkpoints = [
-        (key, name, name.split("-")[0], tokens, f"{name.split('-')[0]}, step {name.split('-')[2]}")
-        for key, name, tokens in trunk
-    ]
+    checkpoints = []
+    for key, name, tokens in trunk:
+        stage, _, last = name.split("-")
+        checkpoints.append((key, name, stage, tokens, stage if int(last) == SEGMENTS[stage][-1][1] else ""))
     pairs = maker.add("preferences", "pairs", "apo", ["generated/toy"], {}, 0.8)
     key = trunk[-1][0]
     for name, needs, level in (("mid", [], 1.2), ("sft", [], 0.9), ("apo", [pairs], 0.1)):
         file = shift(maker.metrics(60, 160, 2048, level - 0.2, 1e-4, 6000, 200), 60, 2048, 100)
-        key = maker.add("posttraining", name, name, [key, *needs], {"metrics.jsonl": file}, 30.0)
+        kind = "alignment" if name == "apo" else "posttraining"
+        key = maker.add(kind, name, name, [key, *needs], {"metrics.jsonl": file}, 30.0)
         checkpoints.append((key, name, name, 0, name))
     key = maker.add("merge", "merged", "merge", [key, "posttraining/mid"], {}, 2.0)
-    write_checkpoint(maker.artefacts[-1].path, 1_843_200)
     checkpoints.append((key, "merged", "merge", 0, "merged"))
     evaluations = [
-        make_evaluation(maker, key, name, order, group, tokens, label)
-        for order, (key, name, group, tokens, label) in enumerate(checkpoints)
+        make_evaluation(maker, key, name, order, stage, tokens, checkpoint)
+        for order, (key, name, stage, tokens, checkpoint) in enumerate(checkpoints)
     ]
-    maker.nodes.append(GraphNode("report", "report", "report", "missing"))
-    maker.edges += [(e, "report") for e in [*evaluations, "tokenizer_comparison/analysis"]]
-    recipe = {
-        "name": "toy",
-        "sources": {name: {"licence": licence} for name, (_, _, licence, _) in SOURCES.items()},
-        "model": {"layers": 4, "hidden": 192},
-    }
-    return maker.artefacts, GraphData(maker.nodes, maker.edges), recipe
+    maker.nodes.append(GraphNode("report", "report", maker.stages["report"], "missing"))
+    maker.edges += [(e, "report") for e in [*evaluations, "tokenizer_comparison/comparison"]]
+    return maker.artefacts, GraphData(maker.nodes, maker.edges), make_recipe()

@@ -10,10 +10,9 @@ from smolmake.execution.job import Job
 from smolmake.execution.lease import hold
 from smolmake.execution.manifest import MANIFEST, write_manifest
 from smolmake.planning.plan import make_plan
-from smolmake.planning.workflow import Workflow, check_unchanged, load_workflow
-from smolmake.report.artifacts import ReportArtefact
+from smolmake.planning.workflow import check_unchanged, load_workflow
+from smolmake.report.artifacts import artefacts_of, graph_of
 from smolmake.report.page import write_report
-from smolmake.report.states import graph_of
 
 
 def main() -> None:
@@ -29,30 +28,13 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     inputs = {role: Path(other.manifest) for role, other in step.inputs.items()}
     with hold(folder, folder / MANIFEST):  # another one's report is written anew: more may be finished by now
-        recipe = workflow.recipe
         Job(**{**json.loads(workflow.job_of(step)), "folder": folder, "inputs": inputs}).record_identity(Path(__file__))
-        sources = write_report(
-            recipe.title or recipe.name,
-            recipe.description,
-            artefacts(workflow),
-            graph_of(make_plan(workflow), leave_out="report"),
-            recipe.model_dump(),
-            folder,
-        )
+        graph = graph_of(make_plan(workflow), leave_out="report")
+        sources = write_report(artefacts_of(workflow), graph, workflow.recipe, folder)
         payload = [folder / "report.html", folder / "sources.json"]
         identity = {"kind": step.kind, "name": step.name, "id": step.id}
-        about = {"recipe": recipe.name, "gpus": 0}
+        about = {"recipe": workflow.recipe.name, "gpus": 0}
         write_manifest(folder, identity, inputs, payload, {"figures": len(sources)}, started, about=about)
-
-
-def artefacts(workflow: Workflow) -> list[ReportArtefact]:
-    """All finished steps but the report itself, in the order of work."""
-    steps = [step for step in workflow.steps.all.values() if step.kind != "report"]
-    return [
-        ReportArtefact(step.kind, step.name, Path("results") / step.key, order, step.name, step.stage)
-        for order, step in enumerate(steps)
-        if Path(step.manifest).exists()
-    ]
 
 
 if __name__ == "__main__":

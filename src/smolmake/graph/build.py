@@ -34,8 +34,9 @@ def build_steps(recipe: Recipe, root: Path) -> Steps:
     add_post_training(steps, recipe)
     add_evaluations(steps, recipe, documents)
     report_inputs = {step.key: step for step in steps.all.values() if not KINDS[step.kind].check}
-    about = {"title": recipe.title, "text": recipe.description}
-    steps.add("report", recipe.name, about, report_inputs, "report", ("title", "description"))
+    about: dict[str, Any] = {"title": recipe.title, "text": recipe.description}
+    about["expectations"] = recipe.expectations.model_dump(exclude_none=True)
+    steps.add("report", recipe.name, about, report_inputs, "report", ("title", "description", "expectations"))
     steps.check_pins()
     return steps
 

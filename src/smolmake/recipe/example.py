@@ -84,6 +84,28 @@ EXAMPLE: dict[str, Any] = {
         "data": {"path": "data/tasks"},
         "suites": {"reading": {"tasks": ["hellaswag"], "shots": 0}},
     },
+    "expectations": {
+        "cleaning": {
+            "duplicates": {
+                "text": "Cleaning finds the ten copies that the notes are known to hold",
+                "source": "notes",
+                "reason": "exact_duplicate",
+                "at_least": 10,
+            }
+        },
+        "losses": {"stage1": {"text": "The training loss falls in stage1", "stage": "stage1"}},
+        "heldout": {"notes": {"text": "Long context keeps the notes", "at": "lc1", "not_above": "stage1"}},
+        "scores": {
+            "reading": {
+                "text": "HellaSwag above chance after stage1",
+                "at": "stage1",
+                "task": "hellaswag",
+                "suite": "reading",
+                "metric": "acc",
+                "above": "chance",
+            }
+        },
+    },
     "run": {
         "scratch": "$TMPDIR",
         "layouts": {"pretraining": {"nodes": 2, "gpus_per_node": 8}},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from smolmake.recipe.evaluation import Evaluation
+from smolmake.recipe.expectations import Expectations
 from smolmake.recipe.posttraining import Apo, Merge, Preferences, SupervisedTraining
 from smolmake.recipe.pretraining import BaseModelFiles, LongContext, Model, Pretraining
 from smolmake.recipe.runtime import Compute, Run
@@ -33,5 +34,6 @@ class Recipe(Section):
     apo: Apo | None = Field(None, description="Preference optimisation.")
     merge: Merge | None = Field(None, description="The last model.")
     evaluation: Evaluation = Field(Evaluation(), description="Suites and samples.")
+    expectations: Expectations = Field(Expectations(), description="What the steps should do, for the report.")
     run: Run = Field(Run(), description="Machine settings.")
     compute: Compute = Field(Compute(), description="What the plan calculates with, and the budget.")

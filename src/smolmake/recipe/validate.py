@@ -8,11 +8,17 @@ from pathlib import Path
 
 from smolmake.errors import UserError, did_you_mean
 from smolmake.files import matching_files
+from smolmake.recipe.expectations import CHANCE
 from smolmake.recipe.pretraining import Schedule, Stage
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Files
+from smolmake.recipe.validate_expectations import check_expectations
 
-LATER_CHECKPOINTS = ("base", "mid", "sft", "apo", "merged")
+# What else is named beside stages: checkpoints, other stages of the graph, layouts, and what a score is compared with.
+RESERVED = (
+    "base", "mid", "sft", "apo", "merge", "merged", "data", "tokenizer", "preflight", "pretraining", "evaluation",
+    "report", CHANCE,
+)  # fmt: skip
 
 
 def check_recipe(recipe: Recipe, path: Path, root: Path) -> None:
@@ -23,6 +29,7 @@ def check_recipe(recipe: Recipe, path: Path, root: Path) -> None:
     _check_schedules(recipe, path)
     _check_checkpoints(recipe, path)
     _check_generated(recipe, path, root)
+    check_expectations(recipe, checkpoint_names(recipe), path, root)
     for key, files in all_files(recipe):
         _check_files(files, key, path, root)
     for key, template in _templates(recipe):
@@ -121,9 +128,9 @@ def _check_stages(recipe: Recipe, path: Path) -> None:
         start += stage.steps
     names: set[str] = set()
     for key, stage in all_stages(recipe):
-        if stage.name in LATER_CHECKPOINTS:
+        if stage.name in RESERVED:
             raise UserError(
-                "a stage has the name of a later checkpoint",
+                "a stage has the name of another part of the run",
                 file=path,
                 key=f"{key}.name",
                 value=stage.name,

@@ -1,31 +1,38 @@
-"""What the report is made from: the artefacts of one recipe, as docs/reference/artefacts.md describes their files.
+"""What the report is made from: the finished steps of one recipe, and its graph.
 
-Everything is read leniently in one respect only: a file that is not there gives None or an empty list, and
-the part of the report that needs it is left out. What is there must follow the contract.
+docs/reference/artefacts.md describes the files. They are read leniently in one respect only: a file that is not there
+gives None or an empty list, and the part of the report that needs it is left out. What is there must follow the
+contract.
 """
+
+from __future__ import annotations
 
 import json
 import math
-import re
-import struct
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from smolmake.execution.kinds import KINDS
+from smolmake.execution.step import Step
+from smolmake.graph.stages import GraphStage, recipe_stages
+from smolmake.monitoring import metrics
+from smolmake.planning.plan import Plan
+from smolmake.planning.workflow import Workflow
 
 
 @dataclass(frozen=True)
 class ReportArtefact:
-    """One finished step: its directory, its place in the order of work, and the stage it belongs to."""
+    """One finished step: its directory, its place in the order of work, and the stage that it belongs to.
+
+    `checkpoint` is the name by which a recipe speaks of what the step measures (stage1, sft), if it has one.
+    """
 
     kind: str
     name: str
     path: Path
     order: int
-    label: str
-    group: str
+    stage: GraphStage
+    checkpoint: str = ""
 
     def file(self, name: str) -> str:
         """A file of this artefact as the report shows it: relative to the results root."""
@@ -38,7 +45,7 @@ class GraphNode:
 
     key: str
     kind: str
-    group: str
+    stage: GraphStage
     state: Literal["done", "missing"]
     seconds: float | None = None
     gpu_hours: float = 0.0
@@ -78,85 +85,59 @@ class MetricLine:
     source_loss: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Score:
-    """One task and metric at one checkpoint, with its 95 % interval."""
-
-    task: str
-    metric: str
-    value: float
-    low: float
-    high: float
-    n: int
-    chance: float
-    formulation: str
-    items: tuple[float, ...] = ()
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return (self.task, self.metric)
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Loss on the held-out documents of one source; `low` and `high` bound the bits per byte.
-
-    `nats` and `sizes` hold the loss and the bytes of each document, for comparisons document by document.
-    """
-
-    source: str
-    domain: str
-    tokens: int
-    loss: float
-    bits_per_byte: float
-    low: float
-    high: float
-    nats: tuple[float, ...] = ()
-    sizes: tuple[float, ...] = ()
+def artefacts_of(workflow: Workflow) -> list[ReportArtefact]:
+    """All finished steps but the report itself, in the order of work."""
+    stages = recipe_stages(workflow.recipe)
+    ends = {step.name: name for name, step in workflow.steps.checkpoints.items()}
+    steps = [step for step in workflow.steps.all.values() if step.kind != "report"]
+    return [
+        ReportArtefact(
+            step.kind,
+            step.name,
+            Path("results") / step.key,
+            order,
+            stages[step.stage],
+            ends.get(step.name, "") if step.kind == "evaluation" else "",
+        )
+        for order, step in enumerate(steps)
+        if (workflow.steps.root / step.manifest).exists()
+    ]
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """The evaluation of one checkpoint."""
-
-    name: str
-    label: str
-    group: str
-    order: int
-    tokens: float
-    scores: dict[tuple[str, str], Score]
-    heldout: list[HeldOut]
-    file: str
-
-
-NAMES = {"mid": "mid-training", "sft": "SFT", "apo": "APO", "merge": "merge"}
-SHORT = {"mid": "mid", "sft": "SFT", "apo": "APO", "merge": "merge"}
-POSTTRAINING = ("mid", "sft", "apo", "merge")
-
-
-def stage_name(group: str) -> str:
-    """The name of a stage in prose: stage1 -> stage 1, lc1 -> long context 1."""
-    spaced = re.sub(r"^(stage|lc)(\d+)$", lambda m: f"{'stage' if m[1] == 'stage' else 'long context'} {m[2]}", group)
-    return NAMES.get(group, spaced)
+def graph_of(plan: Plan, leave_out: str = "") -> GraphData:
+    """The steps of a plan with their states, but for those of the kind `leave_out`."""
+    compute, stages = plan.workflow.recipe.compute, recipe_stages(plan.workflow.recipe)
+    steps = [step for step in plan.workflow.steps.all.values() if step.kind != leave_out]
+    waits: dict[str, float] = {}
+    for step in plan.critical_path:
+        waits[step.stage] = waits.get(step.stage, 0.0) + 3600 * (plan.costs[step.key].hours or 0.0)
+    return GraphData(
+        [_node(plan, step, stages[step.stage]) for step in steps],
+        [(other.key, step.key) for step in steps for other in step.inputs.values()],
+        compute.price_per_gpu_hour,
+        compute.currency,
+        waits,
+        3600 * plan.hours,
+        [(step.label, step.id, step.pin.reason) for step in steps if step.pin is not None],
+    )
 
 
-def short_name(group: str) -> str:
-    """The name of a stage on an axis: S1, LC1, mid, SFT."""
-    return SHORT.get(group, re.sub(r"^stage(\d+)$", r"S\1", re.sub(r"^lc(\d+)$", r"LC\1", group)))
+def _node(plan: Plan, step: Step, stage: GraphStage) -> GraphNode:
+    if step.key in plan.costs:
+        cost = plan.costs[step.key]
+        seconds = None if cost.hours is None else 3600 * cost.hours
+        return GraphNode(step.key, step.kind, stage, "missing", seconds, cost.gpu_hours)
+    try:
+        provenance = json.loads((plan.workflow.steps.root / "results" / step.key / "provenance.json").read_text())
+    except (OSError, ValueError):
+        provenance = {}
+    seconds = provenance.get("seconds")
+    return GraphNode(step.key, step.kind, stage, "done", seconds, provenance.get("gpus", 0) * (seconds or 0) / 3600)
 
 
-def is_pretraining(group: str) -> bool:
-    return re.fullmatch(r"stage\d+", group) is not None
-
-
-def is_extension(group: str) -> bool:
-    return re.fullmatch(r"lc\d+", group) is not None
-
-
-def group_of_name(name: str) -> str | None:
-    """The stage that a step's name speaks of (stage1-0-150, lc1, sft, merged), or None."""
-    found = re.match(r"(stage\d+|lc\d+|mid|sft|apo|merge)", name)
-    return found[1] if found else None
+def of_kind(artefacts: list[ReportArtefact], *kinds: str) -> list[ReportArtefact]:
+    """The artefacts of a kind, or of several, in the order of work."""
+    return sorted((a for a in artefacts if a.kind in kinds), key=lambda a: (a.order, a.name))
 
 
 def read_json(artefact: ReportArtefact, name: str) -> Any:
@@ -173,21 +154,10 @@ def read_facts(artefact: ReportArtefact) -> dict[str, Any]:
 
 
 def read_metrics(artefact: ReportArtefact) -> list[MetricLine]:
-    """The lines of metrics.jsonl in the order of steps.
-
-    A run that was killed and resumed has written some steps twice: the later line is the one that counts. Its
-    last line may have been cut short, and is then left out.
-    """
-    path = artefact.path / "metrics.jsonl"
-    if not path.is_file():
-        return []
+    """The lines of metrics.jsonl in the order of steps; of a step that was done twice, the later line counts."""
     lines: dict[int, MetricLine] = {}
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            raw = json.loads(text)
-        except json.JSONDecodeError:
-            continue
-        if not isinstance(raw, dict) or raw.get("loss") is None or not math.isfinite(raw["loss"]):
+    for raw in metrics.read_metrics(artefact.path / "metrics.jsonl"):
+        if raw.get("loss") is None or not math.isfinite(raw["loss"]):
             continue
         lines[raw["step"]] = MetricLine(
             raw["step"],
@@ -201,88 +171,6 @@ def read_metrics(artefact: ReportArtefact) -> list[MetricLine]:
     return [lines[step] for step in sorted(lines)]
 
 
-def count_parameters(artefact: ReportArtefact) -> tuple[int, str] | None:
-    """Parameters of a checkpoint and the file that says so.
-
-    The manifest's facts if they have it, else the header of the safetensors files (8 bytes of length, then
-    JSON with the shape of every tensor: https://github.com/huggingface/safetensors#format).
-    """
-    if "parameters" in (facts := read_facts(artefact)):
-        return int(facts["parameters"]), artefact.file("manifest.json")
-    total, last = 0, ""
-    for path in sorted((artefact.path / "checkpoint").glob("model*.safetensors")):
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-        last = artefact.file(f"checkpoint/{path.name}")
-    return (total, last) if last else None
-
-
-def read_score(raw: dict[str, Any]) -> Score:
-    """One entry of scores.json."""
-    return Score(
-        raw["task"],
-        raw["metric"],
-        raw["value"],
-        raw["low"],
-        raw["high"],
-        raw["n"],
-        raw.get("chance") or 0.0,
-        raw.get("formulation") or "",
-        tuple(raw.get("items", ())),
-    )
-
-
-def read_checkpoints(artefacts: list[ReportArtefact]) -> list[Checkpoint]:
-    """The evaluations with the scores of their suites, in the order of the checkpoints."""
-    suites: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for artefact in of_kind(artefacts, "suite"):
-        if suite := read_json(artefact, "scores.json"):
-            suites[suite["checkpoint"]].append(suite)
-    groups = {a.name: a.group for a in artefacts if KINDS[a.kind].model}
-    found = []
-    for artefact in artefacts:
-        raw = read_json(artefact, "scores.json") if artefact.kind == "evaluation" else None
-        if raw is None:
-            continue
-        name = raw["checkpoint"]
-        scores = [read_score(s) for other in (raw, *suites[name]) for s in other.get("scores", [])]
-        heldout = [
-            HeldOut(
-                h["source"],
-                h["domain"],
-                h["tokens"],
-                h["loss"],
-                h["bits_per_byte"],
-                h["low"],
-                h["high"],
-                tuple(h.get("nats", ())),
-                tuple(h.get("sizes", ())),
-            )
-            for h in raw.get("heldout", [])
-        ]
-        group = groups.get(name) or group_of_name(name) or artefact.group
-        found.append(
-            Checkpoint(
-                name,
-                artefact.label or name,
-                group,
-                raw.get("order", artefact.order),
-                raw.get("tokens") or 0,
-                {s.key: s for s in scores},
-                heldout,
-                artefact.file("scores.json"),
-            )
-        )
-    return sorted(found, key=lambda c: (c.order, c.name))
-
-
-def of_kind(artefacts: list[ReportArtefact], *kinds: str) -> list[ReportArtefact]:
-    """The artefacts of a kind, or of several, in the order of work."""
-    return sorted((a for a in artefacts if a.kind in kinds), key=lambda a: (a.order, a.name))
-
-
 def read_mixtures(artefacts: list[ReportArtefact]) -> list[tuple[dict[str, Any], str]]:
     """What each stage draws, in the form of mixture.json, and the file that says so.
 
@@ -293,14 +181,3 @@ def read_mixtures(artefacts: list[ReportArtefact]) -> list[tuple[dict[str, Any],
             return [(stage, artefact.file("epochs.json")) for stage in counted["stages"]]
     mixtures = [(read_json(a, "mixture.json"), a.file("mixture.json")) for a in of_kind(artefacts, "mixture")]
     return [(m, file) for m, file in mixtures if m and "sequences" in m]
-
-
-def describe_source(recipe: dict[str, Any], name: str) -> dict[str, Any]:
-    """What the recipe says about a source, whether it lists its sources by name or one after the other."""
-    data = recipe.get("data")
-    sources = recipe.get("sources") or (data.get("sources") if isinstance(data, dict) else None) or {}
-    if isinstance(sources, dict):
-        entry = sources.get(name)
-    else:
-        entry = next((s for s in sources if isinstance(s, dict) and s.get("name") == name), None)
-    return entry if isinstance(entry, dict) else {}

@@ -1,4 +1,4 @@
-"""What a page is made of: sections of charts, tables and folds, each with the files it is computed from."""
+"""What a page is made of: sections of charts, tables and details, each with the files it is computed from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Folds:
+class Details:
     """Texts to open one group at a time: (summary, items)."""
 
     id: str
@@ -53,10 +53,10 @@ class Folds:
     groups: list[tuple[str, list[Item]]]
     files: list[str]
     first_open: bool = False
-    kind: str = "folds"
+    kind: str = "details"
 
 
-Block = Chart | Table | Folds
+Block = Chart | Table | Details
 
 
 @dataclass(frozen=True)

@@ -1,37 +1,41 @@
-"""Did each step do its work? Intervals for a difference, and the claims of a run with their verdicts."""
+"""Did each step do its work? What the recipe expects of its steps, against what was measured."""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
-from smolmake.report.artifacts import (
-    Checkpoint,
-    HeldOut,
-    MetricLine,
-    Score,
-    is_extension,
-    is_pretraining,
-    stage_name,
+from smolmake.recipe.expectations import (
+    CHANCE,
+    CleaningExpectation,
+    Expectations,
+    HeldoutExpectation,
+    LossExpectation,
+    ScoreExpectation,
 )
+from smolmake.report.artifacts import ReportArtefact, of_kind, read_json, read_metrics
+from smolmake.report.checkpoints import Checkpoint, HeldOut, Score
 from smolmake.stats import Estimate, Interval, difference, mean_interval, newcombe, paired_difference, weighted_mean
 
-Verdict = Literal["holds", "does not hold", "within noise"]
+Verdict = Literal["holds", "does not hold", "within noise", "not measured"]
 Change = Literal["better", "worse", "within noise"]
+Direction = Literal["up", "down", "not down", "not up"]
+Unit = Literal["share", "loss", "documents"]
 
 
 @dataclass(frozen=True)
-class Claim:
-    """What a step should have done: before and after it, and the 95% interval of after − before."""
+class Outcome:
+    """What became of an expectation: before (or the limit) and after, and the 95 % interval of the change."""
 
     text: str
-    before: float
-    after: float
-    low: float
-    high: float
     verdict: Verdict
-    unit: Literal["share", "loss"] = "share"
+    unit: Unit
+    before: float = math.nan
+    after: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
     files: tuple[str, ...] = ()
 
 
@@ -48,56 +52,138 @@ def change_verdict(low: float, high: float, higher_is_better: bool = True) -> Ch
     return "within noise"
 
 
-def claim_verdict(low: float, high: float, expected: Literal["up", "down", "kept"]) -> Verdict:
-    """Whether a change goes where it should; `kept` holds as long as nothing was measurably lost."""
-    change = change_verdict(low, high, higher_is_better=expected != "down")
+def verdict_of(low: float, high: float, expected: Direction) -> Verdict:
+    """Whether a change goes where it should; "not down" holds unless something was measurably lost."""
+    change = change_verdict(low, high, higher_is_better=expected in ("up", "not down"))
     if change == "within noise":
-        return "holds" if expected == "kept" else "within noise"
-    if change == "better":
-        return "holds"
-    return "does not hold"
+        return "within noise" if expected in ("up", "down") else "holds"
+    return "holds" if change == "better" else "does not hold"
 
 
-def score_claim(
-    text: str, before: Checkpoint, after: Checkpoint, key: tuple[str, str], expected: Literal["up", "kept"]
-) -> Claim | None:
-    """A claim about one score of two checkpoints, or None if one of them lacks it."""
-    if key not in before.scores or key not in after.scores:
-        return None
-    a, b = before.scores[key], after.scores[key]
-    low, high = score_change(a, b)
-    return Claim(text, a.value, b.value, low, high, claim_verdict(low, high, expected), files=(before.file, after.file))
+def check_all(
+    expectations: Expectations, artefacts: list[ReportArtefact], checkpoints: list[Checkpoint]
+) -> list[Outcome]:
+    """Every expectation with what became of it, in the order of the recipe's keys."""
+    ends = {c.ends: c for c in checkpoints if c.ends}
+    found = [check_cleaning(each, artefacts) for each in expectations.cleaning.values()]
+    found += [check_loss(each, artefacts) for each in expectations.losses.values()]
+    found += [check_heldout(each, ends) for each in expectations.heldout.values()]
+    return found + [outcome for each in expectations.scores.values() for outcome in check_score(each, ends)]
 
 
-def loss_falls(stage: str, lines: list[MetricLine], files: tuple[str, ...]) -> Claim | None:
-    """The training loss of a stage: the first tenth of its steps against the last tenth."""
-    tenth = max(2, len(lines) // 10)
-    if len(lines) < 2 * tenth:
-        return None
-    first, last = (mean_interval([m.loss for m in part]) for part in (lines[:tenth], lines[-tenth:]))
-    low, high = difference(first, last)
-    return Claim(
-        f"The training loss falls in {stage_name(stage)}",
-        first[0],
-        last[0],
-        low,
-        high,
-        claim_verdict(low, high, "down"),
-        "loss",
-        files,
+def check_cleaning(expected: CleaningExpectation, artefacts: list[ReportArtefact]) -> Outcome:
+    """Documents of a source that were dropped for a reason."""
+    artefact = next((a for a in of_kind(artefacts, "documents") if a.name == expected.source), None)
+    cleaning = read_json(artefact, "cleaning.json") if artefact is not None else None
+    if artefact is None or cleaning is None:
+        return Outcome(expected.text, "not measured", "documents")
+    count = cleaning["dropped"].get(expected.reason, 0)
+    return Outcome(
+        expected.text,
+        "holds" if count >= expected.at_least else "does not hold",
+        "documents",
+        expected.at_least,
+        count,
+        files=(artefact.file("cleaning.json"),),
     )
 
 
-def heldout_falls(stage: str, before: Checkpoint, after: Checkpoint) -> Claim | None:
-    """The loss on all held-out documents at the end of the stage before and of this one."""
-    measured = [[h for h in c.heldout if h.bits_per_byte > 0] for c in (before, after)]
-    if not all(measured):
-        return None
-    a, b = pooled(measured[0])[0], pooled(measured[1])[0]
-    low, high = loss_interval(*measured)
-    text = f"The held-out loss falls in {stage_name(stage)} (bits per byte, all sources)"
-    verdict = claim_verdict(low, high, "down")
-    return Claim(text, a, b, low, high, verdict, "loss", (before.file, after.file))
+def check_loss(expected: LossExpectation, artefacts: list[ReportArtefact]) -> Outcome:
+    """The training loss of a stage: the first tenth of its steps against the last tenth."""
+    trained = [a for a in of_kind(artefacts, "segment", "posttraining", "alignment") if a.stage.name == expected.stage]
+    lines = sorted((m for a in trained for m in read_metrics(a)), key=lambda m: m.step)
+    tenth = max(2, len(lines) // 10)
+    if len(lines) < 2 * tenth:
+        return Outcome(expected.text, "not measured", "loss")
+    first, last = (mean_interval([m.loss for m in part]) for part in (lines[:tenth], lines[-tenth:]))
+    low, high = difference(first, last)
+    verdict = verdict_of(low + expected.by, high + expected.by, "down")
+    files = tuple(a.file("metrics.jsonl") for a in trained)
+    return Outcome(expected.text, verdict, "loss", first[0], last[0], low, high, files)
+
+
+def check_heldout(expected: HeldoutExpectation, ends: dict[str, Checkpoint]) -> Outcome:
+    """The loss on held-out documents at a checkpoint against another one's, or against a number."""
+    other = expected.below if expected.below is not None else expected.not_above
+    after = _heldout_of(expected, ends.get(expected.at))
+    before = _heldout_of(expected, ends.get(other)) if isinstance(other, str) else []
+    if not after or (isinstance(other, str) and not before):
+        return Outcome(expected.text, "not measured", "loss")
+    value, bottom, top = pooled(after)
+    files: tuple[str, ...] = (ends[expected.at].file,)
+    if isinstance(other, str):
+        start, (low, high) = pooled(before)[0], loss_interval(before, after)
+        files = (ends[other].file, *files)
+    else:
+        assert other is not None
+        start, low, high = other, bottom - other, top - other
+    verdict = verdict_of(low, high, "down" if expected.below is not None else "not up")
+    return Outcome(expected.text, verdict, "loss", start, value, low, high, files)
+
+
+def _heldout_of(expected: HeldoutExpectation, checkpoint: Checkpoint | None) -> list[HeldOut]:
+    """What a checkpoint has of the sources that are spoken of; nothing where one of them was not measured."""
+    measured = [h for h in checkpoint.heldout if h.bits_per_byte > 0] if checkpoint is not None else []
+    if expected.sources:
+        measured = [h for h in measured if h.source in expected.sources]
+        if {h.source for h in measured} != set(expected.sources):
+            return []
+    return [h for h in measured if expected.domain in (None, h.domain)]
+
+
+def check_score(expected: ScoreExpectation, ends: dict[str, Checkpoint]) -> Iterator[Outcome]:
+    """A task's score at a checkpoint, one outcome for each of its metrics, or the mean over a suite."""
+    checkpoint = ends.get(expected.at)
+    scores = _scores_of(expected, checkpoint)
+    groups = [scores] if expected.task is None else [[score] for score in scores]
+    for group in [group for group in groups if group] or [[]]:
+        text = expected.text if len(groups) < 2 else f"{expected.text} ({group[0].metric})"
+        yield _check_scores(text, expected, group, ends)
+
+
+def _check_scores(text: str, expected: ScoreExpectation, after: list[Score], ends: dict[str, Checkpoint]) -> Outcome:
+    """The mean of some scores of one metric, mostly one score, against what it is compared with."""
+    other = expected.above if expected.above is not None else expected.not_below
+    if not after:
+        return Outcome(text, "not measured", "share")
+    value, bottom, top = mean_score(after)
+    files = _files(expected, ends[expected.at])
+    if isinstance(other, str) and other != CHANCE:
+        keys = {score.key for score in after}
+        before = [score for score in _scores_of(expected, ends.get(other)) if score.key in keys]
+        if len(before) != len(after):
+            return Outcome(text, "not measured", "share")
+        start = mean_score(before)[0]
+        one = len(after) == 1
+        low, high = score_change(before[0], after[0]) if one else difference(mean_score(before), (value, bottom, top))
+        files = _files(expected, ends[other]) + files
+    else:
+        start = sum(s.chance for s in after) / len(after) if other == CHANCE else float(other or 0.0)
+        low, high = bottom - start, top - start
+    verdict = verdict_of(low, high, "up" if expected.above is not None else "not down")
+    return Outcome(text, verdict, "share", start, value, low, high, files)
+
+
+def _scores_of(expected: ScoreExpectation, checkpoint: Checkpoint | None) -> list[Score]:
+    """The scores of a checkpoint that are spoken of."""
+    return [
+        score
+        for score in (checkpoint.scores.values() if checkpoint is not None else ())
+        if score.suite == (expected.suite or "")
+        and expected.task in (None, score.task)
+        and expected.metric in (None, score.metric)
+    ]
+
+
+def _files(expected: ScoreExpectation, checkpoint: Checkpoint) -> tuple[str, ...]:
+    return (checkpoint.file,) if expected.suite is None else checkpoint.suite_files
+
+
+def mean_score(scores: list[Score]) -> Estimate:
+    """The mean over tasks, with its interval."""
+    if len(scores) == 1:
+        return scores[0].value, scores[0].low, scores[0].high
+    return weighted_mean([(score.value, score.low, score.high) for score in scores], [1.0] * len(scores))
 
 
 def loss_interval(before: list[HeldOut], after: list[HeldOut]) -> Interval:
@@ -115,97 +201,3 @@ def pooled(heldout: list[HeldOut]) -> Estimate:
     """Bits per byte over several sources together: bits divided by bytes, intervals added as independent."""
     sizes = [h.loss * h.tokens / math.log(2) / h.bits_per_byte for h in heldout]
     return weighted_mean([(h.bits_per_byte, h.low, h.high) for h in heldout], sizes)
-
-
-def raised_domain(
-    domain: str,
-    shares: Interval,
-    stage: str,
-    before: Checkpoint,
-    after: Checkpoint,
-    mixtures: tuple[str, ...],
-) -> Claim | None:
-    """A domain given more weight by a stage: its held-out loss at the end of the stage before and of it."""
-    measured = [[h for h in c.heldout if h.domain == domain and h.bits_per_byte > 0] for c in (before, after)]
-    if not all(measured):
-        return None
-    a, b = pooled(measured[0])[0], pooled(measured[1])[0]
-    low, high = loss_interval(*measured)
-    text = (
-        f"{stage_name(stage).capitalize()} raises {domain} from {shares[0]:.0%} to {shares[1]:.0%}, "
-        f"and the loss on {domain} falls (bits per byte)"
-    )
-    return Claim(
-        text,
-        a,
-        b,
-        low,
-        high,
-        claim_verdict(low, high, "down"),
-        "loss",
-        (*mixtures, before.file, after.file),
-    )
-
-
-def above_chance(score: Score, checkpoint: Checkpoint) -> Claim:
-    """A score against guessing; the interval is that of the score, less chance."""
-    low, high = score.low - score.chance, score.high - score.chance
-    return Claim(
-        f"{score.task.replace('_', ' ').capitalize()} above chance after {stage_name(checkpoint.group)}",
-        score.chance,
-        score.value,
-        low,
-        high,
-        claim_verdict(low, high, "up"),
-        files=(checkpoint.file,),
-    )
-
-
-def last_of(checkpoints: list[Checkpoint], belongs: Callable[[str], bool]) -> Checkpoint | None:
-    """The last checkpoint whose stage fits."""
-    return next((c for c in reversed(checkpoints) if belongs(c.group)), None)
-
-
-def domain_claims(checkpoints: list[Checkpoint], mixtures: dict[str, tuple[dict[str, float], str]]) -> list[Claim]:
-    """A claim for each domain whose weight a stage raises; `mixtures`: by stage, shares and their file."""
-    stages = [g for g in mixtures if is_pretraining(g)]
-    claims = []
-    for earlier, later in pairwise(stages):
-        before, after = last_of(checkpoints, earlier.__eq__), last_of(checkpoints, later.__eq__)
-        (old, old_file), (new, new_file) = mixtures[earlier], mixtures[later]
-        for domain in sorted(new):
-            shares = (old.get(domain, 0.0), new[domain])
-            if before and after and shares[1] - shares[0] >= 0.01:
-                claims.append(raised_domain(domain, shares, later, before, after, (old_file, new_file)))
-    return [c for c in claims if c]
-
-
-def score_claims(checkpoints: list[Checkpoint]) -> list[Claim]:
-    """What extension, SFT, APO and merging should have done to the scores."""
-    base = last_of(checkpoints, is_pretraining)
-    extended = last_of(checkpoints, is_extension)
-    mid, sft, apo, merged = (last_of(checkpoints, wanted.__eq__) for wanted in ("mid", "sft", "apo", "merge"))
-    claims: list[Claim | None] = []
-    for task in ("facts", "arithmetic"):
-        claims += [above_chance(s, base) for s in base.scores.values() if s.task == task] if base else []
-    pairs: list[tuple[Checkpoint | None, Checkpoint | None, str, str, str, Literal["up", "kept"]]] = [
-        (base, extended, "needle_long", "", "The long needle is found more often after the extension", "up"),
-        (mid or extended or base, sft, "chat", "format", "SFT teaches the chat format", "up"),
-        (
-            sft,
-            apo,
-            "preferences",
-            "",
-            "APO raises the share of pairs in which the chosen answer is preferred",
-            "up",
-        ),
-        (apo, merged, "chat", "format", "Merging keeps the chat format", "kept"),
-        (apo, merged, "chat", "answer", "Merging keeps the answers", "kept"),
-        (apo, merged, "preferences", "", "Merging keeps the preference", "kept"),
-        (apo, merged, "needle_long", "", "Merging keeps the long needle", "kept"),
-    ]
-    for before, after, task, metric, sentence, expected in pairs:
-        if before and after:
-            keys = [k for k in after.scores if k[0] == task and metric in ("", k[1])]
-            claims += [score_claim(sentence, before, after, key, expected) for key in keys]
-    return [c for c in claims if c]

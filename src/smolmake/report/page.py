@@ -3,22 +3,18 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import yaml
 
 from smolmake.execution.kinds import KINDS
-from smolmake.report.artifacts import (
-    GraphData,
-    ReportArtefact,
-    count_parameters,
-    of_kind,
-    read_checkpoints,
-)
+from smolmake.recipe.schema import Recipe
+from smolmake.report.artifacts import GraphData, ReportArtefact, of_kind, read_facts
 from smolmake.report.blocks import Section, unique
+from smolmake.report.checkpoints import Checkpoint, read_checkpoints
+from smolmake.report.expectations import Outcome, check_all
 from smolmake.report.sections.data import data_section, tokenizer_section
-from smolmake.report.sections.effects import all_claims, claims_section, effect_section
+from smolmake.report.sections.effects import effect_section, expectations_section
 from smolmake.report.sections.evaluation import (
     evaluation_section,
     extreme_scores,
@@ -28,9 +24,10 @@ from smolmake.report.sections.evaluation import (
 from smolmake.report.sections.mixtures import mixture_section
 from smolmake.report.sections.training import graph_section, trained_tokens, training_section, wall_seconds
 from smolmake.report.text import compact, duration
+from smolmake.report.token_axis import PlacedSegment, place_segments
 
 COMMAND = ".venv/bin/snakemake --workflow-profile profiles/local --config recipe={recipe} --forcerun report"
-NUMBERED = {"chart": "Figure", "table": "Table", "folds": "Listing"}
+NUMBERED = {"chart": "Figure", "table": "Table", "details": "Listing"}
 
 
 @dataclass(frozen=True)
@@ -43,65 +40,60 @@ class Fact:
     files: list[str]
 
 
-def headline(artefacts: list[ReportArtefact]) -> list[Fact]:
+def headline(
+    artefacts: list[ReportArtefact],
+    segments: list[PlacedSegment],
+    checkpoints: list[Checkpoint],
+    outcomes: list[Outcome],
+) -> list[Fact]:
     """Parameters, tokens, time, loss, and best and weakest score; what is not known is left out."""
     facts = []
-    models = of_kind(artefacts, *(kind for kind in KINDS if KINDS[kind].model))
-    counted = next((c for a in reversed(models) if (c := count_parameters(a))), None)
+    models = of_kind(artefacts, *(name for name, kind in KINDS.items() if kind.model))
+    counted = [a for a in models if "parameters" in read_facts(a)]
     if counted:
-        facts.append(Fact("Parameters", compact(counted[0]), "", [counted[1]]))
-    tokens, token_files = trained_tokens(artefacts)
+        parameters = compact(read_facts(counted[-1])["parameters"])
+        facts.append(Fact("Parameters", parameters, "", [counted[-1].file("manifest.json")]))
+    tokens, token_files = trained_tokens(segments)
     if tokens:
         facts.append(Fact("Tokens trained", compact(tokens), "pretraining and long context", token_files))
     seconds, second_files = wall_seconds(artefacts)
     if seconds:
         facts.append(Fact("Time", duration(seconds), "all steps summed", second_files))
-    if loss := final_loss(artefacts):
+    if loss := final_loss(checkpoints):
         facts.append(Fact("Held-out loss", f"{loss[0]:.3f}", "bits per byte, base model", loss[1]))
-    if claims := all_claims(artefacts, read_checkpoints(artefacts)):
-        facts.append(
-            Fact(
-                "Claims that hold",
-                f"{sum(c.verdict == 'holds' for c in claims)} of {len(claims)}",
-                "what each step should do",
-                [f for c in claims for f in c.files],
-            )
-        )
-    if extremes := extreme_scores(artefacts):
+    if outcomes:
+        holding = f"{sum(o.verdict == 'holds' for o in outcomes)} of {len(outcomes)}"
+        files = [f for o in outcomes for f in o.files]
+        facts.append(Fact("Expectations that hold", holding, "what each step should do", files))
+    if extremes := extreme_scores(checkpoints):
         facts.append(Fact(*extremes))
     return facts
 
 
-def build_sections(artefacts: list[ReportArtefact], graph: GraphData, recipe: dict[str, Any]) -> list[Section]:
-    """The sections that this run has something to say in."""
+def build_page(artefacts: list[ReportArtefact], graph: GraphData, recipe: Recipe) -> tuple[list[Fact], list[Section]]:
+    """The headline, and the sections that this run has something to say in."""
+    checkpoints, segments = read_checkpoints(artefacts), place_segments(artefacts)
+    outcomes = check_all(recipe.expectations, artefacts, checkpoints)
     sections = [
         graph_section(graph, artefacts),
         data_section(artefacts, recipe),
         tokenizer_section(artefacts),
         mixture_section(artefacts),
-        training_section(artefacts),
-        evaluation_section(artefacts),
-        effect_section(artefacts),
-        claims_section(artefacts),
+        training_section(artefacts, segments),
+        evaluation_section(artefacts, checkpoints),
+        effect_section(checkpoints, list(recipe.expectations.scores.values())),
+        expectations_section(outcomes),
         samples_section(artefacts),
     ]
-    return [section for section in sections if section]
+    return headline(artefacts, segments, checkpoints, outcomes), [section for section in sections if section]
 
 
-def write_report(
-    title: str,
-    description: str,
-    artefacts: list[ReportArtefact],
-    graph: GraphData,
-    recipe: dict[str, Any],
-    out: Path,
-) -> dict[str, list[str]]:
+def write_report(artefacts: list[ReportArtefact], graph: GraphData, recipe: Recipe, out: Path) -> dict[str, list[str]]:
     """Write report.html into `out` and sources.json (figure id -> files it comes from); return the latter.
 
     The files are named relative to the results root. The same input gives the same bytes.
     """
-    sections = build_sections(artefacts, graph, recipe)
-    facts = headline(artefacts)
+    facts, sections = build_page(artefacts, graph, recipe)
     sources = {"headline": unique([file for fact in facts for file in fact.files])} if facts else {}
     numbers: dict[str, str] = {"headline": "Headline"}
     counts = dict.fromkeys(NUMBERED, 0)
@@ -117,14 +109,14 @@ def write_report(
         undefined=jinja2.StrictUndefined,
     )
     page = environment.get_template("template.html.j2").render(
-        title=title,
-        description=description,
+        title=recipe.title or recipe.name,
+        description=recipe.description,
         facts=facts,
         sections=sections,
         sources=sources,
         numbers=numbers,
-        command=COMMAND.format(recipe=recipe.get("name", "NAME")),
-        recipe=yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True) if recipe else "",
+        command=COMMAND.format(recipe=recipe.name),
+        recipe=yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.html").write_text(page, encoding="utf-8")

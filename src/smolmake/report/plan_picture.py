@@ -6,8 +6,8 @@ from smolmake.errors import UserError
 from smolmake.files import write_atomically
 from smolmake.planning.plan import make_plan
 from smolmake.planning.workflow import load_workflow
+from smolmake.report.artifacts import graph_of
 from smolmake.report.charts.graph import draw_alone
-from smolmake.report.states import graph_of
 
 
 def write_plan_picture(recipe: str, root: Path, file: Path) -> None:

@@ -74,6 +74,9 @@ def new_task(values: Values, tree: Path) -> None:
 
 CHANGES: dict[str, tuple[Callable[[Values, Path], None], tuple[str, ...]]] = {
     "title": (put("title", value="Another"), ("report/*",)),
+    "an expectation": (put("expectations", "scores", "facts", "above", value=0.5), ("report/*",)),
+    "another expectation": (put("expectations", "losses", "stage2", value={"text": "It falls.", "stage": "stage2"}),
+                            ("report/*",)),
     "licence": (put("sources", "code", "licence", value="X"), ("report/*?",)),
     "micro-batch": (put("run", "micro_batch", value=3), ()),
     "threads": (put("run", "threads", value=7), ()),

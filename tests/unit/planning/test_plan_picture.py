@@ -9,12 +9,12 @@ import pytest
 
 from smolmake.cli import call
 from smolmake.errors import UserError
+from smolmake.graph.stages import GraphStage
 from smolmake.planning.plan import Plan, make_plan
 from smolmake.planning.workflow import load_workflow
-from smolmake.report.artifacts import GraphData, GraphNode
+from smolmake.report.artifacts import GraphData, GraphNode, graph_of
 from smolmake.report.charts.graph import draw_alone, draw_graph, needs
 from smolmake.report.charts.svg import text_width
-from smolmake.report.states import graph_of
 from smolmake.report.text import amount, whole
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -115,13 +115,14 @@ def test_it_stands_alone_and_the_reports_figure_does_not(tree: Path) -> None:
 
 
 def test_a_card_names_what_no_arrow_shows() -> None:
-    nodes = [GraphNode(key, "segment", key, "missing") for key in ("stage1", "lc1", "branch", "merge")]
-    edges = [("stage1", "lc1"), ("stage1", "branch"), ("stage1", "merge"), ("lc1", "merge"), ("branch", "merge")]
-    graph = GraphData(nodes, [*edges, ("merge", "stage1"), ("gone", "lc1")])
-    assert needs(graph) == {"stage1": [], "lc1": ["stage1"], "branch": ["stage1"], "merge": ["lc1", "branch"]}
+    first, longer, branch, merge = (GraphStage(k, "pretraining", k, k) for k in ("first", "longer", "branch", "merge"))
+    nodes = [GraphNode(stage.name, "segment", stage, "missing") for stage in (first, longer, branch, merge)]
+    edges = [("first", "longer"), ("first", "branch"), ("first", "merge"), ("longer", "merge"), ("branch", "merge")]
+    graph = GraphData(nodes, [*edges, ("merge", "first"), ("gone", "longer")])
+    assert needs(graph) == {first: [], longer: [first], branch: [first], merge: [longer, branch]}
     drawn = cards(draw_graph(graph))
-    assert "after stage 1" in words(drawn["branch"]) and "after long context 1" in words(drawn["merge"])
-    assert not any("after" in word for word in words(drawn["lc1"]))
+    assert "after first" in words(drawn["branch"]) and "after longer" in words(drawn["merge"])
+    assert not any("after" in word for word in words(drawn["longer"]))
 
 
 def test_the_command_draws_and_tells_a_mistake(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

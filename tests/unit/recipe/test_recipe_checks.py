@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from helpers.recipes import SMALL, changed, error_of, load, write_recipe
 
+from smolmake.graph.stages import recipe_stages
 from smolmake.recipe.load import load_recipe
+from smolmake.recipe.validate import RESERVED
 
 CHAT = "loss: all, chat_template: chatml.jinja, learning_rate: 1e-3, batch: 4, max_length: 64"
 SFT = f"sft: {{{CHAT}, data: {{chats: {{path: notes.txt}}}}}}\n"
@@ -31,7 +33,8 @@ def generated(name: str) -> str:
         (changed("{notes: 0.5, code", "{note: 0.5, code"), "pretraining.stages.0.mixture.note", "`notes`"),
         (changed("name: stage2", "name: stage1"), "pretraining.stages.1.name", "two stages"),
         (SMALL + LONG.replace("NAME", "stage2"), "long_context.0.name", "two stages"),
-        (SMALL + SFT + LONG.replace("NAME", "sft"), "long_context.0.name", ""),
+        (SMALL + SFT + LONG.replace("NAME", "sft"), "long_context.0.name", "another part of the run"),
+        (SMALL + LONG.replace("NAME", "evaluation"), "long_context.0.name", "another part of the run"),
         (changed("decay_steps: 5", "decay_steps: 29"), "pretraining.schedule", "30 steps"),
         (
             SMALL + LONG.replace("NAME", "lc").replace("1e-3", "1e-3, warmup_steps: 6"),
@@ -96,3 +99,59 @@ def test_an_absolute_path_is_taken_as_it_is(tree: Path, tmp_path: Path) -> None:
     elsewhere.write_text("text")
     path = write_recipe(tree, changed("{path: notes.txt}", f"{{path: {elsewhere}}}"))
     assert load_recipe(str(path), tree).sources["notes"].path == str(elsewhere)
+
+
+SCORE = "text: It rises, at: stage2, task: facts, above: stage1"
+TASKS = (
+    "evaluation: {tasks: examples/toy/tasks, data: {path: notes.txt}, suites: {chat: {tasks: [ifeval], chat: true}}}\n"
+)
+
+
+def expecting(section: str, values: str) -> str:
+    return f"{SMALL}{SFT}{TASKS}expectations: {{{section}: {{mine: {{{values}}}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "key", "told"),
+    [
+        ("scores", SCORE.replace("at: stage2", "at: stage3"), "scores.mine.at", "`stage2`"),
+        ("scores", SCORE.replace("above: stage1", "above: chances"), "scores.mine.above", "stage1, stage2, sft"),
+        ("scores", SCORE.replace("above: stage1", "not_below: merged"), "scores.mine.not_below", "no such checkpoint"),
+        ("scores", SCORE.replace("facts", "fact"), "scores.mine.task", "`facts`"),
+        ("scores", SCORE.replace("task: facts", "task: facts, suite: chats"), "scores.mine.suite", "`chat`"),
+        ("scores", SCORE.replace("task: facts", "task: eval, suite: chat"), "scores.mine.task", "`ifeval`"),
+        ("scores", SCORE.replace("task: facts", "task: ifeval, suite: chat"), "scores.mine.at", "does not measure"),
+        ("scores", SCORE.replace(", above: stage1", ""), "scores.mine", "exactly one"),
+        ("scores", SCORE + ", not_below: stage1", "scores.mine", "exactly one"),
+        ("scores", SCORE.replace("task: facts, ", ""), "scores.mine", "`task`, or `suite` and `metric`"),
+        ("scores", SCORE.replace("text: It rises, ", ""), "scores.mine.text", "missing"),
+        ("scores", SCORE + ", tasks: facts", "scores.mine.tasks", "`task`"),
+        ("heldout", "text: x, at: stage2, below: sftt", "heldout.mine.below", "`sft`"),
+        ("heldout", "text: x, at: stage2, below: stage1, domain: cod", "heldout.mine.domain", "`code`"),
+        ("heldout", "text: x, at: stage2, below: stage1, sources: [note]", "heldout.mine.sources", "`notes`"),
+        ("losses", "text: x, stage: stage", "losses.mine.stage", "`stage"),
+        ("losses", "text: x, stage: merged", "losses.mine.stage", "no such stage"),
+        ("cleaning", "text: x, source: note, reason: too_short, at_least: 1", "cleaning.mine.source", "`notes`"),
+        ("cleaning", "text: x, source: notes, reason: short, at_least: 1", "cleaning.mine.reason", "too_short"),
+    ],
+)
+def test_expectations_of_what_there_is_not_are_refused(
+    tree: Path, section: str, values: str, key: str, told: str
+) -> None:
+    error = error_of(tree, expecting(section, values))
+    assert error.key == f"expectations.{key}"
+    assert told in str(error)
+
+
+def test_expectations_name_checkpoints_numbers_and_chance(tree: Path) -> None:
+    for above in ("stage1", "chance", "0.5", "1"):
+        recipe = load(tree, expecting("scores", SCORE.replace("above: stage1", f"above: {above}")))
+        value = recipe.expectations.scores["mine"].above
+        assert value == (above if above[0] in "sc" else float(above)) and str(value)[0] == above[0]
+    chat = expecting("scores", "text: x, suite: chat, task: ifeval, at: sft, above: 0.1")
+    assert load(tree, chat).expectations.scores["mine"].suite == "chat"
+    assert load(tree, SMALL).expectations.scores == {}
+
+
+def test_no_stage_of_the_graph_can_be_taken_for_a_stage_of_the_recipe(tree: Path) -> None:
+    assert set(recipe_stages(load(tree, SMALL))) - {"stage1", "stage2"} <= set(RESERVED)

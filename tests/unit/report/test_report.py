@@ -5,20 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.report_run import EVIL, make_run
+from helpers.report_run import EVIL, make_recipe, make_run
 
-from smolmake.report.artifacts import (
-    Checkpoint,
-    GraphData,
-    GraphNode,
-    HeldOut,
-    ReportArtefact,
-    Score,
-    count_parameters,
-    read_metrics,
-)
-from smolmake.report.blocks import Chart, Folds, Table
-from smolmake.report.page import build_sections, write_report
+from smolmake.graph.stages import GraphStage, recipe_stages
+from smolmake.report.artifacts import GraphData, GraphNode, ReportArtefact, read_metrics
+from smolmake.report.blocks import Chart, Details, Section, Table
+from smolmake.report.checkpoints import Checkpoint, HeldOut, Score, read_checkpoints
+from smolmake.report.page import build_page, write_report
 from smolmake.report.sections.evaluation import (
     extreme_scores,
     formulations,
@@ -28,8 +21,14 @@ from smolmake.report.sections.evaluation import (
     score_figures,
 )
 from smolmake.report.sections.training import graph_section
+from smolmake.report.token_axis import place_segments
 
 Run = tuple[Path, list[ReportArtefact], str, dict[str, list[str]]]
+STAGES = recipe_stages(make_recipe())
+
+
+def build_sections(artefacts: list[ReportArtefact]) -> list[Section]:
+    return build_page(artefacts, GraphData([], []), make_recipe())[1]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     root = tmp_path_factory.mktemp("results")
     artefacts, graph, recipe = make_run(root)
     out = root / "report" / "toy-00"
-    sources = write_report("A <title>", "What it is.", artefacts, graph, recipe, out)
+    sources = write_report(artefacts, graph, recipe, out)
     return root, artefacts, (out / "report.html").read_text(encoding="utf-8"), sources
 
 
@@ -83,13 +82,13 @@ def test_headings_are_in_order_and_drawings_have_words(run: Run) -> None:
 
 def test_same_input_same_bytes(run: Run, tmp_path: Path) -> None:
     artefacts, graph, recipe = make_run(tmp_path)
-    write_report("A <title>", "What it is.", artefacts, graph, recipe, tmp_path / "out")
+    write_report(artefacts, graph, recipe, tmp_path / "out")
     assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8") == run[2]
 
 
 def test_order_of_the_artefacts_in_the_list_does_not_matter(run: Run, tmp_path: Path) -> None:
     artefacts, graph, recipe = make_run(tmp_path)
-    write_report("A <title>", "What it is.", artefacts[::-1], graph, recipe, tmp_path / "out")
+    write_report(artefacts[::-1], graph, recipe, tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.split('id="source-headline"')[0] == run[2].split('id="source-headline"')[0]
 
@@ -97,29 +96,29 @@ def test_order_of_the_artefacts_in_the_list_does_not_matter(run: Run, tmp_path: 
 @pytest.mark.parametrize(
     "kinds, expected",
     [
-        (set(), []),
-        ({"documents"}, ["data"]),
-        ({"tokenizer_comparison"}, ["tokenizer"]),
-        ({"mixture"}, ["mixtures"]),
-        ({"segment"}, ["training", "claims"]),
-        ({"posttraining"}, ["training"]),
-        ({"evaluation"}, ["evaluation", "effect", "claims", "samples"]),
+        (set(), ["expectations"]),
+        ({"documents"}, ["data", "expectations"]),
+        ({"tokenizer_comparison"}, ["tokenizer", "expectations"]),
+        ({"mixture"}, ["mixtures", "expectations"]),
+        ({"segment"}, ["training", "expectations"]),
+        ({"posttraining"}, ["training", "expectations"]),
+        ({"evaluation"}, ["evaluation", "effect", "expectations", "samples"]),
         (
             {"documents", "shards", "segment", "evaluation"},
-            ["data", "training", "evaluation", "effect", "claims", "samples"],
+            ["data", "training", "evaluation", "effect", "expectations", "samples"],
         ),
     ],
 )
 def test_what_is_missing_is_left_out(run: Run, tmp_path: Path, kinds: set[str], expected: list[str]) -> None:
     some = [a for a in run[1] if a.kind in kinds]
-    assert [s.id for s in build_sections(some, GraphData([], []), {})] == expected
-    sources = write_report("t", "", some, GraphData([], []), {}, tmp_path)
+    assert [s.id for s in build_sections(some)] == expected
+    sources = write_report(some, GraphData([], []), make_recipe(), tmp_path)
     assert ("headline" in sources) == ("headline" in (tmp_path / "report.html").read_text().split("</header>")[0])
 
 
 def test_run_without_post_training(run: Run, tmp_path: Path) -> None:
-    some = [a for a in run[1] if not (a.kind in ("posttraining", "merge") or a.name in ("mid", "sft", "apo", "merged"))]
-    sections = {s.id: s for s in build_sections(some, GraphData([], []), {})}
+    some = [a for a in run[1] if not a.stage.post_trains]
+    sections = {s.id: s for s in build_sections(some)}
     assert "effect" not in sections and [b.id for b in sections["training"].blocks] == [
         "fig-loss",
         "fig-throughput",
@@ -130,31 +129,47 @@ def test_metrics_of_a_run_that_was_killed_and_resumed(tmp_path: Path) -> None:
     lines = [{"step": s, "tokens": s, "loss": loss} for s, loss in ((1, 5.0), (2, 4.0), (3, 9.0), (3, 3.0))]
     text = "\n".join(json.dumps(line) for line in lines) + '\n{"step": 4, "tok'
     (tmp_path / "metrics.jsonl").write_text(text)
-    read = read_metrics(ReportArtefact("segment", "s", tmp_path, 0, "", "stage1"))
+    read = read_metrics(ReportArtefact("segment", "s", tmp_path, 0, STAGES["main"]))
     assert [(m.step, m.loss) for m in read] == [(1, 5.0), (2, 4.0), (3, 3.0)]
 
 
-def test_parameters_are_counted_from_the_checkpoint(run: Run) -> None:
-    merged = next(a for a in run[1] if a.kind == "merge")
-    assert count_parameters(merged) == (1_843_200, merged.file("checkpoint/model.safetensors"))
-    assert "1.84M" in run[2]
+def test_the_headline_has_the_parameters_that_a_manifest_states(run: Run) -> None:
+    segment = [a for a in run[1] if a.kind == "segment"][-1]
+    assert "1.84M" in run[2].split("</header>")[0] and segment.file("manifest.json") in run[3]["headline"]
 
 
 def test_extensions_continue_the_token_axis(run: Run) -> None:
     assert f"{460 * 4096 + 2 * 60 * 4096:,}" == "2,375,680" and "2.38M tokens" in run[2]
 
 
+def test_stages_are_taken_from_the_graph_whatever_their_names(run: Run) -> None:
+    segments = place_segments(run[1])
+    assert [s.label for s in segments][:3] == ["main, 0–150", "main, 150–300", "stage10, 300–350"]
+    assert list(dict.fromkeys(s.stage.name for s in segments)) == ["main", "stage10", "stage2", "longer", "lc2"]
+    assert [s.offset // 4096 for s in segments] == [0] * 6 + [460] * 2 + [520] * 2
+    training = next(s for s in build_sections(run[1]) if s.id == "training")
+    loss, throughput = (str(block.pictures[0]) for block in training.blocks[:2] if isinstance(block, Chart))
+    for name in ("main", "stage10", "stage2", "longer", "lc2"):
+        assert f">{name}</text>" in loss and f">{name}, " in throughput
+    assert "10 segments, 2.38M tokens, 580 optimizer steps" in training.lead[0]
+    effect = next(s for s in build_sections(run[1]) if s.id == "effect")
+    assert isinstance(effect.blocks[0], Table)
+    headings = [row[0] for row in effect.blocks[0].rows if len(row) == 1]
+    assert headings[0] == "mid-training: lc2-30-60 → mid" and headings[-1] == "merge: apo → merged"
+
+
 def test_counts_of_epochs_stand_for_the_mixtures(run: Run, tmp_path: Path) -> None:
     stages = []
     for a in run[1]:
         if a.kind == "mixture":
-            stages.append(json.loads((a.path / "mixture.json").read_text()) | {"capped": a.name.startswith("stage")})
+            capped = a.stage.section == "pretraining"
+            stages.append(json.loads((a.path / "mixture.json").read_text()) | {"capped": capped})
     for source in stages[1]["sources"].values():
         source["padding"] = 0.02
     folder = tmp_path / "epochs" / "toy-00"
     folder.mkdir(parents=True)
     (folder / "epochs.json").write_text(json.dumps({"stages": stages}))
-    (section,) = build_sections([ReportArtefact("epochs", "toy", folder, 0, "", "data")], GraphData([], []), {})
+    section, _ = build_sections([ReportArtefact("epochs", "toy", folder, 0, STAGES["data"])])
     assert section.id == "mixtures" and section.blocks[0].files == ["epochs/toy-00/epochs.json"]
     table = section.blocks[1]
     assert isinstance(table, Table) and "of 4" in table.rows[0][2] and "of 4" not in table.rows[0][5]
@@ -169,20 +184,21 @@ def test_the_overlap_with_the_data_stands_beside_the_scores(tmp_path: Path) -> N
         about = {"items": 7, "items_long_enough": 7, "items_found": found}
         (folders[name] / file).write_text(json.dumps({"overlap": {"facts": about}}))
     artefacts = [
-        ReportArtefact("documents", "a", folders["a"], 0, "a", "data"),
-        ReportArtefact("overlap", "b", folders["b"], 1, "b", "data"),
+        ReportArtefact("documents", "a", folders["a"], 0, STAGES["data"]),
+        ReportArtefact("overlap", "b", folders["b"], 1, STAGES["data"]),
     ]
     found, files = overlap_by_task(artefacts)
     assert found == {"facts": (7, 7)} and files == ["documents/a/cleaning.json", "overlap/b/overlap.json"]
-    scores = {(task, "acc"): Score(task, "acc", 0.5, 0.4, 0.6, 10, 0.25, "CF") for task in ("facts", "another")}
-    checkpoint = Checkpoint("stage1-0-8", "stage 1", "stage1", 0, 1000, scores, [], "evaluation/x/scores.json")
+    scores = [Score(task, "acc", 0.5, 0.4, 0.6, 10, 0.25, "CF") for task in ("facts", "another")]
+    file, by_key = "evaluation/x/scores.json", {score.key: score for score in scores}
+    checkpoint = Checkpoint("main-0-8", "main", STAGES["main"], 0, 1000, by_key, [], file)
     table = next(block for block in score_figures([checkpoint], found, files) if isinstance(block, Table))
     assert sorted(map(str, table.rows[-1])) == sorted(["Items found in the data", "", "7 of 7", "not looked for"])
     assert set(files) < set(table.files)
 
 
 def test_documents_add_up(run: Run) -> None:
-    (data,) = (s for s in build_sections(run[1], GraphData([], []), {}) if s.id == "data")
+    (data,) = (s for s in build_sections(run[1]) if s.id == "data")
     table = data.blocks[0]
     assert isinstance(table, Table) and table.columns[4:7] == ["Read", "Kept", "Held out"]
     for row in table.rows:
@@ -192,10 +208,10 @@ def test_documents_add_up(run: Run) -> None:
 
 
 def test_each_piece_of_a_mixture_can_be_told(run: Run) -> None:
-    (section,) = (s for s in build_sections(run[1], GraphData([], []), {}) if s.id == "mixtures")
+    (section,) = (s for s in build_sections(run[1]) if s.id == "mixtures")
     chart = section.blocks[0]
     assert isinstance(chart, Chart) and chart.legend[-1][0] == "7 word-problems (math)"
-    piece = re.search(r"<title>stage 1: word-problems \(math\) 2.0%</title>.*?</g>", str(chart.pictures[0]))
+    piece = re.search(r"<title>main: word-problems \(math\) 2.0%</title>.*?</g>", str(chart.pictures[0]))
     assert piece and ">7</text>" in piece[0]
 
 
@@ -203,26 +219,26 @@ def test_the_formulations_that_occur_are_explained(run: Run) -> None:
     caption = run[2].split('id="fig-tasks"')[1].split("</figcaption>")[0]
     assert "CF: cloze" in caption and "FG: free generation" in caption and "chance 25%" in caption
     score = Score("facts", "acc", 0.5, 0.4, 0.6, 10, 0.25, "CF")
-    only = formulations([Checkpoint("a", "a", "stage1", 0, 0, {score.key: score}, [], "f")])
+    only = formulations([Checkpoint("a", "a", STAGES["main"], 0, 0, {score.key: score}, [], "f")])
     assert "CF" in only and "FG" not in only and formulations([]) == ""
 
 
 def test_the_headline_has_the_weakest_score_too(run: Run) -> None:
-    found = extreme_scores(run[1])
+    found = extreme_scores(read_checkpoints(run[1]))
     assert found and found[0] == "Best and weakest of 10 measures" and found[2] == "checkpoint merged"
     assert re.fullmatch(r"[A-Z].* \d+%( \(chance \d+%\))?, [A-Z].* \d+% \(chance \d+%\)", found[1])
-    assert extreme_scores([a for a in run[1] if a.kind != "evaluation"]) is None
+    assert extreme_scores([]) is None
 
 
 @pytest.mark.parametrize("after, said", [(1.5, True), (1.02, False), (0.5, False)])
 def test_a_held_out_loss_that_gets_worse_is_told(after: float, said: bool) -> None:
-    def checkpoint(name: str, group: str, bits: float) -> Checkpoint:
+    def checkpoint(name: str, stage: str, bits: float) -> Checkpoint:
         heldout = [HeldOut("english", "web", 100, bits, bits, bits - 0.05, bits + 0.05)]
-        return Checkpoint(name, name, group, 0, 0, {}, heldout, "evaluation/x/scores.json")
+        return Checkpoint(name, name, STAGES[stage], 0, 0, {}, heldout, "evaluation/x/scores.json")
 
-    run = [checkpoint("lc1", "lc1", 1.0), checkpoint("sft", "sft", 1.7), checkpoint("merged", "merge", after)]
+    run = [checkpoint("longer", "longer", 1.0), checkpoint("sft", "sft", 1.7), checkpoint("merged", "merge", after)]
     captions = [heldout_figures(found)[0].caption for found in (run, run[:1], run[2:])]
-    assert ("worse: over all sources 1.000 at lc1 and 1.500 at merged, a change of +0.500" in captions[0]) == said
+    assert ("worse: over all sources 1.000 at longer and 1.500 at merged, a change of +0.500" in captions[0]) == said
     assert ("worse" in captions[0]) == said and "worse" not in captions[1] + captions[2]
 
 
@@ -232,7 +248,8 @@ def test_the_graphs_caption_and_legend_have_only_what_occurs() -> None:
         assert section and isinstance(section.blocks[0], Chart)
         return section.blocks[0].caption, [label for label, _ in section.blocks[0].legend]
 
-    done, left = GraphNode("x", "segment", "a", "done", 5.0), GraphNode("y", "segment", "a", "missing", None, 2.0)
+    stage = GraphStage("a", "pretraining", "a", "a")
+    done, left = GraphNode("x", "segment", stage, "done", 5.0), GraphNode("y", "segment", stage, "missing", None, 2.0)
     assert figure(done) == (
         "The steps of the run by stage: how many are done and the time they took, summed.",
         ["done"],
@@ -247,9 +264,9 @@ def test_the_graphs_caption_and_legend_have_only_what_occurs() -> None:
 
 def test_the_samples_of_the_last_checkpoint_are_first_and_open(run: Run) -> None:
     section = samples_section(run[1])
-    assert section and isinstance(section.blocks[0], Folds)
+    assert section and isinstance(section.blocks[0], Details)
     labels = [summary for summary, _ in section.blocks[0].groups]
-    assert labels[0] == "merged: 2 samples" and labels[-1].startswith("stage1, step 150")
+    assert labels[0] == "merged: 2 samples" and labels[-1].startswith("main-0-150")
     assert run[2].count("<details open>") == 1 and "<details open><summary>merged: 2 samples" in run[2]
 
 

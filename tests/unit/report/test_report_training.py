@@ -4,13 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.report_run import make_recipe
 
+from smolmake.graph.stages import GraphStage
 from smolmake.report.artifacts import GraphData, ReportArtefact
 from smolmake.report.blocks import Chart, Section, Table
-from smolmake.report.page import build_sections, write_report
+from smolmake.report.page import build_page, write_report
 from smolmake.report.sections.training import trained_tokens
+from smolmake.report.token_axis import place_segments
 
 TOKENS = 1000
+STAGE = GraphStage("stage1", "pretraining", "stage1", "stage1")
 INCIDENTS = [
     {"time": "2026-01-01T10:00:00Z", "kind": "dropped", "step": 9, "what": "went back to step 4"},
     {"time": "2026-01-01T10:01:00Z", "kind": "sagging", "step": 13, "what": "throughput sags"},
@@ -42,13 +46,13 @@ def artefacts(tmp_path: Path) -> list[ReportArtefact]:
     told = {"stage": "stage1", "sequences": 40, "sequence_length": TOKENS, "sources": {"web": source, "code": source}}
     (mixture / "mixture.json").write_text(json.dumps(told))
     return [
-        ReportArtefact("segment", "stage1-0-40", folder, 1, "", "stage1"),
-        ReportArtefact("mixture", "stage1", mixture, 0, "", "stage1"),
+        ReportArtefact("segment", "stage1-0-40", folder, 1, STAGE),
+        ReportArtefact("mixture", "stage1", mixture, 0, STAGE),
     ]
 
 
 def sections(artefacts: list[ReportArtefact]) -> dict[str, Section]:
-    return {section.id: section for section in build_sections(artefacts, GraphData([], []), {})}
+    return {section.id: section for section in build_page(artefacts, GraphData([], []), make_recipe())[1]}
 
 
 def test_incidents_are_listed_by_kind_in_order_of_time(artefacts: list[ReportArtefact]) -> None:
@@ -63,7 +67,7 @@ def test_incidents_are_listed_by_kind_in_order_of_time(artefacts: list[ReportArt
 def test_tokens_that_were_dropped_are_told_and_not_counted_as_trained(artefacts: list[ReportArtefact]) -> None:
     (table,) = (block for block in sections(artefacts)["mixtures"].blocks if block.id == "tab-dropped")
     assert isinstance(table, Table) and table.rows == [["code", "1"], ["web", "4"]] and "5k tokens" in table.caption
-    tokens, files = trained_tokens(artefacts)
+    tokens, files = trained_tokens(place_segments(artefacts))
     assert tokens == 35 * TOKENS and "segment/stage1-0-40-abc/manifest.json" in files
 
 
@@ -78,7 +82,7 @@ def test_the_noise_scale_is_a_ratio_of_averages_beside_the_batch(artefacts: list
 
 
 def test_the_page_escapes_what_happened(artefacts: list[ReportArtefact], tmp_path: Path) -> None:
-    write_report("t", "", artefacts, GraphData([], []), {}, tmp_path)
+    write_report(artefacts, GraphData([], []), make_recipe(), tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert "went &lt;back&gt; to step 12" in page and "<back>" not in page
 

@@ -17,7 +17,7 @@ class Part:
     label: str
     share: float
     colour: str
-    tip: str
+    tooltip: str
 
 
 def throughput_chart(bars: list[tuple[str, float, float, float, str]], desc: str) -> Markup:
@@ -29,11 +29,11 @@ def throughput_chart(bars: list[tuple[str, float, float, float, str]], desc: str
     parts = [axes(frame), text(14, 12, "tokens a second", "label")]
     for k, (label, median, low, high, colour) in enumerate(bars):
         x, y = frame.px(k + 0.5), frame.py(median)
-        tip = f"{label}: median {compact(median)} a second, 80% of steps {compact(low)} to {compact(high)}"
+        tooltip = f"{label}: median {compact(median)} a second, 80% of steps {compact(low)} to {compact(high)}"
         parts.append(
             element(
                 "rect",
-                element("title", tip),
+                element("title", tooltip),
                 x=x - width / 2,
                 y=y,
                 width=width,
@@ -67,7 +67,7 @@ def stacked_bars(title: str, rows: list[tuple[str, str, list[Part]]], desc: str)
                 "rect", x=x, y=y, width=max(length - 1.5, 0.5), height=34, rx=2, class_=f"fill {piece.colour}"
             )
             words = piece_words(piece, length, x, y)
-            parts.append(element("g", element("title", piece.tip), shape, *words))
+            parts.append(element("g", element("title", piece.tooltip), shape, *words))
             x += length
         parts.append(text(left + width + 8, y + 22, note, "tick"))
     return picture(WIDE, 6 + len(rows) * pitch, title, desc, *parts)
@@ -112,11 +112,11 @@ def heat_map(
                     continue
                 depth = (value - low) / (high - low or 1.0)
                 x = left + k * width
-                tip = f"{label}, {columns[k][0]}: {heading.lower()} {value:.3f}"
+                tooltip = f"{label}, {columns[k][0]}: {heading.lower()} {value:.3f}"
                 parts.append(
                     element(
                         "rect",
-                        element("title", tip),
+                        element("title", tooltip),
                         x=x + 1,
                         y=y + 1,
                         width=width - 2,

@@ -12,7 +12,8 @@ from importlib.resources import files
 from markupsafe import Markup
 
 from smolmake.execution.kinds import KINDS
-from smolmake.report.artifacts import GraphData, GraphNode, stage_name
+from smolmake.graph.stages import GraphStage
+from smolmake.report.artifacts import GraphData, GraphNode
 from smolmake.report.charts.svg import element, line, picture, plain, text
 from smolmake.report.text import amount, compact, duration, listed, plural, span, whole
 
@@ -37,7 +38,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Card:
     """All steps of one stage. `seconds` and `spent` (GPU-hours) are of those done, `gpu_hours` of those to run.
 
     `wait` is the stage's share of the longest chain of steps to run, in seconds; `unknown` counts steps to run whose
@@ -81,51 +82,45 @@ class Stage:
         return found
 
 
-def stages(graph: GraphData) -> dict[str, Stage]:
-    """The stages in the order of work."""
-    members: dict[str, list[GraphNode]] = {}
+def cards(graph: GraphData) -> dict[GraphStage, Card]:
+    """A card for each stage, in the order of work."""
+    members: dict[GraphStage, list[GraphNode]] = {}
     for node in graph.nodes:
-        members.setdefault(node.group, []).append(node)
-    return {group: _stage(group, nodes, graph) for group, nodes in members.items()}
+        members.setdefault(node.stage, []).append(node)
+    return {stage: _card_of(stage, nodes, graph) for stage, nodes in members.items()}
 
 
-def _stage(group: str, nodes: list[GraphNode], graph: GraphData) -> Stage:
+def _card_of(stage: GraphStage, nodes: list[GraphNode], graph: GraphData) -> Card:
     done, left = [n for n in nodes if n.state == "done"], [n for n in nodes if n.state != "done"]
     kinds, kinds_done = Counter(n.kind for n in nodes), Counter(n.kind for n in done)
-    return Stage(
-        title=title(group),
+    return Card(
+        title=stage.title if stage.pretrains else stage.title[:1].upper() + stage.title[1:],
         tally=Tally(len(nodes), len(done)),
         kinds={KINDS[kind].title: Tally(count, kinds_done[kind]) for kind, count in kinds.items()},
         seconds=sum(n.seconds or 0.0 for n in done),
         spent=sum(n.gpu_hours for n in done),
         gpu_hours=sum(n.gpu_hours for n in left),
-        wait=graph.waits.get(group, 0.0),
+        wait=graph.waits.get(stage.name, 0.0),
         unknown=sum(n.seconds is None for n in left),
         price=graph.price,
         currency=graph.currency,
     )
 
 
-def title(group: str) -> str:
-    """The stage's name as a heading: Stage 1, SFT."""
-    name = stage_name(group)
-    return name[:1].upper() + name[1:]
-
-
-def needs(graph: GraphData) -> dict[str, list[str]]:
+def needs(graph: GraphData) -> dict[GraphStage, list[GraphStage]]:
     """For each stage the earlier stages that it needs, without those that follow from others."""
-    group_of = {node.key: node.group for node in graph.nodes}
-    order = list(dict.fromkeys(group_of.values()))
-    place = {group: number for number, group in enumerate(order)}
-    origins: dict[str, set[str]] = {group: set() for group in order}
+    stage_of = {node.key: node.stage for node in graph.nodes}
+    order = list(dict.fromkeys(stage_of.values()))
+    rank = {stage: number for number, stage in enumerate(order)}
+    origins: dict[GraphStage, set[GraphStage]] = {stage: set() for stage in order}
     for a, b in graph.edges:
-        if a in group_of and b in group_of and place[group_of[a]] < place[group_of[b]]:
-            origins[group_of[b]].add(group_of[a])
-    reach: dict[str, set[str]] = {}
-    for group in order:
-        reach[group] = origins[group].union(*(reach[other] for other in origins[group]))
-    implied = {group: set().union(*(reach[other] for other in origins[group])) for group in order}
-    return {group: sorted(origins[group] - implied[group], key=lambda g: place[g]) for group in order}
+        if a in stage_of and b in stage_of and rank[stage_of[a]] < rank[stage_of[b]]:
+            origins[stage_of[b]].add(stage_of[a])
+    reach: dict[GraphStage, set[GraphStage]] = {}
+    for stage in order:
+        reach[stage] = origins[stage].union(*(reach[other] for other in origins[stage]))
+    implied = {stage: set().union(*(reach[other] for other in origins[stage])) for stage in order}
+    return {stage: sorted(origins[stage] - implied[stage], key=rank.__getitem__) for stage in order}
 
 
 def draw_graph(graph: GraphData) -> Markup:
@@ -135,7 +130,7 @@ def draw_graph(graph: GraphData) -> Markup:
 
 def legend_of(graph: GraphData) -> list[tuple[str, str]]:
     """The legend of the states that occur."""
-    found = {tally.state for stage in stages(graph).values() for tally in (stage.tally, *stage.kinds.values())}
+    found = {tally.state for card in cards(graph).values() for tally in (card.tally, *card.kinds.values())}
     return [entry for entry in LEGEND if entry[1] in found]
 
 
@@ -173,22 +168,22 @@ def headline(graph: GraphData) -> str:
 
 
 def _draw(graph: GraphData, top: float, *before: Markup, name: str = "") -> Markup:
-    found, before_it = stages(graph), needs(graph)
-    groups = list(found)
-    rows = -(-len(groups) // CARDS_A_ROW)
-    columns = -(-len(groups) // rows)
+    found, before_it = cards(graph), needs(graph)
+    stages = list(found)
+    rows = -(-len(stages) // CARDS_A_ROW)
+    columns = -(-len(stages) // rows)
     width = min(WIDEST, (WIDTH - 2 * MARGIN - (columns - 1) * GAP_X) / columns)
-    extra = {group: _said(groups, group, before_it[group]) for group in groups}
+    extra = {stage: _after(stages, stage, before_it[stage]) for stage in stages}
     parts: list[Markup] = []
     y = top + MARGIN
-    for start in range(0, len(groups), columns):
-        row = groups[start : start + columns]
-        height = max(card_height(found[group], extra[group]) for group in row)
-        for number, group in enumerate(row):
+    for start in range(0, len(stages), columns):
+        row = stages[start : start + columns]
+        height = max(card_height(found[stage], extra[stage]) for stage in row)
+        for number, stage in enumerate(row):
             x = MARGIN + number * (width + GAP_X)
-            if start + number and groups[start + number - 1] in before_it[group]:
+            if start + number and stages[start + number - 1] in before_it[stage]:
                 parts.append(_arrow(x, y, number == 0, MARGIN + (columns - 1) * (width + GAP_X) + width))
-            parts.append(_card(group, found[group], extra[group], x, y, width, height))
+            parts.append(_card(stage, found[stage], extra[stage], x, y, width, height))
         y += height + GAP_Y
     label = f"The steps of {name} by stage" if name else "The steps of the run by stage"
     return picture(WIDTH, y - GAP_Y + MARGIN, label, describe(graph), *before, *parts)
@@ -197,50 +192,50 @@ def _draw(graph: GraphData, top: float, *before: Markup, name: str = "") -> Mark
 def describe(graph: GraphData) -> str:
     """The drawing in words."""
     said = [
-        f"{stage.title}: {', '.join([stage.state, *(f'{k} {v}' for k, v in stage.notes.items())])}."
-        for stage in stages(graph).values()
+        f"{card.title}: {', '.join([card.state, *(f'{k} {v}' for k, v in card.notes.items())])}."
+        for card in cards(graph).values()
     ]
     return " ".join([f"{headline(graph)}.", *said])
 
 
-def _said(groups: list[str], group: str, origins: list[str]) -> str:
+def _after(stages: list[GraphStage], stage: GraphStage, origins: list[GraphStage]) -> str:
     """The stages that a card names because no arrow comes from them."""
-    number = groups.index(group)
-    others = [stage_name(origin) for origin in origins if number == 0 or origin != groups[number - 1]]
+    number = stages.index(stage)
+    others = [origin.title for origin in origins if number == 0 or origin != stages[number - 1]]
     return f"after {listed(others)}" if others else ""
 
 
-def card_height(stage: Stage, extra: str) -> float:
-    lines = bool(extra) + 1 + len(stage.kinds) + len(stage.notes)
-    return 2 * PADDING + TITLE + lines * LINE + (FOOT if stage.notes else 0.0)
+def card_height(card: Card, extra: str) -> float:
+    lines = bool(extra) + 1 + len(card.kinds) + len(card.notes)
+    return 2 * PADDING + TITLE + lines * LINE + (FOOT if card.notes else 0.0)
 
 
-def _card(group: str, stage: Stage, extra: str, x: float, y: float, width: float, height: float) -> Markup:
+def _card(stage: GraphStage, card: Card, extra: str, x: float, y: float, width: float, height: float) -> Markup:
     """A card: title, state and a bar of what is done, kinds with their numbers, and at its foot the cost."""
-    left, right, share = x + PADDING, x + width - PADDING, stage.tally.done / stage.tally.total
+    left, right, share = x + PADDING, x + width - PADDING, card.tally.done / card.tally.total
     parts = [element("rect", x=x, y=y, width=width, height=height, rx=8, class_="node")]
-    parts.append(text(left, y + PADDING + 11, stage.title, "nodename"))
+    parts.append(text(left, y + PADDING + 11, card.title, "nodename"))
     at = y + PADDING + 19
     parts.append(element("rect", x=left, y=at, width=right - left, height=4, rx=2, class_="track"))
     if share:
         parts.append(element("rect", x=left, y=at, width=(right - left) * share, height=4, rx=2, class_="state done"))
     at += LINE + 3
-    parts.append(text(left, at, stage.state, f"nodestate {stage.tally.state}"))
+    parts.append(text(left, at, card.state, f"nodestate {card.tally.state}"))
     if extra:
         at += LINE
         parts.append(text(left, at, extra))
     at += 4
-    for name, tally in stage.kinds.items():
+    for name, tally in card.kinds.items():
         at += LINE
         parts.append(element("circle", cx=left + 3.5, cy=at - 4, r=3.5, class_=f"state {tally.state}"))
         count = whole(tally.total) if tally.state != "partial" else f"{whole(tally.done)}/{whole(tally.total)}"
         parts += [text(left + 13, at, name), text(right, at, count, "tick", "end")]
-    at = y + height - PADDING - LINE * (len(stage.notes) - 1) - 3
-    if stage.notes:
+    at = y + height - PADDING - LINE * (len(card.notes) - 1) - 3
+    if card.notes:
         parts.append(line(left, at - LINE - 2, right, at - LINE - 2, "grid"))
-    for number, (label, value) in enumerate(stage.notes.items()):
+    for number, (label, value) in enumerate(card.notes.items()):
         parts += [text(left, at + number * LINE, label), text(right, at + number * LINE, value, "nodecost", "end")]
-    return element("g", element("title", f"{stage.title}: {stage.state}"), *parts, class_="card", data_stage=group)
+    return element("g", element("title", f"{card.title}: {card.state}"), *parts, class_="card", data_stage=stage.name)
 
 
 def _arrow(x: float, y: float, turns: bool, right: float) -> Markup:

@@ -40,13 +40,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Series:
-    """Values with their 95 % interval; `tips` are shown when a point is pointed at."""
+    """Values with their 95 % interval; `tooltips` are shown when a point is pointed at."""
 
     label: str
     points: list[Point]
     lows: list[float]
     highs: list[float]
-    tips: list[str]
+    tooltips: list[str]
     colour: str
 
 
@@ -225,10 +225,11 @@ def checkpoint_chart(
         xs = [x for x, _ in s.points]
         parts.append(band(frame, list(zip(xs, s.lows, strict=True)), list(zip(xs, s.highs, strict=True)), s.colour))
         parts.append(curve(frame, s.points, f"{s.colour} strong"))
-        parts += [dot(frame, p, tip, s.colour, 2.6) for p, tip in zip(s.points, s.tips, strict=True)]
+        parts += [dot(frame, p, tooltip, s.colour, 2.6) for p, tooltip in zip(s.points, s.tooltips, strict=True)]
     parts += span_ticks(frame, spans)
     desc = "; ".join(
-        f"{s.label}: {s.tips[0]}" + (f", at the end {s.tips[-1]}" if len(s.tips) > 1 else "") for s in series
+        f"{s.label}: {s.tooltips[0]}" + (f", at the end {s.tooltips[-1]}" if len(s.tooltips) > 1 else "")
+        for s in series
     )
     return picture(SMALL, 222, f"{title}, {subtitle}", desc, *parts)
 

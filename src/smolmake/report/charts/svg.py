@@ -144,11 +144,11 @@ def band(frame: Frame, lows: Sequence[Point], highs: Sequence[Point], class_: st
     return element("path", d=path_of(edge) + "Z", class_=f"band {class_}")
 
 
-def dot(frame: Frame, point: Point, tip: str, class_: str, radius: float = 3) -> Markup:
+def dot(frame: Frame, point: Point, tooltip: str, class_: str, radius: float = 3) -> Markup:
     """A data point that says its value when pointed at."""
     return element(
         "circle",
-        element("title", tip),
+        element("title", tooltip),
         cx=frame.px(point[0]),
         cy=frame.py(point[1]),
         r=radius,

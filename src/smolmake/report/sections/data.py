@@ -2,19 +2,12 @@
 
 from typing import Any
 
-from smolmake.report.artifacts import (
-    ReportArtefact,
-    describe_source,
-    of_kind,
-    read_facts,
-    read_json,
-    read_mixtures,
-)
-from smolmake.report.blocks import Block, Cell, Chart, Folds, Item, Section, Table, two_lines, unique
+from smolmake.recipe.schema import Recipe
+from smolmake.report.artifacts import ReportArtefact, of_kind, read_facts, read_json
+from smolmake.report.blocks import Block, Cell, Chart, Details, Item, Section, Table, two_lines
 from smolmake.report.charts.bars import heat_map
 from smolmake.report.text import compact, percent, plural, whole
 
-LICENCE = ("licence", "license")
 SOURCES_SHOWN, ROWS_OPEN = 4, 20  # of a task; of the table of tasks
 Loaded = list[tuple[ReportArtefact, dict[str, Any]]]
 
@@ -24,48 +17,22 @@ def load(artefacts: list[ReportArtefact], kind: str, file: str) -> Loaded:
     return [(a, raw) for a in of_kind(artefacts, kind) if (raw := read_json(a, file)) is not None]
 
 
-def source_cards(
-    artefacts: list[ReportArtefact], recipe: dict[str, Any]
-) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Domain, language and licence of each source, and the files that said so where the recipe did not."""
-    said: dict[str, list[tuple[dict[str, Any], str]]] = {}
-    for a in of_kind(artefacts, "documents"):
-        said[a.name] = [(describe_source(recipe, a.name), ""), (read_facts(a), a.file("manifest.json"))]
-    for mixture, file in read_mixtures(artefacts):
-        for name in said.keys() & mixture["sources"].keys():
-            said[name].append((mixture["sources"][name], file))
-    for a, analysis in load(artefacts, "tokenizer_comparison", "analysis.json"):
-        for row in analysis["rows"]:
-            if row["source"] in said:
-                said[row["source"]].append((row, a.file("analysis.json")))
-    cards: dict[str, dict[str, str]] = {}
-    files: list[str] = []
-    for name, places in said.items():
-        cards[name] = {}
-        for key, spellings in (("domain", ("domain",)), ("language", ("language",)), ("licence", LICENCE)):
-            found = next(((str(p[s]), file) for p, file in places for s in spellings if p.get(s)), ("–", ""))
-            cards[name][key] = found[0]
-            files += [found[1]] if found[1] else []
-    return cards, unique(files)
-
-
-def data_section(artefacts: list[ReportArtefact], recipe: dict[str, Any]) -> Section | None:
+def data_section(artefacts: list[ReportArtefact], recipe: Recipe) -> Section | None:
     """Where the text came from, what was dropped and why."""
     cleaned = load(artefacts, "documents", "cleaning.json")
     if not cleaned:
         return None
-    cards, said_in = source_cards(artefacts, recipe)
     shards = {a.name: a for a in of_kind(artefacts, "shards")}
     tokens = {name: read_facts(a).get("tokens") for name, a in shards.items()}
     reasons = list(dict.fromkeys(r for _, c in cleaned for r in c["dropped"]))
     rows: list[list[Cell]] = []
     for a, c in cleaned:
-        card, count = cards[a.name], tokens.get(a.name)
+        source, count = recipe.sources[a.name], tokens.get(a.name)
         rows.append(
             [
                 a.name,
-                two_lines(card["domain"], card["language"]),
-                card["licence"],
+                two_lines(source.domain, source.language),
+                source.licence,
                 compact(count) if count else "–",
                 whole(c["read"]),
                 two_lines(whole(c["kept"]), percent(c["kept"] / c["read"]) if c["read"] else "–"),
@@ -105,10 +72,10 @@ def data_section(artefacts: list[ReportArtefact], recipe: dict[str, Any]) -> Sec
             "tab-sources",
             "Tokens written for each source, and its documents: those read are kept for training, held out for "
             "evaluation, or dropped, counted under the first reason that dropped them. "
-            "Licences are those that the recipe (at the end of this page) declares, where it does.",
+            "Domains, languages and licences are those that the recipe (at the end of this page) declares.",
             columns,
             rows,
-            files + manifests + said_in,
+            files + manifests,
             names=3,
         )
     ]
@@ -122,7 +89,7 @@ def data_section(artefacts: list[ReportArtefact], recipe: dict[str, Any]) -> Sec
         if c.get("examples")
     ]
     if examples:
-        blocks.append(Folds("txt-dropped", "Some of what was dropped, by source.", examples, files))
+        blocks.append(Details("txt-dropped", "Some of what was dropped, by source.", examples, files))
     lead = (
         f"{plural(len(cleaned), 'source')} gave {plural(read, 'document')}: {whole(kept)} "
         f"({percent(kept / read if read else 0)}) are kept for training"

@@ -2,42 +2,27 @@
 
 from markupsafe import Markup
 
-from smolmake.report.artifacts import (
-    POSTTRAINING,
-    Checkpoint,
-    ReportArtefact,
-    Score,
-    of_kind,
-    read_checkpoints,
-    read_json,
-    short_name,
-)
-from smolmake.report.blocks import Block, Cell, Chart, Folds, Item, Section, Table, two_lines
+from smolmake.report.artifacts import ReportArtefact, of_kind, read_json
+from smolmake.report.blocks import Block, Cell, Chart, Details, Item, Section, Table, two_lines, unique
 from smolmake.report.charts.lines import Series, Span, checkpoint_chart, tick_labels
 from smolmake.report.charts.svg import Axis, nice_ticks
-from smolmake.report.expectations import change_verdict, last_of, loss_interval, pooled
+from smolmake.report.checkpoints import Checkpoint, Key, Score
+from smolmake.report.expectations import change_verdict, loss_interval, pooled
 from smolmake.report.text import compact, percent, plural, signed
 
-TITLES = {
-    ("chat", "format"): "Chat format",
-    ("chat", "switch"): "Thinking switch",
-    ("chat", "answer"): "Answers",
-    ("preferences", "acc"): "Preference accuracy",
-}
 LINES = ("c1", "c4", "c3", "c5", "c2", "c6")
 FORMULATIONS = {
     "CF": "cloze formulation, of the given answers the likeliest counts",
     "MCF": "multiple choice, of the letters before the answers the likeliest counts",
     "FG": "free generation, the model writes the answer",
 }
-Key = tuple[str, str]
 
 
 def title_of(key: Key) -> str:
-    """A score in words: needle_long -> Needle long."""
-    task, metric = key
-    words = task.replace("_", " ").capitalize()
-    return TITLES.get(key) or (words if metric in ("acc", "accuracy", "") else f"{words}, {metric.replace('_', ' ')}")
+    """A score in words: needle_long, acc -> Needle long; its suite stands behind it."""
+    words = key.task.replace("_", " ").capitalize()
+    words += "" if key.metric in ("acc", "accuracy", "") else f", {key.metric.replace('_', ' ')}"
+    return f"{words} ({key.suite})" if key.suite else words
 
 
 def score_keys(checkpoints: list[Checkpoint]) -> list[Key]:
@@ -45,11 +30,11 @@ def score_keys(checkpoints: list[Checkpoint]) -> list[Key]:
     return list(dict.fromkeys(key for c in checkpoints for key in c.scores))
 
 
-def group_spans(checkpoints: list[Checkpoint]) -> list[Span]:
+def checkpoint_spans(checkpoints: list[Checkpoint]) -> list[Span]:
     """Where each stage lies on the axis of checkpoints."""
     spans: list[Span] = []
     for k, c in enumerate(checkpoints):
-        label = short_name(c.group)
+        label = c.stage.short
         if spans and spans[-1].label == label:
             spans[-1] = Span(spans[-1].start, k + 0.5, label)
         else:
@@ -61,9 +46,8 @@ def interval(score: Score) -> str:
     return f"{100 * score.low:.0f}–{100 * score.high:.0f}"
 
 
-def evaluation_section(artefacts: list[ReportArtefact]) -> Section | None:
+def evaluation_section(artefacts: list[ReportArtefact], checkpoints: list[Checkpoint]) -> Section | None:
     """Scores and held-out losses of every checkpoint."""
-    checkpoints = read_checkpoints(artefacts)
     if not checkpoints:
         return None
     blocks: list[Block] = [*score_figures(checkpoints, *overlap_by_task(artefacts)), *heldout_figures(checkpoints)]
@@ -71,8 +55,7 @@ def evaluation_section(artefacts: list[ReportArtefact]) -> Section | None:
     measures = f"{plural(len(keys), 'measure')} and on held-out text" if keys else "held-out text"
     lead = (
         f"{plural(len(checkpoints), 'checkpoint')} evaluated on {measures}. "
-        "Intervals are 95%: Wilson's for shares, bootstrap over documents for losses. On the axes, S stands "
-        "for a pretraining stage and LC for a long-context extension."
+        "Intervals are 95%: Wilson's for shares, bootstrap over documents for losses."
     )
     return Section("evaluation", "Evaluation over checkpoints", [lead], blocks)
 
@@ -106,24 +89,24 @@ def score_figures(
     for key in keys:
         having = [c for c in checkpoints if key in c.scores]
         scores = [c.scores[key] for c in having]
-        tips = [f"{c.label}: {percent(s.value)} ({interval(s)})" for c, s in zip(having, scores, strict=True)]
+        tooltips = [f"{c.name}: {percent(s.value)} ({interval(s)})" for c, s in zip(having, scores, strict=True)]
         series = Series(
             title_of(key),
             [(k, s.value) for k, s in enumerate(scores)],
             [s.low for s in scores],
             [s.high for s in scores],
-            tips,
+            tooltips,
             "c1",
         )
         last = scores[-1]
         chance = f"chance {percent(last.chance, 0)}" if last.chance else ""
         subtitle = " · ".join(part for part in (last.formulation, f"n = {last.n}", chance) if part)
         pictures.append(
-            checkpoint_chart(title_of(key), subtitle, [series], group_spans(having), percents, last.chance or None)
+            checkpoint_chart(title_of(key), subtitle, [series], checkpoint_spans(having), percents, last.chance or None)
         )
     rows: list[list[Cell]] = [
         [
-            c.label,
+            c.name,
             compact(c.tokens) if c.tokens else "–",
             *(
                 two_lines(f"{100 * c.scores[k].value:.1f}", interval(c.scores[k])) if k in c.scores else ""
@@ -132,10 +115,12 @@ def score_figures(
         ]
         for c in used
     ]
-    files = [c.file for c in used]
+    files = unique([file for c in used for file in (c.file, *c.suite_files)])
     table_files = files
-    if any(key[0] in overlap for key in keys):
-        cells: list[Cell] = ["{} of {}".format(*overlap[k[0]]) if k[0] in overlap else "not looked for" for k in keys]
+    if any(key.task in overlap for key in keys):
+        cells: list[Cell] = [
+            "{} of {}".format(*overlap[k.task]) if k.task in overlap else "not looked for" for k in keys
+        ]
         rows.append(["Items found in the data", "", *cells])
         table_files = files + overlap_files
     return [
@@ -187,16 +172,18 @@ def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
                     [(k, h.bits_per_byte) for k, _, h in found],
                     [h.low for *_, h in found],
                     [h.high for *_, h in found],
-                    [f"{c.label}, {source}: {h.bits_per_byte:.3f} ({h.low:.3f}–{h.high:.3f})" for _, c, h in found],
+                    [f"{c.name}, {source}: {h.bits_per_byte:.3f} ({h.low:.3f}–{h.high:.3f})" for _, c, h in found],
                     colour,
                 )
             )
-        pictures.append(checkpoint_chart(domain, "bits per byte", series, group_spans(having), loss_axis(series), None))
+        pictures.append(
+            checkpoint_chart(domain, "bits per byte", series, checkpoint_spans(having), loss_axis(series), None)
+        )
     sources = [s for members in domains.values() for s in members]
     rows: list[list[Cell]] = []
     for c in having:
         values = {h.source: two_lines(f"{h.bits_per_byte:.3f}", f"{h.low:.3f}–{h.high:.3f}") for h in c.heldout}
-        rows.append([c.label, compact(c.tokens) if c.tokens else "–", *(values.get(s, Markup("")) for s in sources)])
+        rows.append([c.name, compact(c.tokens) if c.tokens else "–", *(values.get(s, Markup("")) for s in sources)])
     files = [c.file for c in having]
     return [
         Chart(
@@ -219,8 +206,8 @@ def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
 
 def heldout_rise(checkpoints: list[Checkpoint]) -> str:
     """A sentence where the held-out loss of the last checkpoint of post-training is measurably above the base's."""
-    base, last = last_of(checkpoints, lambda g: g not in POSTTRAINING), checkpoints[-1]
-    if base is None or last.group not in POSTTRAINING:
+    base, last = base_of(checkpoints), checkpoints[-1]
+    if base is None or not last.stage.post_trains:
         return ""
     before, after = ({h.source: h for h in c.heldout if h.bits_per_byte > 0} for c in (base, last))
     shared = [source for source in before if source in after]
@@ -232,8 +219,8 @@ def heldout_rise(checkpoints: list[Checkpoint]) -> str:
         return ""
     first, second = (pooled(side)[0] for side in pair)
     return (
-        f" After post-training it is worse: over all sources {first:.3f} at {base.label} and {second:.3f} at "
-        f"{last.label}, a change of {signed(second - first, 3)} ({signed(low, 3)} to {signed(high, 3)})."
+        f" After post-training it is worse: over all sources {first:.3f} at {base.name} and {second:.3f} at "
+        f"{last.name}, a change of {signed(second - first, 3)} ({signed(low, 3)} to {signed(high, 3)})."
     )
 
 
@@ -246,53 +233,44 @@ def loss_axis(series: list[Series]) -> Axis:
 
 def samples_section(artefacts: list[ReportArtefact]) -> Section | None:
     """What the model wrote at each checkpoint, the last one first."""
-    labels = {c.name: c for c in read_checkpoints(artefacts)}
     groups, files = [], []
-    for artefact in of_kind(artefacts, "evaluation"):
+    for artefact in of_kind(artefacts, "evaluation")[::-1]:
         raw = read_json(artefact, "samples.json")
         if not raw or not raw.get("samples"):
             continue
-        checkpoint = labels.get(raw["checkpoint"])
         items = [
             Item(" · ".join(str(s[k]) for k in ("kind", "mode") if s.get(k)), s["text"], s.get("prompt", ""))
             for s in raw["samples"]
         ]
-        groups.append((checkpoint.order if checkpoint else artefact.order, artefact.label or artefact.name, items))
+        groups.append((f"{artefact.name}: {plural(len(items), 'sample')}", items))
         files.append(artefact.file("samples.json"))
     if not groups:
         return None
-    groups.sort(key=lambda g: (g[0], g[1]), reverse=True)
-    return Section(
-        "samples",
-        "Samples",
-        ["What the model wrote, as it came out, at each checkpoint, the last one first."],
-        [
-            Folds(
-                "txt-samples",
-                "Samples by checkpoint.",
-                [(f"{label}: {plural(len(items), 'sample')}", items) for _, label, items in groups],
-                files,
-                first_open=True,
-            )
-        ],
-    )
+    lead = "What the model wrote, as it came out, at each checkpoint, the last one first."
+    texts = Details("txt-samples", "Samples by checkpoint.", groups, files, first_open=True)
+    return Section("samples", "Samples", [lead], [texts])
 
 
-def extreme_scores(artefacts: list[ReportArtefact]) -> tuple[str, str, str, list[str]] | None:
+def extreme_scores(checkpoints: list[Checkpoint]) -> tuple[str, str, str, list[str]] | None:
     """The scores of the last checkpoint farthest above chance and least above it: heading, words, note and files."""
-    checkpoints = [c for c in read_checkpoints(artefacts) if c.scores]
-    if not checkpoints:
+    scored = [c for c in checkpoints if c.scores]
+    if not scored:
         return None
-    last = checkpoints[-1]
+    last = scored[-1]
     order = sorted(last.scores.values(), key=lambda s: (s.chance - s.value) / (1 - s.chance or 1))
     shown = [order[0], order[-1]] if len(order) > 1 else order
     chances = [f" (chance {percent(s.chance, 0)})" if s.chance else "" for s in shown]
     words = [f"{title_of(s.key)} {percent(s.value, 0)}{chance}" for s, chance in zip(shown, chances, strict=True)]
     heading = f"Best and weakest of {len(order)} measures" if len(order) > 1 else "Score"
-    return heading, ", ".join(words), f"checkpoint {last.label}", [last.file]
+    return heading, ", ".join(words), f"checkpoint {last.name}", [last.file, *last.suite_files]
 
 
-def final_loss(artefacts: list[ReportArtefact]) -> tuple[float, list[str]] | None:
+def base_of(checkpoints: list[Checkpoint]) -> Checkpoint | None:
+    """The last checkpoint before post-training."""
+    return next((c for c in reversed(checkpoints) if not c.stage.post_trains), None)
+
+
+def final_loss(checkpoints: list[Checkpoint]) -> tuple[float, list[str]] | None:
     """Bits per byte over all held-out documents after the last pretraining stage or extension."""
-    last = last_of([c for c in read_checkpoints(artefacts) if c.heldout], lambda g: g not in POSTTRAINING)
+    last = base_of([c for c in checkpoints if c.heldout])
     return (pooled(last.heldout)[0], [last.file]) if last else None

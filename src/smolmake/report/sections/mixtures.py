@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from smolmake.report.artifacts import ReportArtefact, of_kind, read_facts, read_mixtures, stage_name
+from smolmake.report.artifacts import ReportArtefact, of_kind, read_facts, read_mixtures
 from smolmake.report.blocks import Cell, Chart, Section, Table, source_colours, two_lines, unique
 from smolmake.report.charts.bars import Part, stacked_bars
 from smolmake.report.text import compact, listed, percent, plural, round_to, whole
@@ -18,7 +18,7 @@ def mixture_section(artefacts: list[ReportArtefact]) -> Section | None:
     colours = source_colours(domains)
     bars, cells, nearest = [], [], (0.0, "", "")
     for m, _ in mixtures:
-        stage, capped = stage_name(m["stage"]), m.get("capped", True)
+        stage, capped = m["stage"], m.get("capped", True)
         parts = [
             Part(
                 number,
@@ -56,7 +56,7 @@ def mixture_section(artefacts: list[ReportArtefact]) -> Section | None:
         rows.append(["padding", "", *(padding(m) for m, _ in mixtures)])
     files = unique([file for _, file in mixtures])
     dropped = dropped_table(artefacts)
-    stages = [stage_name(m["stage"]) for m, _ in mixtures]
+    stages = [m["stage"] for m, _ in mixtures]
     return Section(
         "mixtures",
         "Mixtures",
@@ -78,7 +78,7 @@ def mixture_section(artefacts: list[ReportArtefact]) -> Section | None:
                 "tab-epochs",
                 "Share of each source, and epochs of it read by the end of the stage, against the most "
                 "that are allowed; a stage to which no cap applies has none.",
-                ["Source", "Domain", *(s.capitalize() for s in stages)],
+                ["Source", "Domain", *stages],
                 rows,
                 files,
                 names=2,
@@ -101,7 +101,7 @@ def dropped_table(artefacts: list[ReportArtefact]) -> list[Table]:
     for artefact in of_kind(artefacts, "segment"):
         facts = read_facts(artefact)
         if facts.get("dropped_steps"):
-            column = columns.setdefault(stage_name(artefact.group), {})
+            column = columns.setdefault(artefact.stage.title, {})
             for name, count in facts["dropped_by_source"].items():
                 column[name] = column.get(name, 0) + count
             tokens += facts["dropped_tokens"]
@@ -114,4 +114,4 @@ def dropped_table(artefacts: list[ReportArtefact]) -> list[Table]:
         f"Sequences that the mixtures above count and that were not trained on, {compact(tokens)} tokens in all: "
         "their steps were dropped after a spike of the loss."
     )
-    return [Table("tab-dropped", caption, ["Source", *(name.capitalize() for name in columns)], rows, files)]
+    return [Table("tab-dropped", caption, ["Source", *columns], rows, files)]

@@ -8,8 +8,6 @@ from smolmake.report.artifacts import (
     read_facts,
     read_json,
     read_metrics,
-    short_name,
-    stage_name,
 )
 from smolmake.report.blocks import Block, Chart, Section, Table, unique
 from smolmake.report.charts.bars import throughput_chart
@@ -17,7 +15,7 @@ from smolmake.report.charts.graph import draw_graph, headline, legend_of
 from smolmake.report.charts.lines import Span, loss_chart, small_loss
 from smolmake.report.sections.training_measures import incidents_table, noise_figure, source_loss_figure
 from smolmake.report.text import compact, listed, percent, plural, round_to
-from smolmake.report.token_axis import Stretch, segment_steps, stretches
+from smolmake.report.token_axis import PlacedSegment
 
 
 def graph_section(graph: GraphData, artefacts: list[ReportArtefact]) -> Section | None:
@@ -57,7 +55,7 @@ def graph_caption(graph: GraphData) -> str:
         parts[0] += ", with the GPU-hours spent"
     costs = "GPU-hours and price" if graph.price is not None else "GPU-hours"
     to_run = [costs] if any(n.gpu_hours for n in left) else []
-    waiting = any(graph.waits.get(n.group, 0) >= 1 for n in graph.nodes)
+    waiting = any(graph.waits.get(n.stage.name, 0) >= 1 for n in graph.nodes)
     to_run += ["the stage's share of the longest chain as wall-clock time"] if waiting else []
     if to_run:
         parts.append(f"of those to run {listed(to_run)}")
@@ -65,9 +63,8 @@ def graph_caption(graph: GraphData) -> str:
     return f"The steps of the run by stage: {'; '.join(parts)}.{unknown}"
 
 
-def training_section(artefacts: list[ReportArtefact]) -> Section | None:
+def training_section(artefacts: list[ReportArtefact], segments: list[PlacedSegment]) -> Section | None:
     """Loss, learning rate, throughput; and the loss of each post-training step."""
-    segments = stretches(artefacts)
     blocks: list[Block] = []
     lead: list[str] = []
     if segments:
@@ -85,7 +82,7 @@ def training_section(artefacts: list[ReportArtefact]) -> Section | None:
     for artefact in of_kind(artefacts, "posttraining", "alignment"):
         lines = read_metrics(artefact)
         if len(lines) > 1:
-            small.append(small_loss(stage_name(artefact.group), [(m.step, m.loss) for m in lines]))
+            small.append(small_loss(artefact.stage.title, [(m.step, m.loss) for m in lines]))
             files.append(artefact.file("metrics.jsonl"))
     if small:
         blocks.append(
@@ -104,16 +101,16 @@ def mean_loss(lines: list[MetricLine]) -> float:
     return sum(m.loss for m in lines) / len(lines)
 
 
-def stage_spans(segments: list[Stretch]) -> list[Span]:
+def stage_spans(segments: list[PlacedSegment]) -> list[Span]:
     """Where each stage lies on the token axis."""
     spans: list[Span] = []
-    for group in dict.fromkeys(s.group for s in segments):
-        end = max(s.end for s in segments if s.group == group)
-        spans.append(Span(spans[-1].end if spans else 0.0, end, stage_name(group), short_name(group)))
+    for stage in dict.fromkeys(s.stage for s in segments):
+        end = max(s.end for s in segments if s.stage == stage)
+        spans.append(Span(spans[-1].end if spans else 0.0, end, stage.title, stage.short))
     return spans
 
 
-def loss_figure(segments: list[Stretch]) -> Chart:
+def loss_figure(segments: list[PlacedSegment]) -> Chart:
     """One line for each run, so that no line joins the end of one run with the start of the next."""
     runs = {s.offset: [t for t in segments if t.offset == s.offset] for s in segments}
     losses = [[p for s in run for p in s.curve(lambda m: m.loss)] for run in runs.values()]
@@ -127,24 +124,22 @@ def loss_figure(segments: list[Stretch]) -> Chart:
     return Chart(
         "fig-loss",
         "Training loss (faint: each step, strong: mean of its neighbourhood) and learning rate over all "
-        "pretraining stages and long-context extensions, on one token axis; dashed lines part the stages. Where there "
-        "is no room for its name, S stands for a stage and LC for a long context.",
+        "pretraining stages and long-context extensions, on one token axis; dashed lines part the stages.",
         [picture],
         [s.artefact.file("metrics.jsonl") for s in segments],
     )
 
 
-def throughput_figure(segments: list[Stretch]) -> list[Block]:
+def throughput_figure(segments: list[PlacedSegment]) -> list[Block]:
     """Median and spread of tokens per second, by segment."""
     colours: dict[str, str] = {}
     bars, files = [], []
     for s in segments:
         rates = sorted(m.tokens_per_second for m in s.lines if m.tokens_per_second)
         if rates:
-            colour = colours.setdefault(s.group, f"c1{' t2' if len(colours) % 2 else ''}")
-            label = f"{short_name(s.group)}, {segment_steps(s)}"
+            colour = colours.setdefault(s.stage.name, f"c1{' t2' if len(colours) % 2 else ''}")
             low, median, high = (rates[round(q * (len(rates) - 1))] for q in (0.1, 0.5, 0.9))
-            bars.append((label, median, low, high, colour))
+            bars.append((s.label, median, low, high, colour))
             files.append(s.artefact.file("metrics.jsonl"))
     if not bars:
         return []
@@ -162,9 +157,8 @@ def throughput_figure(segments: list[Stretch]) -> list[Block]:
     ]
 
 
-def trained_tokens(artefacts: list[ReportArtefact]) -> tuple[float, list[str]]:
+def trained_tokens(segments: list[PlacedSegment]) -> tuple[float, list[str]]:
     """Tokens of pretraining and long context, and the files that say so."""
-    segments = stretches(artefacts)
     if not segments:
         return 0.0, []
     files = [s.artefact.file("metrics.jsonl") for s in segments]

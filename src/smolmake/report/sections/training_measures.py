@@ -1,14 +1,13 @@
 """What the training section shows besides loss and speed: loss by source, the gradient noise scale, incidents."""
 
-import json
 from typing import Any
 
-from smolmake.report.artifacts import ReportArtefact, short_name
+from smolmake.monitoring.events import read_incidents
 from smolmake.report.blocks import COLOURS, Block, Cell, Chart, Table
 from smolmake.report.charts.lines import Span, measure_chart, smooth
 from smolmake.report.charts.svg import Point
 from smolmake.report.text import compact, round_to
-from smolmake.report.token_axis import Stretch, segment_steps
+from smolmake.report.token_axis import PlacedSegment
 
 WORDS = {
     "skipped": "step skipped (gradient)",
@@ -23,7 +22,7 @@ WORDS = {
 }
 
 
-def source_loss_figure(segments: list[Stretch], spans: list[Span]) -> list[Block]:
+def source_loss_figure(segments: list[PlacedSegment], spans: list[Span]) -> list[Block]:
     """Loss of the global batch by source, where it was measured."""
     points: dict[str, list[Point]] = {}
     for segment in segments:
@@ -52,7 +51,7 @@ def source_loss_figure(segments: list[Stretch], spans: list[Span]) -> list[Block
     ]
 
 
-def noise_figure(segments: list[Stretch], spans: list[Span]) -> list[Block]:
+def noise_figure(segments: list[PlacedSegment], spans: list[Span]) -> list[Block]:
     """The gradient noise scale beside the batch in use, in sequences."""
     measured = [(s.offset + m.tokens, m.noise) for s in segments for m in s.lines if m.noise is not None]
     squares = average([noise[0] for _, noise in measured])
@@ -93,18 +92,17 @@ def average(values: list[float]) -> list[float]:
     return result
 
 
-def incidents_table(segments: list[Stretch]) -> list[Block]:
+def incidents_table(segments: list[PlacedSegment]) -> list[Block]:
     """What happened to each segment, a line a kind, in the order of their last times."""
     timed: list[tuple[str, list[Cell]]] = []
     files = []
     for s in segments:
         kinds: dict[str, list[dict[str, Any]]] = {}
-        for incident in read_incidents(s.artefact):
+        for incident in read_incidents(s.artefact.path):
             kinds.setdefault(incident["kind"], []).append(incident)
         for kind, found in kinds.items():
-            label = f"{short_name(s.group)}, {segment_steps(s)}"
             last = found[-1]
-            row: list[Cell] = [label, WORDS.get(kind, kind), last["what"], str(len(found)), str(last["step"])]
+            row: list[Cell] = [s.label, WORDS.get(kind, kind), last["what"], str(len(found)), str(last["step"])]
             timed.append((last["time"], row))
         if kinds:
             files.append(s.artefact.file("incidents.jsonl"))
@@ -115,15 +113,3 @@ def incidents_table(segments: list[Stretch]) -> list[Block]:
     return [
         Table("tab-incidents", caption, ["Segment", "Incident", "The last one", "Times", "At step"], rows, files, 3)
     ]
-
-
-def read_incidents(artefact: ReportArtefact) -> list[dict[str, Any]]:
-    """The whole lines of incidents.jsonl."""
-    path = artefact.path / "incidents.jsonl"
-    found = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            found.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue
-    return found

@@ -1,0 +1,81 @@
+"""The recipe's section on what its steps should do: the report says of each expectation whether it holds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from smolmake.recipe.types import Count, Name, Section
+
+CHANCE = "chance"
+
+
+class Expectation(Section):
+    """What all expectations have."""
+
+    text: str = Field(..., min_length=1, description="The expectation in a sentence, for the report.")
+
+
+class LossExpectation(Expectation):
+    """A training loss that falls: the first tenth of a stage's steps against the last."""
+
+    stage: Name = Field(..., description="A stage of pretraining or long context, or `mid`, `sft`, `apo`.")
+    by: float = Field(0.0, ge=0, description="How far it should fall at least.")
+
+
+class HeldoutExpectation(Expectation):
+    """The loss on held-out documents at a checkpoint, in bits per byte; a `domain` or `sources` take a part of it."""
+
+    at: Name = Field(..., description="The checkpoint: a stage (its end), `base`, `mid`, `sft`, `apo` or `merged`.")
+    below: Name | float | None = Field(None, description="Lower than at this checkpoint, or than this number.")
+    not_above: Name | None = Field(None, description="Not measurably higher than at this checkpoint.")
+    domain: Name | None = Field(None, description="Only sources of this domain; null: of all.")
+    sources: list[Name] = Field([], description="Only these sources; empty: all.")
+
+    @model_validator(mode="after")
+    def _one_comparison(self) -> HeldoutExpectation:
+        if (self.below is None) == (self.not_above is None):
+            raise ValueError("give exactly one of `below` and `not_above`")
+        return self
+
+
+class ScoreExpectation(Expectation):
+    """A score at a checkpoint. Compared with another checkpoint, it is so item by item where both have the items."""
+
+    at: Name = Field(..., description="The checkpoint: a stage (its end), `base`, `mid`, `sft`, `apo` or `merged`.")
+    task: str | None = Field(None, description="The task; null: the mean over all tasks of the suite.")
+    suite: Name | None = Field(None, description="The suite that the task belongs to; null: the recipe's own tasks.")
+    metric: str | None = Field(None, description="The metric, such as `acc`; null: each that the task has.")
+    above: Name | float | None = Field(
+        None, description="Higher than at this checkpoint, than this number (0 to 1), or than `chance`."
+    )
+    not_below: Name | None = Field(None, description="Not measurably lower than at this checkpoint.")
+
+    @model_validator(mode="after")
+    def _one_comparison(self) -> ScoreExpectation:
+        if (self.above is None) == (self.not_below is None):
+            raise ValueError("give exactly one of `above` and `not_below`")
+        if self.task is None and (self.suite is None or self.metric is None):
+            raise ValueError("give `task`, or `suite` and `metric`")
+        return self
+
+
+class CleaningExpectation(Expectation):
+    """Documents that cleaning should drop, such as duplicates that were planted."""
+
+    source: Name = Field(..., description="The source.")
+    reason: Literal[
+        "too_short", "too_long", "invalid_unicode", "repeated_ngrams", "exact_duplicate", "near_duplicate",
+        "contaminated",
+    ] = Field(..., description="What they are dropped for.")  # fmt: skip
+    at_least: Count = Field(..., ge=1, description="How many of them at least.")
+
+
+class Expectations(Section):
+    """What the steps should do, by names that you choose. No result but the report depends on it."""
+
+    cleaning: dict[Name, CleaningExpectation] = Field({}, description="Of cleaning.")
+    losses: dict[Name, LossExpectation] = Field({}, description="Of training losses.")
+    heldout: dict[Name, HeldoutExpectation] = Field({}, description="Of losses on held-out documents.")
+    scores: dict[Name, ScoreExpectation] = Field({}, description="Of scores.")

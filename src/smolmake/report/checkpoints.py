@@ -1,0 +1,129 @@
+"""The evaluations of a run: scores and held-out losses of each checkpoint, in the order of work."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from smolmake.graph.stages import GraphStage
+from smolmake.report.artifacts import ReportArtefact, of_kind, read_json
+
+
+class Key(NamedTuple):
+    """What tells one score of a checkpoint from another; `suite` is empty for the recipe's own tasks."""
+
+    task: str
+    metric: str
+    suite: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One task and metric at one checkpoint, with its 95 % interval; `suite` is empty for the recipe's own tasks."""
+
+    task: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    chance: float
+    formulation: str
+    items: tuple[float, ...] = ()
+    suite: str = ""
+
+    @property
+    def key(self) -> Key:
+        return Key(self.task, self.metric, self.suite)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Loss on the held-out documents of one source; `low` and `high` bound the bits per byte.
+
+    `nats` and `sizes` hold the loss and the bytes of each document, for comparisons document by document.
+    """
+
+    source: str
+    domain: str
+    tokens: int
+    loss: float
+    bits_per_byte: float
+    low: float
+    high: float
+    nats: tuple[float, ...] = ()
+    sizes: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The evaluation of one checkpoint; `ends` is its name in the recipe, empty inside a stage."""
+
+    name: str
+    ends: str
+    stage: GraphStage
+    order: int
+    tokens: float
+    scores: dict[Key, Score]
+    heldout: list[HeldOut]
+    file: str
+    suite_files: tuple[str, ...] = ()
+
+
+def read_checkpoints(artefacts: list[ReportArtefact]) -> list[Checkpoint]:
+    """The evaluations with the scores of their suites, in the order of the checkpoints."""
+    suites: dict[str, list[tuple[dict[str, Any], str]]] = defaultdict(list)
+    for artefact in of_kind(artefacts, "suite"):
+        if suite := read_json(artefact, "scores.json"):
+            suites[suite["checkpoint"]].append((suite, artefact.file("scores.json")))
+    found = []
+    for artefact in of_kind(artefacts, "evaluation"):
+        raw = read_json(artefact, "scores.json")
+        if raw is None:
+            continue
+        scores = [_score(s, "") for s in raw["scores"]]
+        scores += [_score(s, suite["suite"]) for suite, _ in suites[artefact.name] for s in suite["scores"]]
+        found.append(
+            Checkpoint(
+                artefact.name,
+                artefact.checkpoint,
+                artefact.stage,
+                artefact.order,
+                raw["tokens"] or 0,
+                {s.key: s for s in scores},
+                [_heldout(h) for h in raw["heldout"]],
+                artefact.file("scores.json"),
+                tuple(file for _, file in suites[artefact.name]),
+            )
+        )
+    return found
+
+
+def _score(raw: dict[str, Any], suite: str) -> Score:
+    return Score(
+        raw["task"],
+        raw["metric"],
+        raw["value"],
+        raw["low"],
+        raw["high"],
+        raw["n"],
+        raw["chance"],
+        raw["formulation"],
+        tuple(raw.get("items", ())),
+        suite,
+    )
+
+
+def _heldout(raw: dict[str, Any]) -> HeldOut:
+    return HeldOut(
+        raw["source"],
+        raw["domain"],
+        raw["tokens"],
+        raw["loss"],
+        raw["bits_per_byte"],
+        raw["low"],
+        raw["high"],
+        tuple(raw.get("nats", ())),
+        tuple(raw.get("sizes", ())),
+    )
