@@ -1,0 +1,28 @@
+"""The docs name files that are there, and pages that the site has."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers.training import ROOT
+
+PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks" / "results").glob("*.md"), *ROOT.glob("*.md")])
+FILES = re.compile(r"`((?:src/smolmake|workflow|tests|tools|benchmarks|profiles|config|examples)/[\w/.-]+\.\w+)`")
+TESTS = re.compile(r"`((?:unit|graph|pipeline|slurm)/[\w/]+)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text()
+    names = FILES.findall(text) + [f"tests/{name}.py" for name in TESTS.findall(text)]
+    assert not [name for name in names if "NAME" not in name and not (ROOT / name).is_file()]
+    links = re.findall(r"\]\(([^)#:]+\.\w+)(?:#[^)]*)?\)", text)
+    assert not [link for link in links if not (page.parent / link).is_file()]
+
+
+def test_the_site_has_every_page() -> None:
+    text = (ROOT / "mkdocs.yml").read_text()
+    assert isinstance(yaml.safe_load(text)["nav"], list)
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert str(page.relative_to(ROOT / "docs")) in text, page
