@@ -156,11 +156,10 @@ def into(master: Tensor) -> Callable[[Tensor], None]:
 
 def decoder(shape: Shape, layout: MemoryLayout) -> Decoder:
     """smolmake's decoder, its blocks under checkpointing as the layout says."""
-    names = {field.name for field in dataclasses.fields(ModelConfig)}
-    sizes = {name: value for name, value in dataclasses.asdict(shape).items() if name in names}
+    sizes = {name: value for name, value in dataclasses.asdict(shape).items() if name in ModelConfig.model_fields}
     rest = {"no_rope_layer_interval": 4, "rms_norm_eps": 1e-6, "initializer_range": 0.02, "rope_theta": 5e4}
     model = Decoder(ModelConfig(**sizes, **rest, max_position_embeddings=layout.sequence_length))
-    model.recompute(layout.checkpointing)
+    model.set_activation_checkpointing(layout.checkpointing)
     return model
 
 

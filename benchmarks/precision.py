@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from smolmake.graph.pretrain import segment_run
+from smolmake.graph.specs import SegmentSpec
 from smolmake.model.config import ModelConfig
-from smolmake.model.decoder import Decoder
-from smolmake.model.init import initialise
-from smolmake.train.optimizer import make_optimizer
-from smolmake.train.parallel import join_group
-from smolmake.train.trainer import Trainer
-
-OPTIMIZER = {"beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.1, "clip_grad_norm": 1.0}
+from smolmake.recipe.pretraining import Optimizer, Precision
+from smolmake.recipe.runtime import Layout, Run
+from smolmake.train.parallel import init_parallel
+from smolmake.train.segment import build_trainer, new_model
 
 
 class LibraryBytes:
@@ -47,30 +46,27 @@ class LibraryBytes:
         return tokens[:, :-1].copy(), labels, documents[:, :-1].copy()
 
 
-def curve(precision: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    group = join_group("auto", {})
+def curve(precision: Precision, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    parallel = init_parallel("auto", Layout())
     width = arguments.width
     config = ModelConfig(
         vocab_size=256, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=arguments.layers,
         num_attention_heads=width // 64, num_key_value_heads=width // 128, no_rope_layer_interval=4, rms_norm_eps=1e-6,
         initializer_range=0.02, tie_word_embeddings=True, rope_theta=1e4, max_position_embeddings=arguments.length,
     )  # fmt: skip
-    model = Decoder(config, precision)  # type: ignore[arg-type]
-    initialise(model, seed)
-    model.to(group.device)
-    if group.device.type == "cuda":
-        model.compile_blocks()
-    spec = {"start": 0, "end": 10**9, "sequence_length": arguments.length, "global_batch": arguments.rows}
-    spec["optimizer"] = {**OPTIMIZER, "no_weight_decay": ["embed_tokens"]}
-    run = {"micro_batch": arguments.rows, "sequences_per_forward": arguments.length}
-    reader: Any = LibraryBytes(arguments.rows, arguments.length)
+    spec = SegmentSpec(
+        start=0, end=10**9, stage_start=0, schedule=(), optimizer=Optimizer(), fresh_optimizer=True,
+        precision=precision, z_loss=0.0, sequence_length=arguments.length, global_batch=arguments.rows,
+        rope_theta=config.rope_theta, seed=seed,
+    )  # fmt: skip
+    run = segment_run(Run(micro_batch=arguments.rows), Layout())
+    reader = LibraryBytes(arguments.rows, arguments.length)
     losses, began = [], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        optimizer = make_optimizer(model, spec["optimizer"])
-        trainer = Trainer(model, optimizer, reader, spec, run, Path(folder), group, "precision")
+        trainer = build_trainer(new_model(config, spec), reader, spec, run, parallel, Path(folder), "precision")
         for step in range(arguments.steps):
-            losses.append(trainer.step(step, 1e-3 * min(1.0, (step + 1) / 30))[0])
-        trainer.loader.shutdown(cancel_futures=True)
+            losses.append(trainer.step(step, 1e-3 * min(1.0, (step + 1) / 30)).loss)
+        trainer.close()
     quarters = [round(float(np.mean(part)), 4) for part in np.array_split(np.array(losses), 4)]
     result = {
         "precision": precision,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from smolmake.train.parallel import Group
+from smolmake.train.parallel import ParallelContext
 from smolmake.train.recovery.checkpoint import Recovery
 
 
@@ -26,7 +26,7 @@ def step(weights: torch.Tensor, inputs: torch.Tensor) -> None:
 def seconds_of_steps(steps: int, every: int, at_once: bool, tensors: dict[str, torch.Tensor]) -> list[float]:
     weights, inputs = torch.randn(1024, 1024), torch.randn(1024, 1024)
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        recovery = Recovery(Path(folder), Group(torch.device("cpu")))
+        recovery = Recovery(Path(folder), ParallelContext(torch.device("cpu")))
         recovery.save(0, tensors)  # the first one allocates the copies
         recovery.wait()
         seconds = []

@@ -37,7 +37,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scaling_cases import DRILLS, FULL, PARTS, TINY, Cases, drill_job
+from scaling_cases import DRILLS, FULL, PARTS, TINY, Cases, preflight_job
 from scaling_results import table
 
 ROOT = Path(__file__).parents[1]
@@ -121,7 +121,7 @@ class Bench:
         launches = []
         for strategy, context in DRILLS:
             if gpus % context == 0 and (strategy != "hsdp" or gpus > 2):
-                job = drill_job(strategy, context, gpus, self.folder, self.tiny)
+                job = preflight_job(strategy, context, gpus, self.folder, self.tiny)
                 launches.append(([f"preflight:{job['name']}"], [json.dumps(job)]))
         return Job("drills", gpus, self.cases.minutes["drills"], PREFLIGHT, launches)
 
@@ -165,13 +165,13 @@ class Bench:
         return f"exit code {code}: {last_error(log.read_text(errors='replace'))}" if code else ""
 
     def _drilled(self, job: Job, drill: dict[str, Any], text: str) -> None:
-        file = Path(drill["folder"]) / "findings.json"
+        file = Path(drill["folder"]) / "checks.json"
         if file.exists():
-            layout, findings = drill["run"]["layout"], json.loads(file.read_text())
+            layout, results = drill["run"]["layout"], json.loads(file.read_text())
             self.write(
                 {"asked": text, "case": "preflight", "gpus": job.gpus, "strategy": layout["strategy"],
-                 "context": layout["context_parallel"], "passed": all(f["passed"] for f in findings),
-                 "findings": {f["check"]: f["found"] for f in findings}}
+                 "context": layout["context_parallel"], "passed": all(result["passed"] for result in results),
+                 "checks": {result["check"]: result["measured"] for result in results}}
             )  # fmt: skip
 
     def failed(self, job: Job, texts: list[str], reason: str) -> None:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from smolmake.recipe.runtime import Preflight, Run
+from smolmake.graph.specs import PreflightRun, PreflightSpec
+from smolmake.recipe.pretraining import ModelShape, Optimizer
+from smolmake.recipe.runtime import Layout, Preflight
 
 PARTS = ("single", "shared", "posttrain", "long", "context", "saving", "drills")
 DRILLS = [("ddp", 1), ("fsdp", 1), ("zero2", 1), ("zero1", 1), ("hsdp", 1), ("ddp", 2), ("fsdp", 4), ("fsdp", 8)]
@@ -56,31 +58,29 @@ TINY = Cases(
     minutes={"single": 0.1, "shared": 0.1, "posttrain": 0.4, "long": 0.1, "context": 0.1, "saving": 0.2, "drills": 0.5},
 )  # fmt: skip
 
-SMOLLM3 = {
-    "hidden_size": 2048, "intermediate_size": 11008, "num_attention_heads": 16, "num_key_value_heads": 4,
-    "num_hidden_layers": 36, "no_rope_layer_interval": 4, "rms_norm_eps": 1e-6, "initializer_range": 0.02,
-    "tie_word_embeddings": True, "rope_theta": 5e4,
-}  # fmt: skip
+SMOLLM3 = ModelShape(
+    hidden_size=2048, intermediate_size=11008, num_hidden_layers=36, num_attention_heads=16, num_key_value_heads=4
+)  # fmt: skip
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 8, "num_key_value_heads": 4}
 
 
-def drill_job(strategy: str, context: int, gpus: int, folder: Path, tiny: bool) -> dict[str, Any]:
+def preflight_job(strategy: str, context: int, gpus: int, folder: Path, tiny: bool) -> dict[str, Any]:
     """A job of workflow/scripts/preflight.py."""
-    layout = {"strategy": strategy, "context_parallel": context, "gpus_per_node": gpus, "nodes": 1}
-    if strategy == "hsdp":
-        layout |= {"nodes": 2, "gpus_per_node": gpus // 2}  # two groups of copies, on this one node
-    spec: dict[str, Any] = {
-        "model": SMOLLM3 | SMALL if tiny else SMOLLM3, "vocab_size": 128256, "precision": "fp32" if tiny else "bf16",
-        "sequence_length": 4096,
-        "optimizer": {"name": "adamw", "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.1,
-                      "no_weight_decay": ["embed_tokens"], "clip_grad_norm": 1.0},
-    }  # fmt: skip
-    run = Run(
-        threads=1 if tiny else 4, device="cpu" if tiny else "auto", preflight=Preflight(burn_in=5.0)
-    ).model_dump(exclude={"layouts"})  # fmt: skip
-    run |= {"layout": layout, "mfu": 0.5, "cpu_flops": 1e9 if tiny else 5e10}
+    layout = Layout(
+        strategy=strategy, context_parallel=context,
+        # hsdp: two groups of copies, on this one node
+        nodes=2 if strategy == "hsdp" else 1, gpus_per_node=gpus // 2 if strategy == "hsdp" else gpus,
+    )  # fmt: skip
+    spec = PreflightSpec(
+        layout=layout, model=SMOLLM3.model_copy(update=SMALL if tiny else {}), rope_theta=5e4, vocab_size=128256,
+        optimizer=Optimizer(), precision="fp32" if tiny else "bf16", sequence_length=4096,
+    )  # fmt: skip
+    run = PreflightRun(
+        threads=1 if tiny else 4, layout=layout, device="cpu" if tiny else "auto", limits=Preflight(burn_in=5.0),
+        mfu=0.5, cpu_flops=1e9 if tiny else 5e10, recovery_every=600.0, scratch=None,
+    )  # fmt: skip
     name = f"{strategy}-{context}"
     return {
-        "kind": "preflight", "name": name, "id": "0", "folder": str(folder / f"preflight-{gpus}-{name}"), "spec": spec,
-        "inputs": {}, "run": run,
+        "kind": "preflight", "name": name, "id": "0", "folder": str(folder / f"preflight-{gpus}-{name}"),
+        "spec": spec.values(), "inputs": {}, "run": run.model_dump(),
     }  # fmt: skip

@@ -66,8 +66,8 @@ def table(rows: list[Row]) -> str:
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     for row in rows:
-        if "findings" in row:
-            found = "; ".join(f"{check}: {what}" for check, what in row["findings"].items())
+        if "checks" in row:
+            found = "; ".join(f"{check}: {what}" for check, what in row["checks"].items())
             lines.append(f"\n{'passed' if row['passed'] else 'FAILED'}: {row['gpus']} GPUs, {strategy(row)}: {found}")
         if "error" in row:
             lines.append(f"\nnot measured: {row['case']} on {row['gpus']}: {row['error'][:300]}")

@@ -32,19 +32,22 @@ from typing import Any
 
 import torch
 
+from smolmake.graph.pretrain import segment_run
+from smolmake.graph.specs import SegmentSpec
 from smolmake.model.config import ModelConfig
 from smolmake.model.conversion import CLASSES, to_transformers
 from smolmake.model.counts import attended_length, count_parameters, flops_per_token
 from smolmake.model.decoder import Decoder
 from smolmake.preflight.parity import RandomBatches
-from smolmake.train.optimizer import make_optimizer
-from smolmake.train.parallel import Group, join_group, leave_group, with_layout
+from smolmake.recipe.pretraining import Optimizer
+from smolmake.recipe.runtime import Layout, Run
+from smolmake.train.parallel import ParallelContext, destroy_parallel, init_parallel, with_layout
 from smolmake.train.recovery.checkpoint import Recovery
+from smolmake.train.segment import build_trainer
 from smolmake.train.trainer import Trainer
 
 PEAK = 989e12
 COMMON = {"rms_norm_eps": 1e-6, "initializer_range": 0.02, "tie_word_embeddings": True, "rope_theta": 5e4}
-OPTIMIZER = {"beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight_decay": 0.1, "clip_grad_norm": 1.0}
 SHAPES: dict[str, dict[str, Any]] = {
     "3b": {"vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36,
            "num_attention_heads": 16, "num_key_value_heads": 4, "no_rope_layer_interval": 4},
@@ -83,9 +86,12 @@ class Case:
         return cls(shape, what, int(length), int(documents), int(rows), strategy, int(context), recompute or "none")
 
     @property
-    def layout(self) -> dict[str, Any]:
+    def layout(self) -> Layout:
         strategy, _, nodes = self.strategy.partition("-")
-        return {"strategy": strategy, "nodes": int(nodes or 1), "context_parallel": self.context}
+        return Layout(
+            strategy=strategy, nodes=int(nodes or 1), context_parallel=self.context,
+            activation_checkpointing=self.recompute,
+        )  # fmt: skip
 
 
 class Theirs(torch.nn.Module):
@@ -103,6 +109,12 @@ class Theirs(torch.nn.Module):
         self.config, self.gpu, self.dtype = config, device.type == "cuda", torch.float32
         self.call = torch.compile(self.inner, dynamic=False) if self.gpu else self.inner
 
+    def set_activation_checkpointing(self, what: str) -> None:
+        """It keeps all activations."""
+
+    def compile_blocks(self) -> None:
+        """It is compiled as a whole."""
+
     def loss(self, tokens: torch.Tensor, labels: torch.Tensor, documents: Any, z_loss: float) -> torch.Tensor:
         mask = None
         if not self.gpu:
@@ -112,52 +124,51 @@ class Theirs(torch.nn.Module):
                              num_items_in_batch=1, use_cache=False).loss  # fmt: skip
 
 
-def build(case: Case, group: Group) -> Any:
+def build(case: Case, parallel: ParallelContext) -> Any:
     config = ModelConfig(**SHAPES[case.shape], **COMMON, max_position_embeddings=case.length)
     torch.manual_seed(0)
     if case.what == "hf":
-        return Theirs(config, group.device)
-    with group.device:
+        return Theirs(config, parallel.device)
+    with parallel.device:
         model = Decoder(config, case.what)  # type: ignore[arg-type]
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 torch.nn.init.normal_(parameter, std=0.02)
-    model.recompute(case.recompute)
-    if group.device.type == "cuda":
-        model.compile_blocks()
     return model
 
 
-def measure(case: Case, arguments: argparse.Namespace, group: Group) -> dict[str, Any]:
-    gpu = group.device.type == "cuda"
-    group = with_layout(group, case.layout)
-    batch = case.rows * arguments.accumulate * group.world // group.sharing
-    model = build(case, group)
-    reader: Any = RandomBatches(batch, case.length, case.documents, model.config.vocab_size)
-    spec = {"start": 0, "end": 10**9, "sequence_length": case.length, "global_batch": batch}
-    spec["optimizer"] = {**OPTIMIZER, "no_weight_decay": ["embed_tokens"]}
-    run = {"micro_batch": case.rows, "sequences_per_forward": case.length}
+def measure(case: Case, arguments: argparse.Namespace, parallel: ParallelContext) -> dict[str, Any]:
+    gpu = parallel.device.type == "cuda"
+    parallel = with_layout(parallel, case.layout)
+    batch = case.rows * arguments.accumulate * parallel.world_size // parallel.cp_size
+    model = build(case, parallel)
+    reader = RandomBatches(batch, case.length, case.documents, model.config.vocab_size)
+    spec = SegmentSpec(
+        start=0, end=10**9, stage_start=0, schedule=(), optimizer=Optimizer(), fresh_optimizer=True,
+        precision="bf16" if case.what == "hf" else case.what, z_loss=0.0, sequence_length=case.length,
+        global_batch=batch, rope_theta=model.config.rope_theta,
+    )  # fmt: skip
+    run = segment_run(Run(micro_batch=case.rows), case.layout)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(model, None, reader, spec, run, Path(folder), group, "benchmark")  # type: ignore[arg-type]
-        trainer.optimizer = make_optimizer(model, spec["optimizer"])
+        trainer = build_trainer(model, reader, spec, run, parallel, Path(folder), "benchmark")
         if gpu:
             torch.cuda.reset_peak_memory_stats()
         times, losses = [], []
         for step in range(arguments.warm + arguments.steps):
             began = time.perf_counter()
-            losses.append(trainer.step(step, 1e-4)[0])
+            losses.append(trainer.step(step, 1e-4).loss)
             times.append(time.perf_counter() - began)
         kept, done = times[arguments.warm :], arguments.warm + arguments.steps
         seconds = statistics.median(kept)
         shares = profile(trainer, done) if arguments.profile else {}
         saved = save_and_restore(trainer, Path(arguments.save), done + 1, seconds) if arguments.save else {}
-        trainer.loader.shutdown(cancel_futures=True)
-    rate = batch * case.length / seconds / group.world
+        trainer.close()
+    rate = batch * case.length / seconds / parallel.world_size
     seen = attended_length([length for row in range(64) for length in reader.lengths(row)])
     return {
         "case": f"{case.shape} {case.what}{'' if case.recompute == 'none' else '+' + case.recompute} "
         f"{case.length} docs {case.documents or 'one'} mb {case.rows}x{arguments.accumulate}",
-        "gpus": group.world, "strategy": case.strategy, "context": case.context,
+        "gpus": parallel.world_size, "strategy": case.strategy, "context": case.context,
         "tokens_per_second": round(rate), "milliseconds": round(seconds * 1e3, 1),
         "mfu": round(rate * flops_per_token(model.config.shape, case.length) / PEAK, 4),
         "mfu_masked": round(rate * flops_per_token(model.config.shape, seen, causal=True) / PEAK, 4),
@@ -175,16 +186,16 @@ def save_and_restore(trainer: Trainer, folder: Path, step: int, usual: float) ->
     The first save makes the copies in host memory, and is not counted.
     """
     parameters = {name: parameter.detach() for name, parameter in trainer.model.named_parameters()}
-    recovery, whole = Recovery(folder, trainer.group), []
-    recovery.save(step, trainer._state())
+    recovery, whole = Recovery(folder, trainer.parallel), []
+    recovery.save(step, trainer.state())
     recovery.wait()
     began = time.perf_counter()
-    recovery.save(step + 1, trainer._state())
+    recovery.save(step + 1, trainer.state())
     if recovery.under_way is not None:
         recovery.under_way.add_done_callback(lambda _: whole.append(time.perf_counter() - began))
     waiting = time.perf_counter() - began
     steps = 0
-    while steps == 0 or any(trainer.group.any(recovery.busy)):
+    while steps == 0 or any(trainer.parallel.any(recovery.busy)):
         trainer.step(step + steps, 1e-4)
         steps += 1
     lost = time.perf_counter() - began - steps * usual
@@ -193,8 +204,8 @@ def save_and_restore(trainer: Trainer, folder: Path, step: int, usual: float) ->
     recovery.load(parameters)
     reading = time.perf_counter() - reading
     size = sum(file.stat().st_size for file in (folder / f"step-{step + 1:09d}").rglob("*")) / 1e9
-    trainer.group.wait()
-    if trainer.group.first:
+    trainer.parallel.barrier()
+    if trainer.parallel.is_main:
         shutil.rmtree(folder)
     return {
         "save_wait_s": round(waiting, 3), "save_s": round(whole[0], 2) if whole else 0.0,
@@ -210,7 +221,7 @@ def profile(trainer: Trainer, step: int) -> dict[str, float]:
     in which nothing else runs: what it costs.
     """
     kind = torch.profiler.ProfilerActivity
-    gpu = trainer.group.device.type == "cuda"
+    gpu = trainer.parallel.device.type == "cuda"
     with torch.profiler.profile(activities=[kind.CPU, kind.CUDA] if gpu else [kind.CPU]) as record:
         began = time.perf_counter()
         trainer.step(step, 1e-4)
@@ -222,7 +233,7 @@ def profile(trainer: Trainer, step: int) -> dict[str, float]:
                 (event.time_range.start / 1e6, event.time_range.end / 1e6)
             )
     kernels = [e for e in record.key_averages() if is_kernel(e, e.key)]
-    for event in sorted(kernels, key=lambda e: -e.self_device_time_total)[: 28 if trainer.group.first else 0]:
+    for event in sorted(kernels, key=lambda e: -e.self_device_time_total)[: 28 if trainer.parallel.is_main else 0]:
         print(f"    {event.self_device_time_total / 1e3:8.2f} ms {event.count:6d}  {event.key[:110]}")
     shares = {name: sum(end - start for start, end in found) for name, found in spans.items()}
     busy = covered([span for found in spans.values() for span in found])
@@ -261,18 +272,18 @@ def main() -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    group = join_group(arguments.device, {})
+    parallel = init_parallel(arguments.device, Layout())
     for text in arguments.cases:
         try:
-            result = {"asked": text, **measure(Case.parse(text), arguments, group)}
+            result = {"asked": text, **measure(Case.parse(text), arguments, parallel)}
         except Exception as error:  # one case that fails, by memory say, leaves the others
             result = {
                 "asked": text,
                 "case": text,
-                "gpus": group.world,
+                "gpus": parallel.world_size,
                 "error": f"{type(error).__name__}: {str(error)[:1500]}",
             }
-        if group.first:
+        if parallel.is_main:
             print(json.dumps(result), flush=True)
             if arguments.out:
                 with arguments.out.open("a") as file:
@@ -281,7 +292,7 @@ def main() -> None:
         torch._dynamo.reset()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-    leave_group(group)
+    destroy_parallel(parallel)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 import torch
 
+from smolmake.graph.pretrain import segment_run
+from smolmake.graph.specs import SegmentSpec
 from smolmake.model.config import ModelConfig
-from smolmake.model.decoder import Decoder
-from smolmake.model.init import initialise
 from smolmake.monitoring.events import read_incidents
 from smolmake.monitoring.metrics import read_metrics
 from smolmake.recipe.pretraining import Guard, Optimizer, RollBack
-from smolmake.recipe.runtime import Run
-from smolmake.train.optimizer import make_optimizer
-from smolmake.train.parallel import Group
+from smolmake.recipe.runtime import Layout, Run
+from smolmake.recipe.schedule import SchedulePiece
+from smolmake.train.parallel import ParallelContext
+from smolmake.train.segment import build_trainer, new_model
 from smolmake.train.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +40,7 @@ SHAPE: dict[str, Any] = {
     "num_attention_heads": 4, "num_key_value_heads": 2, "no_rope_layer_interval": 2, "rms_norm_eps": 1e-6,
     "initializer_range": 0.02, "tie_word_embeddings": True, "rope_theta": 1e4, "max_position_embeddings": LENGTH,
 }  # fmt: skip
+SCHEDULE = SchedulePiece(shape="linear", start=0, start_lr=3e-3, end=99, end_lr=3e-3)
 
 
 class Counting:
@@ -58,26 +60,16 @@ class Counting:
         return tokens[:, :-1].copy(), tokens[:, 1:].copy(), documents
 
 
-def trainer(
-    folder: Path, reader: Counting, end: int = STEPS, guard: dict[str, Any] | None = None, **run: Any
-) -> Trainer:
+def trainer(folder: Path, reader: Counting, end: int = STEPS, guard: Guard | None = None, **run: Any) -> Trainer:
     folder.mkdir(exist_ok=True)
-    gpu = DEVICE == "cuda"
-    model = Decoder(ModelConfig(**SHAPE), "bf16" if gpu else "fp32")
-    initialise(model, 0)
-    model.to(DEVICE)
-    if gpu:
-        model.compile_blocks()
-    spec = {
-        "start": 0, "end": end, "stage_start": 0,
-        "schedule": [{"shape": "linear", "from": [0, 3e-3], "to": [99, 3e-3]}],
-        "optimizer": Optimizer().used(), "precision": "bf16" if gpu else "fp32", "z_loss": 0.0, "guard": guard,
-        "sequence_length": LENGTH, "global_batch": BATCH,
-    }  # fmt: skip
-    settings = Run(**{"micro_batch": 2, "recovery_every": 1e9, **run}).model_dump(exclude={"layouts"})
-    settings |= {"sequences_per_forward": LENGTH, "layout": {}, "milestones": []}
-    optimizer = make_optimizer(model, spec["optimizer"])
-    return Trainer(model, optimizer, reader, spec, settings, folder, Group(torch.device(DEVICE)), "test")  # type: ignore[arg-type]
+    spec = SegmentSpec(
+        start=0, end=end, stage_start=0, schedule=(SCHEDULE,), optimizer=Optimizer(), fresh_optimizer=True,
+        precision="bf16" if DEVICE == "cuda" else "fp32", z_loss=0.0, guard=guard, sequence_length=LENGTH,
+        global_batch=BATCH, rope_theta=1e4, seed=0,
+    )  # fmt: skip
+    how = segment_run(Run(**{"micro_batch": 2, "recovery_every": 1e9, **run}), Layout())
+    model = new_model(ModelConfig(**SHAPE), spec)
+    return build_trainer(model, reader, spec, how, ParallelContext(torch.device(DEVICE)), folder, "test")
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -141,7 +133,7 @@ def test_saves_in_the_background_change_no_loss_and_are_resumed(
 
 def test_a_spike_is_rolled_back_to_the_curve_without_its_batches(tmp_path: Path) -> None:
     settings = RollBack(loss_above=1.5, window=4, steps_in_a_row=2, drop_before=1, at_most=3)
-    guard = Guard(skip_above=1e9, roll_back=settings).model_dump(exclude_none=True)
+    guard = Guard(skip_above=1e9, roll_back=settings)
     poison = range(14, 16)
     found = trained(tmp_path / "poisoned", Counting(poison), guard=guard, recovery_every=1e-9)
     drops = found.spikes.drops

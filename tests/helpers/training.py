@@ -17,12 +17,15 @@ from smolmake.data.mixture import build_pattern
 from smolmake.data.packing import join_packings, pack_window
 from smolmake.data.token_shards import open_shards, write_shards
 from smolmake.data.tokenizer import load_tokenizer
+from smolmake.execution.job import Job
 from smolmake.execution.manifest import read_manifest, write_manifest
 from smolmake.execution.parts import do_parts, part_record
 from smolmake.files import canonical_json, write_json
+from smolmake.graph.pretrain import segment_run
+from smolmake.graph.specs import SegmentSpec
 from smolmake.monitoring.metrics import read_metrics
-from smolmake.recipe.pretraining import Optimizer, Schedule
-from smolmake.recipe.runtime import Run
+from smolmake.recipe.pretraining import Guard, ModelShape, Optimizer, Schedule
+from smolmake.recipe.runtime import Layout, Run
 from smolmake.recipe.schedule import schedule_pieces, within
 
 ROOT = Path(__file__).parents[2]
@@ -112,29 +115,31 @@ def segment(
     name: str = "s",
     parent: str | None = None,
     mixture: str = "stage1",
-    guard: dict[str, Any] | None = None,
+    guard: Guard | None = None,
     **run: Any,
 ) -> dict[str, Any]:
     """The job of one segment of a run of `steps` steps, as the rules write it."""
     pieces = schedule_pieces(Schedule(peak=3e-3, warmup_steps=4, decay_steps=4), steps or end)
-    spec: dict[str, Any] = {
-        "start": start, "end": end, "stage_start": 0, "schedule": within(pieces, start, end),
-        "optimizer": Optimizer().used(), "fresh_optimizer": start == 0,
-        "precision": "fp32", "z_loss": 0.0, "guard": guard,
-        "sequence_length": LENGTH, "global_batch": BATCH, "rope_theta": 1e4,
-    }  # fmt: skip
+    spec = SegmentSpec(
+        start=start, end=end, stage_start=0, schedule=tuple(within(pieces, start, end)), optimizer=Optimizer(),
+        fresh_optimizer=start == 0, precision="fp32", z_loss=0.0, guard=guard, sequence_length=LENGTH,
+        global_batch=BATCH, rope_theta=1e4, model=None if parent else ModelShape(**MODEL), seed=None if parent else 0,
+    )  # fmt: skip
     inputs = {"mixture": f"results/mixture/{mixture}/manifest.json", "tokenizer": "results/tokenizer/bpe/manifest.json"}
-    if parent is None:
-        spec |= {"model": MODEL, "seed": 0}
-    else:
+    if parent is not None:
         inputs["parent"] = f"results/segment/{parent}/manifest.json"
-    extra = {key: run.pop(key) for key in ("layout", "milestones") if key in run}
-    settings = Run(**{"micro_batch": BATCH, "device": "cpu", **run}).model_dump(exclude={"layouts"})
-    settings |= {"sequences_per_forward": LENGTH, "layout": {}, "milestones": []} | extra
+    layout, milestones = Layout(**run.pop("layout", {})), run.pop("milestones", ())
+    settings = segment_run(Run(**{"micro_batch": BATCH, "device": "cpu", **run}), layout, milestones=milestones)
     return {
         "kind": "segment", "name": name, "id": "0", "folder": f"results/segment/{name}",
-        "spec": spec, "inputs": inputs, "run": settings,
+        "spec": spec.values(), "inputs": inputs, "run": settings.model_dump(),
     }  # fmt: skip
+
+
+def segment_job(place: Path, values: dict[str, Any]) -> Job:
+    """The job in this process, with paths under `place`."""
+    inputs = {role: place / path for role, path in values["inputs"].items()}
+    return Job(**values | {"folder": place / values["folder"], "inputs": inputs})
 
 
 def start(place: Path, job: dict[str, Any], script: Path = TRAIN) -> subprocess.Popen[str]:

@@ -44,8 +44,8 @@ def test_a_node_that_the_preflight_found_wanting_was_left_out(undisturbed: Contr
     assert "The preflight found node gpu-02 wanting (reading, scratch of a node 0 to" in said
     assert "Jobs failed twice" not in said
     check = next(step for step in workflow_of(tree, TWO_NODES).steps.of_kind("preflight") if step.name == "stage1")
-    findings = json.loads((tree / check.manifest).with_name("findings.json").read_text())
-    assert all(finding["passed"] for finding in findings)
+    checks = json.loads((tree / check.manifest).with_name("checks.json").read_text())
+    assert all(check["passed"] for check in checks)
     on_two = [nodes for count, nodes in jobs_sent(tree, "NNodes,NodeList") if count == "2"]
     # The first check of the machines, the second, the segment, the SFT.
     assert ["gpu-02" in node_names(nodes) for nodes in on_two] == [True, False, False, False]

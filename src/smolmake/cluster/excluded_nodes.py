@@ -18,7 +18,7 @@ from smolmake.errors import UserError, did_you_mean
 from smolmake.files import write_json
 
 EXCLUDED = Path(".smolmake") / "excluded-nodes.json"
-FINDINGS = "findings.json"  # of a preflight: its table
+CHECKS = "checks.json"  # of a preflight: its table
 
 
 def excluded_nodes(root: Path) -> dict[str, str]:
@@ -61,13 +61,15 @@ def include_nodes(root: Path, names: list[str]) -> list[str]:
 def failing_nodes(folder: Path) -> dict[str, str]:
     """The nodes that the last preflight of a step's folder found wanting, each with its reasons."""
     try:
-        findings = json.loads((folder / FINDINGS).read_text())
+        results = json.loads((folder / CHECKS).read_text())
     except (OSError, ValueError):
         return {}
     reasons: dict[str, list[str]] = {}
-    for finding in findings:
-        for node in () if finding["passed"] else finding["nodes"]:
-            reasons.setdefault(node, []).append(f"{finding['check']} {finding['found']}, wanted {finding['wanted']}")
+    for result in results:
+        for node in () if result["passed"] else result["nodes"]:
+            reasons.setdefault(node, []).append(
+                f"{result['check']} {result['measured']}, required {result['required']}"
+            )
     return {node: "; ".join(why) for node, why in reasons.items()}
 
 

@@ -20,15 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smolmake.data.batches import BatchPiece
 from smolmake.data.loader import BatchReader, open_mixture, open_mixture_shards
 from smolmake.data.tokenizer import load_tokenizer
 from smolmake.errors import UserError, did_you_mean
 from smolmake.execution.manifest import RECORD
+from smolmake.graph.specs import SegmentSpec
+from smolmake.recipe.schedule import BatchPiece
 
 SHOWN = 60  # tokens
 LATEST = Path("results/latest")
-BEFORE: BatchPiece = [-(2**62), 1, 0]  # where positions go that come before the steps of the batches known
+BEFORE = BatchPiece(
+    start=-(2**62), size=1, sequences_before=0
+)  # where positions go that come before the steps of the batches known
 
 
 @dataclass(frozen=True)
@@ -111,8 +114,8 @@ def open_stretches(folders: list[Path], stage: str | None) -> list[Stretch]:
 def open_stretch(stage: str, segments: list[tuple[Path, dict[str, Any]]]) -> Stretch:
     """The steps of one stage's segments, read with the batch sizes that the segments had."""
     segments = sorted(segments, key=lambda segment: segment[1]["spec"]["start"])
-    (folder, first), last = segments[0], segments[-1][1]
-    results, spec = folder.parents[1], first["spec"]
+    folder, first = segments[0]
+    results = folder.parents[1]
     try:
         mixture, description = open_mixture(results / first["mixture"])
     except OSError as error:
@@ -120,12 +123,13 @@ def open_stretch(stage: str, segments: list[tuple[Path, dict[str, Any]]]) -> Str
             "the segment's mixture cannot be read", file=results / first["mixture"], value=error,
             remedy="bring it back, or make it again: run the recipe",
         ) from None  # fmt: skip
-    pieces = [piece for _, record in segments for piece in record["spec"].get("batches", [])]
+    specs = [SegmentSpec.model_validate(record["spec"]) for _, record in segments]
+    pieces = [piece for spec in specs for piece in spec.batches or ()]
     batches = [BEFORE, *pieces] if pieces else None
     shards = open_mixture_shards(description, results)
-    reader = BatchReader(mixture, shards, spec["global_batch"], spec["stage_start"], batches)
+    reader = BatchReader(mixture, shards, specs[0].global_batch, specs[0].stage_start, batches)
     folders = {name: about["shards"] for name, about in description["sources"].items()}
-    return Stretch(stage, spec["start"], last["spec"]["end"], reader, results, folders, first["tokenizer"])
+    return Stretch(stage, specs[0].start, specs[-1].end, reader, results, folders, first["tokenizer"])
 
 
 def show_row(stretches: list[Stretch], step: int, row: int) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smolmake.data.batches import BatchPiece, batch_at
 from smolmake.data.mixture import Mixture, Place, make_mixture
 from smolmake.data.packing import pack_onto
 from smolmake.data.token_shards import Shards, open_shards
 from smolmake.execution.manifest import MANIFEST, read_manifest, verify_payload
 from smolmake.execution.node_cache import stage
 from smolmake.model.config import IGNORED_LABEL
+from smolmake.recipe.schedule import BatchPiece, batch_at
 
 AHEAD = 8192  # positions worked out at a time, at most
 Array = npt.NDArray[np.int64]
@@ -31,7 +31,7 @@ class BatchReader:
     shards: dict[str, Shards]
     global_batch: int
     stage_start: int
-    batches: list[BatchPiece] | None = None  # batch sizes over a warm-up, see data/batches.py
+    batches: Sequence[BatchPiece] | None = None  # batch sizes over a warm-up, see recipe/schedule.py
     available: dict[str, int] = field(init=False)
     drawn: dict[int, list[tuple[int, int]]] = field(init=False, default_factory=dict)
 
@@ -103,10 +103,10 @@ class BatchReader:
 
     def _step_at(self, position: int) -> tuple[int, int]:
         """The step and row of a position in the stage's stream."""
-        pieces = self.batches or [[self.stage_start, self.global_batch, 0]]
-        first, size, before = next(piece for piece in reversed(pieces) if piece[2] <= position)
-        step, row = divmod(position - before, size)
-        return first + step, row
+        pieces = self.batches or [BatchPiece(start=self.stage_start, size=self.global_batch, sequences_before=0)]
+        piece = next(piece for piece in reversed(pieces) if piece.sequences_before <= position)
+        step, row = divmod(position - piece.sequences_before, piece.size)
+        return piece.start + step, row
 
 
 def open_mixture(folder: Path) -> tuple[Mixture, dict[str, Any]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from smolmake.data.batches import batch_at, batch_pieces, batches_within
 from smolmake.execution.step import Step, Steps
 from smolmake.graph.data import add_packings, packing_key
+from smolmake.graph.specs import PreflightRun, PreflightSpec, SegmentRun, SegmentSpec
 from smolmake.recipe.pretraining import LongContext, Pretraining, Stage
-from smolmake.recipe.schedule import Piece, schedule_pieces, within
+from smolmake.recipe.runtime import Layout, Run
+from smolmake.recipe.schedule import SchedulePiece, batch_at, batch_pieces, batches_within, schedule_pieces, within
 from smolmake.recipe.schema import Recipe
 
 SEGMENT_KEYS = tuple(
@@ -23,30 +25,17 @@ def add_pretraining(
     """Mixtures, the epochs that they come to, and the segments of stages 1 to 3 and of the long-context extensions."""
     mixtures = _mixtures(steps, recipe, pretraining, shards)
     _preflights(steps, recipe, pretraining)
-    parent = steps.checkpoints.get("base")
-    shape: dict[str, Any] = {
-        "sequence_length": pretraining.sequence_length,
-        "global_batch": pretraining.global_batch,
-        "rope_theta": recipe.model.rope_theta if recipe.model is not None else None,  # None: the base model's
-    }
+    parent, start = steps.checkpoints.get("base"), 0
     pieces = schedule_pieces(pretraining.schedule, sum(stage.steps for stage in pretraining.stages))
-    start = 0
     for stage in pretraining.stages:
-        keys: tuple[str, ...] = tuple(f"pretraining.{key}" for key in ("schedule", "sequence_length", "global_batch"))
-        keys += ("model.rope_theta",)
-        parent = _segments(steps, recipe, stage, start, pieces, shape, keys, tokenizer, mixtures, parent, True)
+        inputs = {"mixture": mixtures[stage.name], "tokenizer": tokenizer}
+        parent = _segments(steps, recipe, stage, start, pieces, inputs, parent, True)
         start += stage.steps
     for extension in recipe.long_context:
+        inputs = {"mixture": mixtures[extension.name], "tokenizer": tokenizer}
         pieces = schedule_pieces(extension.schedule, extension.steps)
-        shape = {
-            "sequence_length": extension.sequence_length,
-            "global_batch": extension.global_batch,
-            "rope_theta": extension.rope_theta,
-        }
-        names = ("schedule", "sequence_length", "global_batch", "rope_theta", "fresh_optimizer")
-        keys = tuple(f"long_context.{extension.name}.{name}" for name in names)
         fresh = extension.fresh_optimizer or (parent is not None and parent.kind == "adopted")
-        parent = _segments(steps, recipe, extension, 0, pieces, shape, keys, tokenizer, mixtures, parent, fresh)
+        parent = _segments(steps, recipe, extension, 0, pieces, inputs, parent, fresh)
 
 
 def _mixtures(steps: Steps, recipe: Recipe, pretraining: Pretraining, shards: dict[str, Step]) -> dict[str, Step]:
@@ -102,19 +91,18 @@ def _preflights(steps: Steps, recipe: Recipe, pretraining: Pretraining) -> None:
             continue
         if not layout.gpus and run.preflight.when != "always":
             continue
-        spec = {
-            "layout": layout.model_dump(exclude={"mfu", "micro_batch"}),
-            "model": recipe.model.model_dump(exclude={"parameters", "parameters_tolerance"}),
-            "vocab_size": recipe.tokenizer.vocab_size,
-            "optimizer": pretraining.optimizer.used(),
-            "precision": pretraining.precision,
-            "sequence_length": length,
-        }
+        spec = PreflightSpec(
+            layout=layout, model=recipe.model, rope_theta=recipe.model.rope_theta,
+            vocab_size=recipe.tokenizer.vocab_size, optimizer=pretraining.optimizer, precision=pretraining.precision,
+            sequence_length=length,
+        )  # fmt: skip
         keys = (f"run.layouts.{name}", "model", "pretraining.optimizer", "pretraining.precision")
-        more = {"mfu": layout.mfu or recipe.compute.mfu, "cpu_flops": recipe.compute.cpu_flops}
-        how = run.model_dump(exclude={"layouts"}) | {"layout": layout.model_dump()}
-        how["launcher"] = layout.launcher(run.threads)
-        steps.add("preflight", name, spec, {}, "preflight", keys, **how, **more)
+        how = PreflightRun(
+            threads=run.threads, layout=layout, device=run.device, limits=run.preflight,
+            mfu=layout.mfu or recipe.compute.mfu, cpu_flops=recipe.compute.cpu_flops,
+            recovery_every=run.recovery_every, scratch=run.scratch,
+        )  # fmt: skip
+        steps.add("preflight", name, spec.values(), {}, "preflight", keys, **how.model_dump(), launcher=how.launcher)
 
 
 def _segments(
@@ -122,60 +110,78 @@ def _segments(
     recipe: Recipe,
     stage: Stage,
     stage_start: int,
-    pieces: list[Piece],
-    shape: dict[str, Any],
-    keys: tuple[str, ...],
-    tokenizer: Step,
-    mixtures: dict[str, Step],
+    pieces: list[SchedulePiece],
+    inputs: dict[str, Step],
     parent: Step | None,
     fresh: bool,
 ) -> Step:
     """A stage's segments; the spec of each holds only what matters within its span."""
-    pretraining = recipe.pretraining
-    assert pretraining is not None
-    end_of_stage = stage_start + stage.steps
-    length = isinstance(stage, LongContext) and stage.segment_steps or pretraining.segment_steps
-    for start in range(stage_start, end_of_stage, length):
-        end = min(start + length, end_of_stage)
-        spec: dict[str, Any] = {
-            "start": start,
-            "end": end,
-            "stage_start": stage_start,
-            "schedule": within(pieces, start, end),
-            "optimizer": pretraining.optimizer.used(),
-            "fresh_optimizer": fresh and start == 0,
-            "precision": pretraining.precision,
-            "z_loss": pretraining.z_loss,
-            "guard": None if pretraining.guard is None else pretraining.guard.model_dump(exclude_none=True),
-            **shape,
-        }
-        section = "long_context" if isinstance(stage, LongContext) else "pretraining.stages"
-        inputs = {"mixture": mixtures[stage.name], "tokenizer": tokenizer}
-        told = (*keys, *SEGMENT_KEYS, f"{section}.{stage.name}.steps")
+    pretraining, shaped = recipe.pretraining, stage if isinstance(stage, LongContext) else recipe.pretraining
+    assert pretraining is not None and shaped is not None
+    keys = _segment_keys(stage)
+    length = shaped.segment_steps or pretraining.segment_steps
+    layout = recipe.run.layout(stage.name)
+    rows = micro_batch(
+        layout.micro_batch or recipe.run.micro_batch, pretraining.sequence_length, shaped.sequence_length
+    )
+    for start in range(stage_start, stage_start + stage.steps, length):
+        end = min(start + length, stage_start + stage.steps)
+        batches = None
         if pretraining.batch_warmup and stage is pretraining.stages[0]:
-            spec["batches"] = batches_within(batch_pieces(pretraining), start, end)
-        if parent is None:
-            assert recipe.model is not None
-            # The count that it must come to is checked before the start: it is no part of any result.
-            spec["model"] = recipe.model.model_dump(exclude={"rope_theta", "parameters", "parameters_tolerance"})
-            spec["seed"] = recipe.seed
-            told += ("model", "seed")
-        else:
-            inputs["parent"] = parent
-        layout = recipe.run.layout(stage.name)
-        run = recipe.run.model_dump(exclude={"layouts"}) | {
-            "sequences_per_forward": pretraining.sequence_length,
-            "layout": layout.model_dump(),
-            "launcher": layout.launcher(recipe.run.threads),
-            "preflight": recipe.run.layout_name(stage.name),
-            "milestones": milestones(pretraining.milestone_steps, start, end),
-        }
-        parent = steps.add("segment", f"{stage.name}-{start}-{end}", spec, inputs, stage.name, told, **run)
+            batches = tuple(batches_within(batch_pieces(pretraining), start, end))
+        spec = SegmentSpec(
+            start=start, end=end, stage_start=stage_start, schedule=tuple(within(pieces, start, end)), batches=batches,
+            global_batch=shaped.global_batch, sequence_length=shaped.sequence_length,
+            rope_theta=_rope_theta(recipe, stage), optimizer=pretraining.optimizer,
+            fresh_optimizer=fresh and start == 0, precision=pretraining.precision, z_loss=pretraining.z_loss,
+            guard=pretraining.guard, model=recipe.model if parent is None else None,
+            seed=recipe.seed if parent is None else None,
+        )  # fmt: skip
+        how = segment_run(
+            recipe.run, layout, rows, milestones(pretraining.milestone_steps, start, end),
+            recipe.run.layout_name(stage.name),
+        )  # fmt: skip
+        parent = steps.add(
+            "segment", f"{stage.name}-{start}-{end}", spec.values(),
+            inputs if parent is None else inputs | {"parent": parent}, stage.name,
+            keys if parent is not None else (*keys, "model", "seed"), **how.model_dump(), launcher=how.launcher,
+        )  # fmt: skip
     assert parent is not None
     steps.checkpoints[stage.name] = parent
     return parent
 
 
+def _segment_keys(stage: Stage) -> tuple[str, ...]:
+    """The places of the recipe that a stage's segments are made from."""
+    long = isinstance(stage, LongContext)
+    section = f"long_context.{stage.name}" if long else "pretraining"
+    steps = f"long_context.{stage.name}.steps" if long else f"pretraining.stages.{stage.name}.steps"
+    own = tuple(f"{section}.{key}" for key in ("schedule", "sequence_length", "global_batch"))
+    own += (f"{section}.rope_theta", f"{section}.fresh_optimizer") if long else ("model.rope_theta",)
+    return (*own, *SEGMENT_KEYS, steps)
+
+
+def _rope_theta(recipe: Recipe, stage: Stage) -> float | None:
+    """A stage's RoPE base; None: the base model's."""
+    if isinstance(stage, LongContext):
+        return stage.rope_theta
+    return None if recipe.model is None else recipe.model.rope_theta
+
+
 def milestones(every: int | None, start: int, end: int) -> list[int]:
     """The steps strictly inside a segment at which weights are kept: multiples of `every`."""
     return [] if every is None else list(range((start // every + 1) * every, end, every))
+
+
+def micro_batch(rows: int, of_length: int, length: int) -> int:
+    """Sequences per forward pass: `rows` of them at one length, fewer of longer ones."""
+    return max(1, rows * of_length // length)
+
+
+def segment_run(
+    run: Run, layout: Layout, micro_batch: int | None = None, milestones: Sequence[int] = (), preflight: str = ""
+) -> SegmentRun:
+    """How a segment runs, by the recipe's `run`."""
+    shared = {name: getattr(run, name) for name in SegmentRun.model_fields if name in Run.model_fields}
+    own = {"layout": layout, "micro_batch": micro_batch or run.micro_batch, "milestones": tuple(milestones)}
+    return SegmentRun(**shared | own | {"preflight": preflight})

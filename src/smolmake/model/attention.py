@@ -16,33 +16,33 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from smolmake.model.context_parallel import Split, to_heads, to_tokens
-from smolmake.model.kernels import Packed
+from smolmake.model.context_parallel import ContextParallelDocuments, to_heads, to_tokens
+from smolmake.model.kernels import VarlenDocuments
 
 BLOCK = 128
 KERNELS = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-Documents = Tensor | Packed | Split | None
-Whole = Tensor | BlockMask | Packed | None
+DocumentIds = Tensor | VarlenDocuments | ContextParallelDocuments | None
+LocalMask = Tensor | BlockMask | VarlenDocuments | None
 
 
-class Shared(NamedTuple):
+class ContextParallelMask(NamedTuple):
     """The mask of whole sequences, of which each device of the group has a stretch."""
 
     group: str
-    whole: Whole
+    local: LocalMask
 
 
-Mask = Whole | Shared
+Mask = LocalMask | ContextParallelMask
 
 
 def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, mask: Mask) -> Tensor:
     """Attention of every token to the earlier ones that `mask` allows (None: all): [B, T, H * E]."""
     B, T, H, E = q_BTHE.shape
-    if isinstance(mask, Shared):
+    if isinstance(mask, ContextParallelMask):
         q, k, v = to_heads(q_BTHE, k_BTKE, v_BTKE, mask.group)
-        own = attend(q, k, v, mask.whole).unflatten(2, (-1, E))  # type: ignore[no-untyped-call]
+        own = attend(q, k, v, mask.local).unflatten(2, (-1, E))  # type: ignore[no-untyped-call]
         return to_tokens(own, mask.group).reshape(B, T, H * E)
-    if isinstance(mask, Packed):
+    if isinstance(mask, VarlenDocuments):
         q_NHE, k_NKE, v_NKE = (part.flatten(0, 1) for part in (q_BTHE, k_BTKE, v_BTKE))
         found: Tensor = torch.ops.smolmake.flash(q_NHE, k_NKE, v_NKE, *mask)[0]
         return found.view(B, T, H * E)
@@ -64,13 +64,13 @@ def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, mask: Mask) -> Tensor
     return out.transpose(1, 2).reshape(B, T, H * E)
 
 
-def make_mask(document_BT: Documents, blocks: bool) -> Mask:
+def make_mask(document_BT: DocumentIds, blocks: bool) -> Mask:
     """The mask of a batch from a document number per token, for FlexAttention if `blocks`."""
-    if isinstance(document_BT, Split):
+    if isinstance(document_BT, ContextParallelDocuments):
         whole = make_mask(document_BT.documents, blocks)
-        assert not isinstance(whole, Shared)
-        return Shared(document_BT.group, whole)
-    if document_BT is None or isinstance(document_BT, Packed):
+        assert not isinstance(whole, ContextParallelMask)
+        return ContextParallelMask(document_BT.group, whole)
+    if document_BT is None or isinstance(document_BT, VarlenDocuments):
         return document_BT
     return block_mask(document_BT) if blocks else document_mask(document_BT)
 

@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import fields
+from typing import Any
 
 from smolmake.model.counts import Shape
+from smolmake.recipe.pretraining import ModelShape
 
-Family = Literal["smollm3", "llama", "qwen3"]
 IGNORED_LABEL = -100  # of a position that is no target; torch's own default
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(ModelShape):
     """Shape of a dense decoder. Field names are those of transformers' SmolLM3Config.
 
     `family` says which class of transformers reads it: smollm3 (has NoPE layers), llama, or qwen3, which is llama with
-    norms over each query's and key's head (QK-norm).
+    norms over each query's and each key's head (QK-norm). `rope_scaling` are the settings of YaRN or Llama 3.
     """
 
     vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    no_rope_layer_interval: int
-    rms_norm_eps: float
-    initializer_range: float
-    tie_word_embeddings: bool
     rope_theta: float
     max_position_embeddings: int
-    family: Family = "smollm3"
-    rope_scaling: dict[str, Any] | None = field(default=None, hash=False)
+    rope_scaling: dict[str, Any] | None = None
 
-    def __post_init__(self) -> None:
-        if self.family != "smollm3" and self.no_rope_layer_interval != 0:
-            raise ValueError(f"{self.family} models have RoPE in every layer: no_rope_layer_interval must be 0")
-
-    @property
-    def qk_norm(self) -> bool:
-        return self.family == "qwen3"
-
-    @property
-    def head_dim(self) -> int:
-        return self.hidden_size // self.num_attention_heads
+    @classmethod
+    def of(cls, shape: ModelShape, **more: Any) -> ModelConfig:
+        """A recipe's shape with the numbers that its tokenizer and its stage decide."""
+        return cls(**{name: getattr(shape, name) for name in ModelShape.model_fields}, **more)
 
     def uses_rope(self, layer: int) -> bool:
         """Whether layer number `layer` (from 0) rotates its queries and keys.
@@ -58,6 +40,3 @@ class ModelConfig:
     def shape(self) -> Shape:
         """What its size follows from."""
         return Shape(**{field.name: getattr(self, field.name) for field in fields(Shape)})
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)

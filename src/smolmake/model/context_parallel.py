@@ -16,17 +16,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from smolmake.model.kernels import Packed
+from smolmake.model.kernels import VarlenDocuments
 
 GROUPS: dict[str, dist.ProcessGroup] = {}
 
 
-class Split(NamedTuple):
+class ContextParallelDocuments(NamedTuple):
     """Documents of whole sequences, where this device has the tokens at `position_S`; `group` is a key of GROUPS."""
 
     group: str
     position_S: Tensor
-    documents: Tensor | Packed | None
+    documents: Tensor | VarlenDocuments | None
 
 
 def to_heads(q_BSHE: Tensor, k_BSKE: Tensor, v_BSKE: Tensor, group: str) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from smolmake.model.config import ModelConfig
 from smolmake.model.decoder import Decoder
-from smolmake.model.linear import Precision
+from smolmake.recipe.pretraining import Precision
 
 CLASSES = {"smollm3": "SmolLM3ForCausalLM", "llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -66,7 +66,7 @@ def copy_tokenizer(source: Path, target: Path) -> None:
 
 def to_transformers(config: ModelConfig, end_of_text: int) -> dict[str, Any]:
     """The config.json of `SmolLM3ForCausalLM`, `LlamaForCausalLM` or `Qwen3ForCausalLM`."""
-    shape = config.as_dict()
+    shape = config.model_dump(exclude={"scale_output_projections"})
     theta, scaling, family = shape.pop("rope_theta"), shape.pop("rope_scaling"), shape.pop("family")
     if family == "smollm3":
         shape["no_rope_layers"] = [int(config.uses_rope(layer)) for layer in range(config.num_hidden_layers)]
@@ -107,8 +107,8 @@ def from_transformers(config: dict[str, Any]) -> dict[str, Any]:
         != (config["hidden_size"])
     ):
         raise ValueError("config.json: head_dim times num_attention_heads must be hidden_size")
-    own = {"rope_theta", "rope_scaling", "family", "no_rope_layer_interval"}
-    shape = {name: config[name] for name in ModelConfig.__dataclass_fields__ if name not in own}
+    own = {"rope_theta", "rope_scaling", "family", "no_rope_layer_interval", "scale_output_projections"}
+    shape = {name: config[name] for name in ModelConfig.model_fields if name not in own}
     shape |= {"family": family, "rope_theta": theta, "no_rope_layer_interval": config.get("no_rope_layer_interval", 0)}
     shape["rope_scaling"] = None if kind == "default" else rope | {"rope_type": kind}
     expected = [int(ModelConfig(**shape).uses_rope(layer)) for layer in range(config["num_hidden_layers"])]

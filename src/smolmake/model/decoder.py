@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from smolmake.model.attention import Documents, Mask, attend, make_mask
+from smolmake.model.attention import DocumentIds, Mask, attend, make_mask
 from smolmake.model.config import ModelConfig
-from smolmake.model.context_parallel import Split
+from smolmake.model.context_parallel import ContextParallelDocuments
 from smolmake.model.head import head_loss
-from smolmake.model.linear import Precision, compute_dtype, project, project_each, project_joined
+from smolmake.model.linear import compute_dtype, project, project_each, project_joined
 from smolmake.model.rope import rope_table, rotate
+from smolmake.recipe.pretraining import Precision
 
 Rotation = tuple[Tensor, Tensor]
 
@@ -82,28 +83,28 @@ class Block(nn.Module):
         self.self_attn = Attention(config, layer, precision)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self.mlp = FeedForward(config, precision)
-        self.recompute = "none"
+        self.activation_checkpointing = "none"
 
     def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
-        recompute = self.recompute if torch.is_grad_enabled() else "none"
-        if recompute == "none":
-            return self.whole(x_BTD, rotation, mask)
-        if recompute == "full":
-            out: Tensor = checkpoint(self.whole, x_BTD, rotation, mask, use_reentrant=False)
+        checkpointing = self.activation_checkpointing if torch.is_grad_enabled() else "none"
+        if checkpointing == "none":
+            return self.forward_block(x_BTD, rotation, mask)
+        if checkpointing == "full":
+            out: Tensor = checkpoint(self.forward_block, x_BTD, rotation, mask, use_reentrant=False)
             return out
         # The gate's and up's outputs are most of a layer's memory and a sixth of its arithmetic.
-        x_BTD = self.attended(x_BTD, rotation, mask)
-        out = checkpoint(self.fed_forward, x_BTD, use_reentrant=False)
+        x_BTD = self.attention_residual(x_BTD, rotation, mask)
+        out = checkpoint(self.mlp_residual, x_BTD, use_reentrant=False)
         return out
 
-    def whole(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
-        return self.fed_forward(self.attended(x_BTD, rotation, mask))
+    def forward_block(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
+        return self.mlp_residual(self.attention_residual(x_BTD, rotation, mask))
 
-    def attended(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
+    def attention_residual(self, x_BTD: Tensor, rotation: Rotation, mask: Mask) -> Tensor:
         out: Tensor = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotation, mask)
         return out
 
-    def fed_forward(self, x_BTD: Tensor) -> Tensor:
+    def mlp_residual(self, x_BTD: Tensor) -> Tensor:
         out: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
         return out
 
@@ -113,15 +114,16 @@ class Block(nn.Module):
         A graph that holds the recomputation too is 4 % faster in bf16, but keeps all operands of float8's products.
         """
         compiled = partial(torch.compile, dynamic=False, fullgraph=True)
-        if self.recompute == "none" or not self.mlp.float8:
+        if self.activation_checkpointing == "none" or not self.mlp.float8:
             self.compile(dynamic=False, fullgraph=True)
-        elif self.recompute == "full":
-            self.whole = compiled(self.whole)  # type: ignore[method-assign]
+        elif self.activation_checkpointing == "full":
+            self.forward_block = compiled(self.forward_block)  # type: ignore[method-assign]
         else:
-            self.attended, self.fed_forward = compiled(self.attended), compiled(self.fed_forward)  # type: ignore[method-assign]
+            self.attention_residual = compiled(self.attention_residual)  # type: ignore[method-assign]
+            self.mlp_residual = compiled(self.mlp_residual)  # type: ignore[method-assign]
 
 
-class Trunk(nn.Module):
+class Transformer(nn.Module):
     """Embedding, layers and final norm: `model.` in the transformers state dict."""
 
     def __init__(self, config: ModelConfig, precision: Precision) -> None:
@@ -139,25 +141,27 @@ class Decoder(nn.Module):
         self.config = config
         self.dtype = compute_dtype(precision)
         self.compiled = False
-        self.model = Trunk(config, precision)
+        self.model = Transformer(config, precision)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def forward(self, tokens_BT: Tensor, document_BT: Documents = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, document_BT: DocumentIds = None) -> Tensor:
         """Logits [B, T, V]. With `document_BT` (a number per token) attention stays within equal numbers."""
         x_BTD = self.hidden(tokens_BT, document_BT)
         return F.linear(x_BTD, self.lm_head.weight.to(x_BTD.dtype))
 
-    def loss(self, tokens_BT: Tensor, labels_BT: Tensor, document_BT: Documents = None, z_loss: float = 0.0) -> Tensor:
+    def loss(
+        self, tokens_BT: Tensor, labels_BT: Tensor, document_BT: DocumentIds = None, z_loss: float = 0.0
+    ) -> Tensor:
         """Sum of the cross-entropy over labels other than -100, in fp32; the caller divides by their number."""
         x_BTD = self.hidden(tokens_BT, document_BT)
         return head_loss(x_BTD.flatten(0, 1), self.lm_head.weight, labels_BT.flatten(), z_loss)
 
-    def hidden(self, tokens_BT: Tensor, document_BT: Documents) -> Tensor:
+    def hidden(self, tokens_BT: Tensor, document_BT: DocumentIds) -> Tensor:
         """What the output head reads [B, T, D]. A token's position is its index in the sequence, as in SmolLM3."""
         position_T = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)
-        if isinstance(document_BT, Split):
+        if isinstance(document_BT, ContextParallelDocuments):
             position_T = document_BT.position_S
         rotation = rope_table(self.config, position_T)
         mask = make_mask(document_BT, self.compiled)
@@ -176,7 +180,7 @@ class Decoder(nn.Module):
         for block in self.model.layers:
             block.compile_parts()  # type: ignore[operator]
 
-    def recompute(self, what: str) -> None:
+    def set_activation_checkpointing(self, what: str) -> None:
         """What the backward pass computes again instead of keeping: none, selective (feed-forward) or full."""
         for block in self.model.layers:
-            block.recompute = what  # type: ignore[assignment]
+            block.activation_checkpointing = what  # type: ignore[assignment]

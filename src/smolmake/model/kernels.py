@@ -15,14 +15,14 @@ LARGEST = {torch.float8_e4m3fn: 448.0, torch.float8_e5m2: 57344.0}
 TILE = 128
 
 
-class Packed(NamedTuple):
+class VarlenDocuments(NamedTuple):
     """Documents of a batch laid end to end: where each begins, and at last the end, repeated to a round number."""
 
     starts: Tensor
     longest: int
 
 
-def pack(document_BT: Tensor) -> Packed:
+def pack(document_BT: Tensor) -> VarlenDocuments:
     """The documents of a batch on the CPU. The number of starts is a power of two, so that few graphs are compiled."""
     B, T = document_BT.shape
     begins = torch.ones_like(document_BT, dtype=torch.bool)
@@ -30,7 +30,7 @@ def pack(document_BT: Tensor) -> Packed:
     found = begins.flatten().nonzero()[:, 0]
     starts = torch.full((max(64, 1 << len(found).bit_length()),), B * T, dtype=torch.int32)
     starts[: len(found)] = found
-    return Packed(starts, T)
+    return VarlenDocuments(starts, T)
 
 
 @cache

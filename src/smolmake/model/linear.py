@@ -7,15 +7,14 @@ ones made in each forward pass, and gradients are added up in fp32, so nothing o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from smolmake.model.kernels import LARGEST, cast_both
-
-Precision = Literal["fp32", "bf16", "float8"]
+from smolmake.recipe.pretraining import Precision
 
 
 def compute_dtype(precision: Precision) -> torch.dtype:

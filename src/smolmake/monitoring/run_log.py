@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from smolmake.monitoring.alerts import Alerts
 from smolmake.monitoring.device_stats import Telemetry
@@ -13,18 +16,28 @@ from smolmake.monitoring.events import Incidents, note_start
 from smolmake.monitoring.metrics import METRICS, Metrics
 from smolmake.monitoring.progress import Progress
 from smolmake.monitoring.trackers import Trackers
-from smolmake.train.parallel import Group
 
 
 class Journal:
     """Written by the first process; the others' does nothing."""
 
-    def __init__(self, folder: Path, label: str, group: Group, run: dict[str, Any], flops_per_token: float) -> None:
-        self.folder, self.label, self.group, self.run = folder, label, group, run
-        self.alerts = Alerts(run.get("alerts"), {"segment": folder.name}, group.first)
-        self.incidents = Incidents(folder, group.first, self.alerts)
-        self.telemetry = Telemetry(group.device, flops_per_token, group.world, self.incidents)
-        self.trackers = Trackers(run.get("trackers", []), folder, self.incidents, group.first)
+    def __init__(
+        self,
+        folder: Path,
+        label: str,
+        trackers: Sequence[str],
+        alerts: dict[str, Any] | None,
+        flops_per_token: float,
+        *,
+        is_main: bool,
+        world_size: int,
+        device: torch.device,
+    ) -> None:
+        self.folder, self.label, self.is_main = folder, label, is_main
+        self.alerts = Alerts(alerts, {"segment": folder.name}, is_main)
+        self.incidents = Incidents(folder, is_main, self.alerts)
+        self.telemetry = Telemetry(device, flops_per_token, world_size, self.incidents)
+        self.trackers = Trackers(trackers, folder, self.incidents, is_main)
         self.metrics: Metrics | None = None
         self.skipped = 0  # steps in a row
 
@@ -32,14 +45,14 @@ class Journal:
         """From a step on, at which `done` of `total` tokens are seen: what was told of later steps is taken back."""
         if self.metrics is not None:
             self.metrics.close()
-        elif self.group.first:
+        elif self.is_main:
             note_start(self.folder, step)
-        self.metrics = Metrics(self.folder / METRICS, step, self.group.first)
+        self.metrics = Metrics(self.folder / METRICS, step, self.is_main)
         self.progress = Progress(self.label, total, "tokens", done)
 
     def step(self, values: dict[str, Any], tokens: int, seconds: float, waited: float) -> None:
         """A step's line; `tokens` are its own."""
-        if not self.group.first or self.metrics is None:
+        if not self.is_main or self.metrics is None:
             return
         trained = "dropped" not in values
         if trained:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,7 +82,7 @@ TRACKERS: dict[str, Callable[[str, Path], Tracker]] = {"tensorboard": Tensorboar
 class Trackers:
     """Those that the recipe names. One that fails is told once and left."""
 
-    def __init__(self, names: list[str], folder: Path, incidents: Incidents, active: bool) -> None:
+    def __init__(self, names: Sequence[str], folder: Path, incidents: Incidents, active: bool) -> None:
         self.incidents, self.open = incidents, dict[str, Tracker]()
         for name in names if active else []:
             self._try(name, 0, self._start, name, folder)

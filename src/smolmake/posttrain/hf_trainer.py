@@ -30,7 +30,7 @@ from smolmake.model.kernels import has_flash_attention
 from smolmake.monitoring.metrics import METRICS, Metrics
 from smolmake.monitoring.progress import Progress
 from smolmake.posttrain.parallelism import Devices, sharing_settings
-from smolmake.train.leaving import leave_processes
+from smolmake.train.parallel import destroy_process_group
 
 WHOLE = "whole.json"  # in a recovery checkpoint: it is complete, and how many devices wrote it
 
@@ -143,7 +143,7 @@ def train_and_save(
         save_whole(model, weights, tokenizer, folder)
     if devices.world > 1:
         dist.barrier()
-        leave_processes()
+        destroy_process_group()
     return {"steps": trainer.state.global_step, "parameters": parameters} if first else None
 
 

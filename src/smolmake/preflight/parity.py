@@ -1,4 +1,4 @@
-"""Drills of a layout about to be used: a small model trains over it as one device does, and resumes as it stopped.
+"""A layout about to be used: a small model trains over it as one device does, and resumes as it stopped.
 
 Would have caught on its first day what cost SmolLM3 a restart after a trillion tokens: weights that should differ
 between tensors and did not, because each process drew them from one seed.
@@ -17,13 +17,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smolmake.graph.pretrain import segment_run
+from smolmake.graph.specs import SegmentSpec
 from smolmake.model.config import ModelConfig
-from smolmake.model.decoder import Decoder
-from smolmake.model.init import initialise
 from smolmake.monitoring.metrics import METRICS, read_metrics
-from smolmake.preflight.results import Finding
-from smolmake.train.optimizer import make_optimizer
-from smolmake.train.parallel import Group, check_layout, whole
+from smolmake.preflight.results import CheckResult
+from smolmake.recipe.pretraining import ModelShape, Optimizer, Precision
+from smolmake.recipe.runtime import Layout, Run
+from smolmake.recipe.schedule import SchedulePiece
+from smolmake.train.parallel import ParallelContext, check_layout, full_tensor
+from smolmake.train.segment import build_trainer, new_model
 from smolmake.train.trainer import Trainer
 
 STEPS, LAYERS, VOCABULARY, SEED, RATE = 6, 4, 512, 0, 1e-3
@@ -48,12 +51,12 @@ class RandomBatches:
 
     def lengths(self, row: int) -> list[int]:
         """The documents' lengths of a row: `length` tokens and the label of the last."""
-        random, left, found = np.random.default_rng(row), self.length + 1, []
+        random, left, lengths = np.random.default_rng(row), self.length + 1, list[int]()
         while left > 0:
             drawn = max(16, int(random.exponential(self.documents))) if self.documents else left
-            found.append(min(left, drawn))
-            left -= found[-1]
-        return found
+            lengths.append(min(left, drawn))
+            left -= lengths[-1]
+        return lengths
 
     def batch(self, step: int, rows: range | None = None) -> tuple[Any, Any, Any]:
         wanted = [step * self.rows + row for row in (rows if rows is not None else range(self.rows))]
@@ -66,109 +69,105 @@ class RandomBatches:
         return tokens[:, :-1].copy(), labels, numbers[:, :-1].copy()
 
 
-class Drill:
-    """A few layers of the recipe's model, with a small vocabulary, its optimizer and its precision, over a group.
-
-    `model` is the recipe's shape; `spec` has the optimizer and the precision.
+class ParityRun:
+    """A few layers of a model, with a small vocabulary, its optimizer and its precision, over all processes.
 
     Raises:
-        UserError: if the model, its optimizer or its batch cannot be spread over the group.
+        UserError: if the model, its optimizer or its batch cannot be spread over the processes.
     """
 
-    def __init__(self, model: dict[str, Any], spec: dict[str, Any], run: dict[str, Any], group: Group) -> None:
-        length = LENGTH[group.device.type]
-        shape = {**model, "num_hidden_layers": LAYERS, "vocab_size": VOCABULARY, "max_position_embeddings": length}
-        self.scaled = shape.pop("scale_output_projections", True)
-        self.config, self.group = ModelConfig(**shape), group
-        rows = max(2 * group.world // group.sharing, 4)
-        schedule = [{"shape": "linear", "from": [0, RATE], "to": [STEPS, RATE]}]
-        self.spec: dict[str, Any] = {key: spec[key] for key in ("optimizer", "precision")}
-        self.spec |= {"start": 0, "end": STEPS, "schedule": schedule, "sequence_length": length, "global_batch": rows}
-        self.run = {**run, "micro_batch": 2, "sequences_per_forward": length, "recovery_every": 1e9}
-        self.run |= {"noise_scale_every": 0, "source_loss_every": 0, "trackers": [], "upload": None, "alerts": None}
-        self.run["layout"] = {**group.layout, "micro_batch": None}
-        check_layout(group, self.spec, self.config)
+    def __init__(
+        self, model: ModelShape, rope_theta: float, optimizer: Optimizer, precision: Precision,
+        parallel: ParallelContext,
+    ) -> None:  # fmt: skip
+        length = LENGTH[parallel.device.type]
+        shape = model.model_copy(update={"num_hidden_layers": LAYERS})
+        self.parallel, self.config = parallel, ModelConfig.of(
+            shape, vocab_size=VOCABULARY, rope_theta=rope_theta, max_position_embeddings=length
+        )  # fmt: skip
+        schedule = SchedulePiece(shape="linear", start=0, start_lr=RATE, end=STEPS, end_lr=RATE)
+        self.spec = SegmentSpec(
+            start=0, end=STEPS, stage_start=0, schedule=(schedule,), optimizer=optimizer, fresh_optimizer=True,
+            precision=precision, z_loss=0.0, sequence_length=length, rope_theta=rope_theta, seed=SEED,
+            global_batch=max(2 * parallel.world_size // parallel.cp_size, 4),
+        )  # fmt: skip
+        self.run = segment_run(Run(recovery_every=1e9, micro_batch=2), Layout())
+        check_layout(parallel, self.spec, self.config)
 
     @property
     def bound(self) -> float:
-        return BOUNDS[str(self.spec["precision"])]
+        return BOUNDS[self.spec.precision]
 
     @contextmanager
-    def trainer(self, group: Group, folder: Path, end: int = STEPS) -> Iterator[Trainer]:
-        """A trainer over `group` up to step `end`, with the weights of step 0."""
-        model = Decoder(self.config, self.spec["precision"])
-        initialise(model, SEED, self.scaled)
-        model.to(group.device)
-        model.recompute(group.layout.get("activation_checkpointing", "none"))
-        if group.device.type == "cuda":
-            model.compile_blocks()
-        reader: Any = RandomBatches(self.spec["global_batch"], self.spec["sequence_length"], padded=True)
-        trainer = Trainer(model, None, reader, {**self.spec, "end": end}, self.run, folder, group, "drill")  # type: ignore[arg-type]
-        trainer.optimizer = make_optimizer(model, self.spec["optimizer"])
+    def trainer(self, parallel: ParallelContext, folder: Path, end: int = STEPS) -> Iterator[Trainer]:
+        """A trainer over `parallel` up to step `end`, with the weights of step 0."""
+        reader = RandomBatches(self.spec.global_batch, self.spec.sequence_length, padded=True)
+        spec = self.spec.model_copy(update={"end": end})
+        trainer = build_trainer(new_model(self.config, spec), reader, spec, self.run, parallel, folder, "parity")
         yield trainer
-        trainer.loader.shutdown()
+        trainer.close()
 
-    def curve(self, group: Group) -> tuple[list[float], dict[str, Tensor]]:
+    def curve(self, parallel: ParallelContext) -> tuple[list[float], dict[str, Tensor]]:
         """The losses of the steps, and the weights after them."""
-        with self.trainer(group, Path()) as trainer:
-            losses = [trainer.step(step, RATE)[0] for step in range(STEPS)]
+        with self.trainer(parallel, Path()) as trainer:
+            losses = [trainer.step(step, RATE).loss for step in range(STEPS)]
             return losses, weights_of(trainer)
 
 
 def weights_of(trainer: Trainer) -> dict[str, Tensor]:
-    """All weights, whole, on the CPU; every process of the trainer's group must ask."""
-    return {name: whole(parameter.detach()).cpu() for name, parameter in trainer.model.named_parameters()}
+    """All weights, whole, on the CPU; every process of the trainer's context must call it."""
+    return {name: full_tensor(parameter.detach()).cpu() for name, parameter in trainer.model.named_parameters()}
 
 
-def parity(drill: Drill) -> Finding:
-    """Train a few steps on one device and over the group: the losses must be the same but for rounding."""
-    group = drill.group
-    alone = drill.curve(Group(group.device)) if group.first else None
-    group.wait()
-    together = drill.curve(group)
+def parity(run: ParityRun) -> CheckResult:
+    """Train a few steps on one device and over all processes: the losses must be the same but for rounding."""
+    parallel = run.parallel
+    alone = run.curve(ParallelContext(parallel.device)) if parallel.is_main else None
+    parallel.barrier()
+    together = run.curve(parallel)
     if alone is None:
-        return Finding("parity", "", "", True)
+        return CheckResult("parity", "", "", True)
     apart = max(abs(a - b) / abs(a) for a, b in zip(alone[0], together[0], strict=True))
     weights = max(_distance(alone[1][name], together[1][name]) for name in alone[1])
     moved = len(set(alone[0])) == STEPS
-    return Finding(
+    return CheckResult(
         "parity",
-        f"losses within {apart:.1e}, weights within {weights:.1e}, {group.world} as 1",
-        f"losses within {drill.bound:.0e}",
-        moved and apart <= drill.bound,
+        f"losses within {apart:.1e}, weights within {weights:.1e}, {parallel.world_size} as 1",
+        f"losses within {run.bound:.0e}",
+        moved and apart <= run.bound,
     )
 
 
-def resumption(drill: Drill, place: Path) -> Finding:
+def resume(run: ParityRun, folder: Path) -> CheckResult:
     """Stop half-way, restore into a new model and go on: the weights come back bit for bit, the losses as before.
 
-    Also a drill of the log: metrics.jsonl has each step once.
+    Also checks the log: metrics.jsonl has each step once.
     """
-    group, losses = drill.group, drill.curve(drill.group)[0]
-    folder = place / "resumption"
-    if group.first:
+    parallel, losses = run.parallel, run.curve(run.parallel)[0]
+    folder = folder / "resume"
+    if parallel.is_main:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-    group.wait()
+    parallel.barrier()
     halves = []
     for _ in ("to the half and saved", "restored, with nothing left to do"):
-        with drill.trainer(group, folder, STEPS // 2) as trainer:
+        with run.trainer(parallel, folder, STEPS // 2) as trainer:
             trainer.train()
             halves.append(weights_of(trainer))
             trainer.save(STEPS // 2)
             trainer.recovery.wait()
-    with drill.trainer(group, folder) as trainer:
+    with run.trainer(parallel, folder) as trainer:
         trainer.train()
-    if not group.first:
-        return Finding("save and resume", "", "", True)
+    if not parallel.is_main:
+        return CheckResult("save and resume", "", "", True)
     lines = read_metrics(folder / METRICS)
     shutil.rmtree(folder)
     same = all(torch.equal(tensor, halves[1][name]) for name, tensor in halves[0].items())
     logged = [line["step"] for line in lines] == list(range(STEPS))
     apart = max(abs(a - line["loss"]) / abs(a) for a, line in zip(losses, lines, strict=False))
-    told = "weights bit for bit" if same else "weights changed"
-    told += f", losses within {apart:.1e}" + ("" if logged else ", steps missing in metrics.jsonl")
-    return Finding("save and resume", told, "the same", same and logged and apart <= drill.bound)
+    measured = "weights bit for bit" if same else "weights changed"
+    measured += f", losses within {apart:.1e}" + ("" if logged else ", steps missing in metrics.jsonl")
+    return CheckResult("save and resume", measured, "the same", same and logged and apart <= run.bound)
 
 
 def _distance(a: Tensor, b: Tensor) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -26,8 +26,8 @@ class BaseModelFiles(Section):
         return self
 
 
-class Model(Section):
-    """The decoder's shape. Keys have transformers' SmolLM3 names; the vocabulary comes from the tokenizer."""
+class ModelShape(Section):
+    """The decoder's shape but for what a stage or the tokenizer decides. Keys have transformers' SmolLM3 names."""
 
     hidden_size: Count = Field(..., ge=8, description="Width of the residual stream.")
     intermediate_size: Count = Field(..., ge=8, description="Width of the gated feed-forward.")
@@ -35,7 +35,6 @@ class Model(Section):
     num_attention_heads: int = Field(..., ge=1, description="Query heads.")
     num_key_value_heads: int = Field(..., ge=1, description="Key and value heads: fewer than query heads is GQA.")
     no_rope_layer_interval: int = Field(4, ge=0, description="Every n-th layer has no position encoding; 0: none.")
-    rope_theta: float = Field(50_000.0, gt=0, description="RoPE base while pretraining (stages 1 to 3).")
     tie_word_embeddings: bool = Field(True, description="Share the embedding table with the output head.")
     rms_norm_eps: float = Field(1e-6, gt=0, description="Epsilon of the RMS norms.")
     initializer_range: float = Field(0.02, gt=0, description="Standard deviation of initial weights.")
@@ -45,11 +44,9 @@ class Model(Section):
     family: Literal["smollm3", "llama", "qwen3"] = Field(
         "smollm3", description="Class of transformers that reads it; llama has no NoPE layers, qwen3 adds QK-norm."
     )
-    parameters: Count | None = Field(None, ge=1, description="What the count must come to; a larger miss is an error.")
-    parameters_tolerance: float = Field(0.01, ge=0, lt=1, description="How far the count may be from `parameters`.")
 
     @model_validator(mode="after")
-    def _divides(self) -> Model:
+    def _divides(self) -> Self:
         if self.hidden_size % self.num_attention_heads or self.hidden_size // self.num_attention_heads % 2:
             raise ValueError("hidden_size must be num_attention_heads times an even head size")
         if self.num_attention_heads % self.num_key_value_heads:
@@ -57,6 +54,23 @@ class Model(Section):
         if self.family != "smollm3" and self.no_rope_layer_interval != 0:
             raise ValueError(f"a {self.family} has RoPE in every layer: set no_rope_layer_interval to 0")
         return self
+
+    @property
+    def qk_norm(self) -> bool:
+        """Norms over each query's and each key's head."""
+        return self.family == "qwen3"
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+
+class Model(ModelShape):
+    """The decoder; its vocabulary comes from the tokenizer."""
+
+    rope_theta: float = Field(50_000.0, gt=0, description="RoPE base while pretraining (stages 1 to 3).")
+    parameters: Count | None = Field(None, ge=1, description="What the count must come to; a larger miss is an error.")
+    parameters_tolerance: float = Field(0.01, ge=0, lt=1, description="How far the count may be from `parameters`.")
 
 
 class Optimizer(Section):
@@ -144,6 +158,7 @@ class Guard(Section):
     roll_back: RollBack | None = Field(None, description="Go back before a spike of the loss and drop its batches.")
 
 
+Precision = Literal["fp32", "bf16", "float8"]
 Packing = Literal["concatenate", "best-fit"]
 
 
@@ -163,7 +178,7 @@ class Pretraining(Section):
     milestone_steps: Count | None = Field(
         None, ge=1, description="Weights are kept, and evaluated, at every multiple of this many steps too."
     )
-    precision: Literal["fp32", "bf16", "float8"] = Field(
+    precision: Precision = Field(
         "fp32", description="Of matrix products and activations; weights, gradients' sums and moments are fp32."
     )
     z_loss: float = Field(0.0, ge=0, description="Weight of the squared log of the softmax's sum, such as 1e-4 (PaLM).")

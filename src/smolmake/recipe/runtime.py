@@ -8,21 +8,29 @@ from pydantic import Field, model_validator
 
 from smolmake.recipe.types import Count, Name, Seconds, Section
 
+Strategy = Literal["ddp", "fsdp", "hsdp", "zero1", "zero2", "zero3"]
+Checkpointing = Literal["none", "selective", "full"]
 
-class Layout(Section):
-    """The devices of one kind of job and what the plan expects of them. Part of no result's identity."""
+
+class DeviceLayout(Section):
+    """Devices, and how a training is spread over them."""
 
     nodes: int = Field(1, ge=1, description="Machines.")
     gpus_per_node: int = Field(0, ge=0, description="GPUs of each; 0 runs on the CPU.")
-    micro_batch: Count | None = Field(None, ge=1, description="Sequences per forward pass and device; null: run's.")
-    strategy: Literal["ddp", "fsdp", "hsdp", "zero1", "zero2", "zero3"] = Field("ddp", description="How it is shared.")
+    strategy: Strategy = Field("ddp", description="How it is shared.")
     context_parallel: int = Field(1, ge=1, description="Devices that share one sequence.")
-    activation_checkpointing: Literal["none", "selective", "full"] = Field("none", description="What is recomputed.")
-    mfu: float | None = Field(None, gt=0, le=1, description="Expected model FLOPs utilisation; null: compute.mfu.")
+    activation_checkpointing: Checkpointing = Field("none", description="What is recomputed.")
 
     @property
     def gpus(self) -> int:
         return self.nodes * self.gpus_per_node
+
+
+class Layout(DeviceLayout):
+    """The devices of one kind of job and what the plan expects of them. Part of no result's identity."""
+
+    micro_batch: Count | None = Field(None, ge=1, description="Sequences per forward pass and device; null: run's.")
+    mfu: float | None = Field(None, gt=0, le=1, description="Expected model FLOPs utilisation; null: compute.mfu.")
 
     def launcher(self, threads: int = 1) -> str:
         """What starts a training script on these devices, as the beginning of a shell command."""

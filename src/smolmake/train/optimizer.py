@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smolmake.train.parallel import shard_like
+from smolmake.recipe.pretraining import Optimizer as Settings
+from smolmake.train.parallel import distribute_like
 
 NEVER_MUON = ("embed_tokens", "lm_head")  # tables, not maps between layers
 
 
-class Several:
+class CombinedOptimizer:
     """Optimizers of different parameters, used as one."""
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
@@ -32,7 +33,7 @@ class Several:
             part.zero_grad()
 
 
-Optimizers = torch.optim.Optimizer | Several
+Optimizers = torch.optim.Optimizer | CombinedOptimizer
 
 
 class AdEMAMix(torch.optim.Optimizer):
@@ -42,7 +43,7 @@ class AdEMAMix(torch.optim.Optimizer):
     over the first `alpha_warmup_steps` steps, as in the paper's equations for their schedulers.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], settings: dict[str, Any]) -> None:
+    def __init__(self, groups: list[dict[str, Any]], settings: Settings) -> None:
         super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0})
         self.settings = settings
 
@@ -61,12 +62,12 @@ class AdEMAMix(torch.optim.Optimizer):
                 state[name] = torch.zeros_like(parameter)
         state["step"] += 1
         step, settings = int(state["step"]), self.settings
-        beta1, beta2 = settings["beta1"], settings["beta2"]
-        alpha, beta3 = slow_mean(step, beta1, settings["beta3"], settings["alpha"], settings["alpha_warmup_steps"])
+        beta1, beta2 = settings.beta1, settings.beta2
+        alpha, beta3 = slow_mean(step, beta1, settings.beta3, settings.alpha, settings.alpha_warmup_steps)
         fast = state["exp_avg"].lerp_(gradient, 1 - beta1)
         slow = state["exp_avg_slow"].lerp_(gradient, 1 - beta3)
         square = state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        denominator = (square / (1 - beta2**step)).sqrt_().add_(settings["eps"])
+        denominator = (square / (1 - beta2**step)).sqrt_().add_(settings.eps)
         parameter.mul_(1 - rate * decay)
         parameter.addcdiv_(fast / (1 - beta1**step) + alpha * slow, denominator, value=-rate)
 
@@ -79,39 +80,38 @@ def slow_mean(step: int, beta1: float, beta3: float, alpha: float, warmup: int) 
     return alpha * done, math.exp(low * high / ((1 - done) * high + done * low))
 
 
-def make_optimizer(model: nn.Module, settings: dict[str, Any]) -> Optimizers:
+def make_optimizer(model: nn.Module, settings: Settings) -> Optimizers:
     """The optimizer over all parameters; those whose name holds one of `no_weight_decay` are not decayed."""
-    name = settings.get("name", "adamw")
     named = list(model.named_parameters())
-    if name == "ademamix":
+    if settings.name == "ademamix":
         return AdEMAMix(_groups(named, settings), settings)
-    if name == "muon":
+    if settings.name == "muon":
         matrices = [(n, p) for n, p in named if p.dim() == 2 and not any(part in n for part in NEVER_MUON)]
         chosen = {n for n, _ in matrices}
         # Moonlight's scaling (Liu et al. 2025) makes updates as large as AdamW's, so one learning rate serves both.
         muon = torch.optim.Muon(
-            _groups(matrices, settings), lr=0.0, momentum=settings["momentum"], adjust_lr_fn="match_rms_adamw"
+            _groups(matrices, settings), lr=0.0, momentum=settings.momentum, adjust_lr_fn="match_rms_adamw"
         )
-        return Several(muon, _adamw([(n, p) for n, p in named if n not in chosen], settings))
+        return CombinedOptimizer(muon, _adamw([(n, p) for n, p in named if n not in chosen], settings))
     return _adamw(named, settings)
 
 
-def _adamw(named: list[tuple[str, nn.Parameter]], settings: dict[str, Any]) -> torch.optim.AdamW:
-    betas = (settings["beta1"], settings["beta2"])
-    return torch.optim.AdamW(_groups(named, settings), lr=0.0, betas=betas, eps=settings["eps"], fused=True)
+def _adamw(named: list[tuple[str, nn.Parameter]], settings: Settings) -> torch.optim.AdamW:
+    betas = (settings.beta1, settings.beta2)
+    return torch.optim.AdamW(_groups(named, settings), lr=0.0, betas=betas, eps=settings.eps, fused=True)
 
 
-def _groups(named: list[tuple[str, nn.Parameter]], settings: dict[str, Any]) -> list[dict[str, Any]]:
-    exempt = [any(part in name for part in settings["no_weight_decay"]) for name, _ in named]
+def _groups(named: list[tuple[str, nn.Parameter]], settings: Settings) -> list[dict[str, Any]]:
+    exempt = [any(part in name for part in settings.no_weight_decay) for name, _ in named]
     decayed = [parameter for (_, parameter), free in zip(named, exempt, strict=True) if not free]
     plain = [parameter for (_, parameter), free in zip(named, exempt, strict=True) if free]
-    groups = [{"params": decayed, "weight_decay": settings["weight_decay"]}, {"params": plain, "weight_decay": 0.0}]
+    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
 
 def optimizer_tensors(model: nn.Module, optimizer: Optimizers) -> dict[str, Tensor]:
     """The state of every parameter as `exp_avg/NAME`, `exp_avg_sq/NAME`, `step/NAME`, ...; empty before step 1."""
-    parts = optimizer.parts if isinstance(optimizer, Several) else (optimizer,)
+    parts = optimizer.parts if isinstance(optimizer, CombinedOptimizer) else (optimizer,)
     tensors = {}
     for name, parameter in model.named_parameters():
         for part in parts:
@@ -122,11 +122,11 @@ def optimizer_tensors(model: nn.Module, optimizer: Optimizers) -> dict[str, Tens
 
 def load_optimizer(model: nn.Module, optimizer: Optimizers, tensors: dict[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` gave, whole or cut as the parameters are; what it did not give is new."""
-    for part in optimizer.parts if isinstance(optimizer, Several) else (optimizer,):
+    for part in optimizer.parts if isinstance(optimizer, CombinedOptimizer) else (optimizer,):
         part.state.clear()
     owners = {
         id(parameter): part
-        for part in (optimizer.parts if isinstance(optimizer, Several) else (optimizer,))
+        for part in (optimizer.parts if isinstance(optimizer, CombinedOptimizer) else (optimizer,))
         for group in part.param_groups
         for parameter in group["params"]
     }
@@ -135,7 +135,7 @@ def load_optimizer(model: nn.Module, optimizer: Optimizers, tensors: dict[str, T
         state.pop("model", None)
         if state:
             owners[id(parameter)].state[parameter] = {
-                key: value.reshape(()).to(parameter.device) if key == "step" else shard_like(value, parameter)
+                key: value.reshape(()).to(parameter.device) if key == "step" else distribute_like(value, parameter)
                 for key, value in state.items()
             }
 

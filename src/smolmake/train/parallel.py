@@ -12,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,35 +26,37 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from smolmake.errors import UserError
+from smolmake.graph.specs import SegmentSpec
 from smolmake.model.config import ModelConfig
 from smolmake.model.context_parallel import GROUPS
 from smolmake.model.decoder import Decoder
 from smolmake.model.device import choose_device
-from smolmake.train.leaving import leave_processes
+from smolmake.recipe.runtime import DeviceLayout
 
 Forward = Callable[..., Tensor]
 HANG_MINUTES = 10
+RELEASE = 0.3  # seconds
 
 
 @dataclass(frozen=True)
-class Group:
+class ParallelContext:
     """The processes that train together; without torchrun, this one alone."""
 
     device: torch.device
     rank: int = 0
-    world: int = 1
-    layout: dict[str, Any] = field(default_factory=dict)
-    context: str = ""  # the name in model.context.GROUPS of the processes that share this one's sequences
+    world_size: int = 1
+    layout: DeviceLayout = DeviceLayout()
+    cp_group: str = ""  # the name in model.context_parallel.GROUPS of the processes that share this one's sequences
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process writes files and messages."""
         return self.rank == 0
 
     @property
-    def sharing(self) -> int:
+    def cp_size(self) -> int:
         """How many processes share each sequence; they are neighbours by rank."""
-        return int(self.layout.get("context_parallel", 1)) if self.world > 1 else 1
+        return self.layout.context_parallel if self.world_size > 1 else 1
 
     def rows(self, global_batch: int) -> range:
         """This process's rows of the global batch.
@@ -61,56 +64,56 @@ class Group:
         Raises:
             UserError: if the batch does not divide by the processes.
         """
-        readers = self.world // self.sharing
+        readers = self.world_size // self.cp_size
         share, rest = divmod(global_batch, readers)
         if rest:
             raise UserError(
                 f"a global batch of {global_batch} sequences does not divide over {readers} processes"
-                + (f" or groups of {self.sharing}" if self.sharing > 1 else ""),
+                + (f" or groups of {self.cp_size}" if self.cp_size > 1 else ""),
                 key="pretraining.global_batch",
                 value=global_batch,
                 remedy="choose nodes times gpus_per_node over context_parallel so that it divides the batch",
             )
-        reader = self.rank // self.sharing
+        reader = self.rank // self.cp_size
         return range(reader * share, (reader + 1) * share)
 
-    def positions(self, length: int) -> slice:
+    def cp_slice(self, length: int) -> slice:
         """This process's stretch of a sequence of that many tokens: all of it, unless it shares sequences."""
-        own = length // self.sharing
-        first = self.rank % self.sharing * own
+        own = length // self.cp_size
+        first = self.rank % self.cp_size * own
         return slice(first, first + own)
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
-        if self.world > 1:
+        if self.world_size > 1:
             dist.all_reduce(value)
         return value
 
     def any(self, *flags: bool) -> list[bool]:
         """For each flag, whether it is set on any process."""
-        if self.world == 1:
+        if self.world_size == 1:
             return list(flags)
         return [bool(total) for total in self.sum(torch.tensor(flags, dtype=torch.int64))]
 
-    def from_first(self, value: int | None) -> int | None:
+    def broadcast(self, value: int | None) -> int | None:
         """The first process's value."""
-        if self.world == 1:
+        if self.world_size == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, device=torch.device("cpu"))
         return box[0]
 
-    def wait(self) -> None:
-        if self.world > 1:
+    def barrier(self) -> None:
+        if self.world_size > 1:
             dist.barrier()
 
 
-def join_group(device: str, layout: dict[str, Any]) -> Group:
-    """The group that torchrun's variables describe, and this process's device."""
+def init_parallel(device: str, layout: DeviceLayout) -> ParallelContext:
+    """The processes that torchrun's variables describe, and this process's device."""
     kind = choose_device(device)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
-        return Group(torch.device(kind), layout=layout)
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        return ParallelContext(torch.device(kind), layout=layout)
     local = int(os.environ["LOCAL_RANK"])
     place = torch.device("cuda", local) if kind == "cuda" else torch.device("cpu")
     if kind == "cuda":
@@ -119,60 +122,70 @@ def join_group(device: str, layout: dict[str, Any]) -> Group:
     limit = datetime.timedelta(minutes=HANG_MINUTES)
     backend = "cuda:nccl,cpu:gloo" if kind == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=limit)
-    return with_layout(Group(place, dist.get_rank(), world), layout)
+    return with_layout(ParallelContext(place, dist.get_rank(), world_size), layout)
 
 
-def with_layout(group: Group, layout: dict[str, Any]) -> Group:
+def with_layout(parallel: ParallelContext, layout: DeviceLayout) -> ParallelContext:
     """The same processes in another layout. All of them call it."""
-    group = replace(group, layout=layout, context=f"sequence over {layout.get('context_parallel', 1)}")
-    if group.sharing > 1 and group.world % group.sharing == 0:
-        GROUPS[group.context] = dist.new_subgroups(group.sharing)[0]  # type: ignore[no-untyped-call]
-    return group
+    parallel = replace(parallel, layout=layout, cp_group=f"sequence over {layout.context_parallel}")
+    if parallel.cp_size > 1 and parallel.world_size % parallel.cp_size == 0:
+        GROUPS[parallel.cp_group] = dist.new_subgroups(parallel.cp_size)[0]  # type: ignore[no-untyped-call]
+    return parallel
 
 
-def leave_group(group: Group) -> None:
+def destroy_parallel(parallel: ParallelContext) -> None:
     GROUPS.clear()
-    if group.world > 1:
-        leave_processes()
+    if parallel.world_size > 1:
+        destroy_process_group()
 
 
-def check_layout(group: Group, spec: dict[str, Any], config: ModelConfig) -> None:
+def destroy_process_group() -> None:
+    """Leave torch.distributed's default parallel, at the end of what its processes do together.
+
+    Gloo's thread needs Python's lock to let go of the last message. The group's end waits for that thread, and keeps
+    the lock if a DDP model is the last to know the parallel: both then wait for ever. Asleep, this thread has no lock.
+    """
+    time.sleep(RELEASE)
+    dist.destroy_process_group()
+
+
+def check_layout(parallel: ParallelContext, spec: SegmentSpec, config: ModelConfig) -> None:
     """Refuse a layout that this model, batch or optimizer cannot be spread over.
 
     Raises:
         UserError: with the key to change.
     """
-    _check_sharing(group, spec["sequence_length"], config)
-    batches = {size for _, size, _ in spec.get("batches") or []} | {spec["global_batch"]}
+    _check_context_parallel(parallel, spec.sequence_length, config)
+    batches = {piece.size for piece in spec.batches or ()} | {spec.global_batch}
     for batch in sorted(batches):
-        group.rows(batch)
-    strategy, nodes = group.layout.get("strategy", "ddp"), group.layout.get("nodes", 1)
-    asked = nodes * group.layout.get("gpus_per_node", 0)
-    if group.world > 1 and asked > 1 and asked != group.world:
+        parallel.rows(batch)
+    layout, strategy, nodes = parallel.layout, parallel.layout.strategy, parallel.layout.nodes
+    if parallel.world_size > 1 and layout.gpus > 1 and layout.gpus != parallel.world_size:
         raise UserError(
-            f"the layout has {asked} devices and {group.world} processes were started",
+            f"the layout has {layout.gpus} devices and {parallel.world_size} processes were started",
             key="run.layouts",
-            value=f"nodes {nodes}, gpus_per_node {group.layout.get('gpus_per_node')}",
+            value=f"nodes {nodes}, gpus_per_node {layout.gpus_per_node}",
             remedy="start one process a device, as the rule does with torchrun",
         )
-    if strategy == "hsdp" and group.world % nodes:
+    if strategy == "hsdp" and parallel.world_size % nodes:
         raise UserError(
             "hsdp shards within a node, and the processes do not divide by the nodes",
-            key="run.layouts", value=f"{group.world} processes, {nodes} nodes", remedy="use nodes of equal size",
+            key="run.layouts", value=f"{parallel.world_size} processes, {nodes} nodes",
+            remedy="use nodes of equal size",
         )  # fmt: skip
-    if spec["optimizer"].get("name") == "muon" and group.world > 1 and strategy != "ddp":
+    if spec.optimizer.name == "muon" and parallel.world_size > 1 and strategy != "ddp":
         raise UserError(
             "muon orthogonalises whole matrices, which no device has when they are sharded",
             key="run.layouts", value=strategy, remedy="use strategy ddp, or the optimizer adamw",
         )  # fmt: skip
-    if spec.get("precision") == "float8":
-        _check_float8(group.device, config)
+    if spec.precision == "float8":
+        _check_float8(parallel.device, config)
 
 
-def _check_sharing(group: Group, length: int, config: ModelConfig) -> None:
-    sharing, key_heads = group.sharing, config.num_key_value_heads
-    if group.world % sharing:
-        trouble = f"{group.world} processes do not divide into groups that share a sequence"
+def _check_context_parallel(parallel: ParallelContext, length: int, config: ModelConfig) -> None:
+    sharing, key_heads = parallel.cp_size, config.num_key_value_heads
+    if parallel.world_size % sharing:
+        trouble = f"{parallel.world_size} processes do not divide into groups that share a sequence"
     elif length % sharing:
         trouble = f"a sequence of {length} tokens does not divide into equal stretches"
     elif config.num_attention_heads % sharing or key_heads % sharing and sharing % key_heads:
@@ -201,31 +214,43 @@ def _check_float8(device: torch.device, config: ModelConfig) -> None:
             )  # fmt: skip
 
 
-def share_model(model: Decoder, group: Group) -> Forward:
-    """Spread the model over the group as the layout says; gives `forward(last, ...)`, the loss of one micro-batch.
+@dataclass(frozen=True)
+class ParallelModel:
+    """A model that is spread over the processes. `forward(last, ...)` gives the loss of one micro-batch; gradients are
+    complete on every process after a call with `last`."""
 
-    Gradients are complete on every process after a call with `last`.
-    """
-    strategy = group.layout.get("strategy", "ddp")
-    if group.world == 1:
-        return lambda last, *batch: model.loss(*batch)
-    if strategy == "ddp":
-        replica = DistributedDataParallel(_Loss(model), gradient_as_bucket_view=True, bucket_cap_mb=50)
-
-        def forward(last: bool, *batch: Any) -> Tensor:
-            with contextlib.nullcontext() if last else replica.no_sync():
-                return replica(*batch)  # type: ignore[no-any-return]
-
-        return forward
-    return _share_sharded(model, group, strategy)
+    module: Decoder
+    forward: Forward
+    parallel: ParallelContext
 
 
-def _share_sharded(model: Decoder, group: Group, strategy: str) -> Forward:
+def parallelize(model: Decoder, parallel: ParallelContext) -> ParallelModel:
+    """Spread the model over the processes as the layout says."""
+    if parallel.world_size == 1:
+        return ParallelModel(model, lambda last, *batch: model.loss(*batch), parallel)
+    strategy = parallel.layout.strategy
+    forward = _ddp(model) if strategy == "ddp" else _fsdp(model, parallel, strategy)
+    return ParallelModel(model, forward, parallel)
+
+
+def _ddp(model: Decoder) -> Forward:
+    replica = DistributedDataParallel(_Loss(model), gradient_as_bucket_view=True, bucket_cap_mb=50)
+
+    def forward(last: bool, *batch: Any) -> Tensor:
+        with contextlib.nullcontext() if last else replica.no_sync():
+            return replica(*batch)  # type: ignore[no-any-return]
+
+    return forward
+
+
+def _fsdp(model: Decoder, parallel: ParallelContext, strategy: str) -> Forward:
     if strategy == "hsdp":
-        nodes = group.layout.get("nodes", 1)
-        mesh = init_device_mesh(group.device.type, (nodes, group.world // nodes), mesh_dim_names=("copies", "shards"))
+        nodes = parallel.layout.nodes
+        mesh = init_device_mesh(
+            parallel.device.type, (nodes, parallel.world_size // nodes), mesh_dim_names=("copies", "shards")
+        )
     else:
-        mesh = init_device_mesh(group.device.type, (group.world,), mesh_dim_names=("shards",))
+        mesh = init_device_mesh(parallel.device.type, (parallel.world_size,), mesh_dim_names=("shards",))
     options: dict[str, Any] = {
         "mesh": mesh,
         "reshard_after_forward": strategy in ("fsdp", "hsdp", "zero3"),
@@ -256,12 +281,12 @@ class _Loss(nn.Module):
         return self.model.loss(*batch)
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor that may be sharded, put together on every process."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def shard_like(tensor: Tensor, sharded: Tensor) -> Tensor:
+def distribute_like(tensor: Tensor, sharded: Tensor) -> Tensor:
     """A whole tensor cut as `sharded` is; every process gives the same tensor."""
     tensor = tensor.to(sharded.device)
     if isinstance(tensor, DTensor) or not isinstance(sharded, DTensor):

@@ -1,4 +1,7 @@
-"""Spikes of the loss: when one lasts, the training goes back to before it and leaves its batches out.
+"""Steps that are not taken, and spikes of the loss.
+
+A step is skipped where its gradient is not finite, or far larger than those before. When a spike of the loss lasts, the
+training goes back to before it and leaves its batches out.
 
 As PaLM did by hand (Chowdhery et al. 2022, section 5.1): go back to a checkpoint from before the spike and skip the
 batches around it. The batch of a step never changes: a dropped step counts as seen, and changes nothing.
@@ -17,6 +20,70 @@ from torch import Tensor
 
 from smolmake.data.loader import BatchReader
 from smolmake.errors import UserError
+from smolmake.recipe.pretraining import Guard, RollBack
+
+
+class GradientGuard:
+    """Judges each gradient; remembers the norms of the steps taken, which are part of the training's state.
+
+    Without settings a gradient that is not finite ends the training and every other one is taken. With `roll_back` the
+    training goes back after too many skipped steps, instead of ending.
+    """
+
+    def __init__(self, settings: Guard | None) -> None:
+        self.factor = None if settings is None else settings.skip_above
+        self.tolerated = 0 if settings is None else settings.skips_in_a_row
+        self.norms: deque[float] = deque(maxlen=1 if settings is None else settings.window)
+        self.skipped = 0
+        self.rolls_back = settings is not None and settings.roll_back is not None
+
+    @property
+    def too_many(self) -> int | None:
+        """How many steps in a row were skipped, if they are more than is tolerated."""
+        return self.skipped if self.skipped > self.tolerated else None
+
+    def judge(self, step: int, loss: float, norm: float, rate: float) -> str | None:
+        """Why the step is not to be taken, or None.
+
+        Raises:
+            UserError: after too many skipped steps in a row, unless the training goes back then.
+        """
+        reason = self._reason(loss, norm)
+        if reason is None:
+            self.norms.append(norm)
+            self.skipped = 0
+            return None
+        self.skipped += 1
+        if self.too_many and not self.rolls_back:
+            raise UserError(
+                f"{reason} at step {step}"
+                + (f", the {self.skipped}th step in a row that is skipped" if self.tolerated else ""),
+                key="pretraining.schedule.peak",
+                value=rate,
+                remedy="lower the learning rate or lengthen the warm-up; metrics.jsonl has the steps before",
+            )
+        return reason
+
+    def _reason(self, loss: float, norm: float) -> str | None:
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            return "the loss or its gradient is not finite"
+        if self.factor is None or len(self.norms) < (self.norms.maxlen or 0):
+            return None
+        usual = sorted(self.norms)[len(self.norms) // 2]
+        if norm > self.factor * usual:
+            return f"the gradient's norm of {norm:.3g} is {norm / usual:.1f} times its usual {usual:.3g}"
+        return None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The state as tensors, for a recovery checkpoint."""
+        return {"guard/norms": torch.tensor([self.skipped, *self.norms], dtype=torch.float64)}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        if "guard/norms" in tensors:
+            skipped, *norms = tensors["guard/norms"].tolist()
+            self.skipped = int(skipped)
+            self.norms.clear()
+            self.norms.extend(norms)
 
 
 @dataclass(frozen=True)
@@ -40,9 +107,9 @@ class Spikes:
     Without settings it sees nothing. Steps before `start` cannot be dropped: they are another segment's.
     """
 
-    def __init__(self, settings: dict[str, Any] | None, start: int) -> None:
+    def __init__(self, settings: RollBack | None, start: int) -> None:
         self.settings, self.start = settings, start
-        self.losses: deque[float] = deque(maxlen=1 if settings is None else settings["window"])
+        self.losses: deque[float] = deque(maxlen=1 if settings is None else settings.window)
         self.in_a_row = 0
         self.drops: list[Drop] = []
 
@@ -61,15 +128,15 @@ class Spikes:
         usual = self._usual()
         if not high:  # a spike must not become the usual, nor a loss that is no number
             self.losses.append(loss)
-        if self.in_a_row < self.settings["steps_in_a_row"] and skips is None:
+        if self.in_a_row < self.settings.steps_in_a_row and skips is None:
             return None
         length = max(self.in_a_row, skips or 0)
-        drop = Drop(max(self.start, step + 1 - length - self.settings["drop_before"]), step, loss, usual)
-        if len(self.drops) >= self.settings["at_most"]:
+        drop = Drop(max(self.start, step + 1 - length - self.settings.drop_before), step, loss, usual)
+        if len(self.drops) >= self.settings.at_most:
             raise UserError(
                 f"{drop.reason} at step {step}, after {len(self.drops)} roll-backs of this segment",
                 key="pretraining.guard.roll_back.at_most",
-                value=self.settings["at_most"],
+                value=self.settings.at_most,
                 remedy="lower the learning rate, or look at the data: incidents.jsonl has the dropped steps, and "
                 "smolmake trace STEP ROW says what they hold",
             )
@@ -85,14 +152,14 @@ class Spikes:
         """No spike that may be under way or begin with the next step will drop a step before this one."""
         if self.settings is None:
             return None
-        return max(self.start, next_step - max(self.in_a_row, skips) - int(self.settings["drop_before"]))
+        return max(self.start, next_step - max(self.in_a_row, skips) - self.settings.drop_before)
 
     def _is_high(self, loss: float) -> bool:
         if not math.isfinite(loss):
             return True
         full = len(self.losses) == self.losses.maxlen
         assert self.settings is not None
-        return full and loss > self.settings["loss_above"] * self._usual()
+        return full and loss > self.settings.loss_above * self._usual()
 
     def _usual(self) -> float:
         return statistics.median(self.losses) if self.losses else 0.0

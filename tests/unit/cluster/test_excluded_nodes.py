@@ -12,17 +12,17 @@ from smolmake.cluster.excluded_nodes import EXCLUDED, exclude_nodes, excluded_no
 from smolmake.errors import UserError
 
 
-def finding(check: str, passed: bool, *nodes: str) -> dict[str, object]:
-    return {"check": check, "found": "1 to 9 GB/s", "wanted": "5 GB/s", "passed": passed, "nodes": nodes}
+def result(check: str, passed: bool, *nodes: str) -> dict[str, object]:
+    return {"check": check, "measured": "1 to 9 GB/s", "required": "5 GB/s", "passed": passed, "nodes": nodes}
 
 
 def test_a_failing_node_is_named_with_all_that_it_failed(tmp_path: Path) -> None:
     assert failing_nodes(tmp_path) == {}
-    findings = [finding("burn", False, "n2"), finding("links", False, "n2", "n3"), finding("disk", False)]
-    (tmp_path / "findings.json").write_text(json.dumps([*findings, finding("memory", True, "n1")]))
+    results = [result("burn", False, "n2"), result("links", False, "n2", "n3"), result("disk", False)]
+    (tmp_path / "checks.json").write_text(json.dumps([*results, result("memory", True, "n1")]))
     assert failing_nodes(tmp_path) == {
-        "n2": "burn 1 to 9 GB/s, wanted 5 GB/s; links 1 to 9 GB/s, wanted 5 GB/s",
-        "n3": "links 1 to 9 GB/s, wanted 5 GB/s",
+        "n2": "burn 1 to 9 GB/s, required 5 GB/s; links 1 to 9 GB/s, required 5 GB/s",
+        "n3": "links 1 to 9 GB/s, required 5 GB/s",
     }
 
 

@@ -74,8 +74,9 @@ def test_nope_layers_are_smollm3s_alone() -> None:
 
 
 def test_plain_initial_values_do_not_scale_output_projections() -> None:
-    plain, scaled = (Decoder(config(hidden_size=128, intermediate_size=256)) for _ in range(2))
-    initialise(plain, 0, scaled=False)
+    sizes = {"hidden_size": 128, "intermediate_size": 256}
+    plain, scaled = (Decoder(config(**sizes, scale_output_projections=scaling)) for scaling in (False, True))
+    initialise(plain, 0)
     initialise(scaled, 0)
     for name, parameter in plain.named_parameters():
         ratio = 8**0.5 if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
@@ -108,7 +109,7 @@ def test_recomputation_changes_no_bit(what: str) -> None:
     results = []
     for recompute in ("none", what):
         model = decoder()
-        model.recompute(recompute)
+        model.set_activation_checkpointing(recompute)
         loss = model.loss(tokens()[:, :-1], tokens()[:, 1:])
         loss.backward()
         results.append([loss, *(parameter.grad for parameter in model.parameters())])

@@ -2,8 +2,8 @@
 
 import pytest
 
-from smolmake.data.batches import batch_at, batch_pieces, batches_within
 from smolmake.recipe.pretraining import Pretraining
+from smolmake.recipe.schedule import BatchPiece, batch_at, batch_pieces, batches_within
 
 WARMUP = [{"steps": 4, "global_batch": 2}, {"steps": 3, "global_batch": 4}]
 PIECES = batch_pieces(
@@ -31,7 +31,7 @@ def test_the_batches_follow_each_other() -> None:
 def test_segments_have_the_batches_of_the_whole_run(cuts: list[int]) -> None:
     for first, last in zip(cuts, cuts[1:], strict=False):
         pieces = batches_within(PIECES, first, last)
-        assert pieces[0][0] == first
+        assert pieces[0].start == first
         for step in range(first, last + 1):
             if step < last:
                 assert batch_at(pieces, step) == batch_at(PIECES, step)
@@ -40,4 +40,4 @@ def test_segments_have_the_batches_of_the_whole_run(cuts: list[int]) -> None:
 
 
 def test_a_segment_after_the_warm_up_holds_only_where_it_begins() -> None:
-    assert batches_within(PIECES, 10, 15) == [[10, 8, 4 * 2 + 3 * 4 + 3 * 8]]
+    assert batches_within(PIECES, 10, 15) == [BatchPiece(start=10, size=8, sequences_before=4 * 2 + 3 * 4 + 3 * 8)]

@@ -109,10 +109,10 @@ def extension(name: str) -> LongContext:
 
 def model_config(of: Recipe) -> ModelConfig:
     assert of.model is not None and of.tokenizer is not None and of.pretraining is not None
-    shape = of.model.model_dump(exclude={"parameters", "parameters_tolerance"})
-    shape = {key: value for key, value in shape.items() if key in ModelConfig.__dataclass_fields__}
-    length = of.pretraining.sequence_length
-    return ModelConfig(vocab_size=of.tokenizer.vocab_size, max_position_embeddings=length, **shape)
+    return ModelConfig.of(
+        of.model, vocab_size=of.tokenizer.vocab_size, rope_theta=of.model.rope_theta,
+        max_position_embeddings=of.pretraining.sequence_length,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name, path in named_recipes(ROOT).items() if "name" in read_yaml(path)])

@@ -16,20 +16,20 @@ from smolmake.files import file_digest
 from smolmake.monitoring.metrics import Metrics, read_metrics
 from smolmake.recipe.pretraining import Optimizer
 from smolmake.train.optimizer import load_optimizer, make_optimizer, optimizer_tensors, set_learning_rate
-from smolmake.train.parallel import Group
+from smolmake.train.parallel import ParallelContext
 from smolmake.train.recovery.checkpoint import Recovery
 
-ALONE = Group(torch.device("cpu"))
+ALONE = ParallelContext(torch.device("cpu"))
 
 
-def save_recovery(folder: Path, step: int, tensors: dict[str, torch.Tensor], group: Group) -> None:
+def save_recovery(folder: Path, step: int, tensors: dict[str, torch.Tensor], group: ParallelContext) -> None:
     recovery = Recovery(folder, group)
     recovery.save(step, tensors)
     recovery.wait()
 
 
 def load_recovery(
-    folder: Path, parameters: dict[str, torch.Tensor], group: Group
+    folder: Path, parameters: dict[str, torch.Tensor], group: ParallelContext
 ) -> tuple[int, dict[str, torch.Tensor]] | None:
     return Recovery(folder, group).load(parameters)
 
@@ -158,13 +158,13 @@ def test_a_lost_metrics_file_is_an_empty_one(tmp_path: Path) -> None:
 
 def test_weight_decay_leaves_out_what_is_named() -> None:
     model = decoder()
-    settings = Optimizer(weight_decay=0.3, no_weight_decay=["embed_tokens", "norm"]).model_dump()
+    settings = Optimizer(weight_decay=0.3, no_weight_decay=["embed_tokens", "norm"])
     optimizer = make_optimizer(model, settings)
     decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert len(decays) == len(list(model.parameters()))
     for name, parameter in model.named_parameters():
         assert decays[id(parameter)] == (0.0 if "embed_tokens" in name or "norm" in name else 0.3), name
-    every = make_optimizer(model, settings | {"no_weight_decay": []})
+    every = make_optimizer(model, settings.model_copy(update={"no_weight_decay": []}))
     assert [group["weight_decay"] for group in every.param_groups] == [0.3]
     set_learning_rate(optimizer, 0.25)
     assert {group["lr"] for group in optimizer.param_groups} == {0.25}
@@ -180,14 +180,14 @@ def test_the_optimizer_comes_back_bit_for_bit() -> None:
         optimizer.zero_grad()
 
     model = decoder()
-    optimizer = make_optimizer(model, Optimizer().model_dump())
+    optimizer = make_optimizer(model, Optimizer())
     assert optimizer_tensors(model, optimizer) == {}
     step(model, optimizer)
     saved = {name: tensor.clone() for name, tensor in optimizer_tensors(model, optimizer).items()}
     assert len(saved) == 3 * len(list(model.parameters()))
     copy = decoder()
     copy.load_state_dict(model.state_dict())
-    other = make_optimizer(copy, Optimizer().model_dump())
+    other = make_optimizer(copy, Optimizer())
     load_optimizer(copy, other, saved)
     step(model, optimizer)
     step(copy, other)

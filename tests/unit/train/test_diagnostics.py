@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from smolmake.errors import UserError
 from smolmake.monitoring.metrics import read_metrics
+from smolmake.recipe.runtime import DeviceLayout
 from smolmake.train.diagnostics.gradient_noise import NoiseScale, estimates
-from smolmake.train.parallel import Group
+from smolmake.train.parallel import ParallelContext
 
 pytestmark = pytest.mark.usefixtures("handlers")
 
-ALONE = Group(torch.device("cpu"))
+ALONE = ParallelContext(torch.device("cpu"))
 
 
 class Regression(nn.Module):
@@ -37,7 +38,7 @@ class Regression(nn.Module):
 @pytest.mark.parametrize("sizes", [[4, 4, 4, 4], [5, 2, 5, 4]])
 def test_the_estimates_are_those_of_a_known_covariance(sizes: list[int]) -> None:
     model, draw = Regression(6, 2.0), torch.Generator().manual_seed(0)
-    measure = NoiseScale(model, {"global_batch": 16}, ALONE, 4)
+    measure = NoiseScale(model, 16, 4, ALONE)
     sums = torch.zeros(2)
     for _ in range(1500):
         x, e = torch.randn(16, 6, generator=draw), torch.randn(16, generator=draw) * model.noise
@@ -64,9 +65,9 @@ def test_the_estimates_are_those_of_a_known_covariance(sizes: list[int]) -> None
     ],
 )
 def test_a_layout_on_which_it_cannot_be_measured_is_refused(world: int, layout: dict[str, Any], told: str) -> None:
-    group = Group(torch.device("cpu"), 0, world, layout)
+    parallel = ParallelContext(torch.device("cpu"), 0, world, DeviceLayout(**layout))
     with pytest.raises(UserError, match=told):
-        NoiseScale(nn.Linear(1, 1), {"global_batch": 16}, group, 16 if world == 1 else 2)
+        NoiseScale(nn.Linear(1, 1), 16, 16 if world == 1 else 2, parallel)
 
 
 def test_the_loss_by_source_is_that_of_its_rows(place: Path, tmp_path: Path) -> None:  # noqa: F811

@@ -3,7 +3,6 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,30 +12,29 @@ from helpers.training import LENGTH, finished, make_artefacts, segment
 
 from smolmake.errors import UserError
 from smolmake.model.conversion import load_model
-from smolmake.recipe.pretraining import Guard as Settings
-from smolmake.recipe.pretraining import Optimizer
-from smolmake.train.guard import Guard
+from smolmake.recipe.pretraining import Guard, Optimizer
 from smolmake.train.optimizer import load_optimizer, make_optimizer, optimizer_tensors, set_learning_rate, slow_mean
+from smolmake.train.spikes import GradientGuard
 
 pytestmark = pytest.mark.usefixtures("handlers")
 
-SETTINGS = Settings(skip_above=4.0, window=3, skips_in_a_row=2).model_dump()
+SETTINGS = Guard(skip_above=4.0, window=3, skips_in_a_row=2)
 
 
 def test_a_spike_is_skipped_only_once_the_usual_is_known() -> None:
-    guard = Guard(SETTINGS)
+    guard = GradientGuard(SETTINGS)
     assert guard.judge(0, 1.0, 100.0, 1e-3) is None  # nothing is known yet
     assert [guard.judge(step, 1.0, 1.0, 1e-3) for step in (1, 2, 3)] == [None] * 3
     told = guard.judge(4, 1.0, 5.0, 1e-3)
     assert told is not None and "5.0 times" in told
     assert guard.judge(5, 1.0, 3.9, 1e-3) is None
-    copy = Guard(SETTINGS)
+    copy = GradientGuard(SETTINGS)
     copy.load(guard.tensors())
     assert copy.norms == guard.norms and copy.skipped == guard.skipped
 
 
 def test_too_many_skips_end_the_training() -> None:
-    guard = Guard(SETTINGS)
+    guard = GradientGuard(SETTINGS)
     assert guard.judge(0, math.nan, 1.0, 1e-3) and guard.judge(1, 1.0, math.inf, 1e-3)
     with pytest.raises(UserError, match="at step 2, the 3th"):
         guard.judge(2, math.nan, math.nan, 1e-3)
@@ -44,13 +42,13 @@ def test_too_many_skips_end_the_training() -> None:
 
 def test_a_skipped_step_is_a_run_without_that_update(place: Path, tmp_path: Path) -> None:  # noqa: F811
     guarded = trainer(place, tmp_path / "a")
-    guarded.guard = Guard(SETTINGS)
+    guarded.guard = GradientGuard(SETTINGS)
     plain = trainer(place, tmp_path / "b")
     for step in range(3):
         guarded.step(step, 1e-3), plain.step(step, 1e-3)
     loss = guarded.model.loss
     guarded.forward = lambda last, *batch: loss(*batch) * 1e4  # a spike in step 3
-    assert guarded.step(3, 1e-3)[2] is not None
+    assert guarded.step(3, 1e-3).skipped is not None
     guarded.forward = lambda last, *batch: loss(*batch)
     for run in (guarded, plain):
         run.step(4, 1e-3)
@@ -73,7 +71,7 @@ def test_milestones_are_models_of_their_step(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["adamw", "muon", "ademamix"])
 def test_each_optimizer_learns_and_comes_back_bit_for_bit(name: str) -> None:
-    settings: dict[str, Any] = Optimizer(name=name, alpha_warmup_steps=10, weight_decay=0.1).used()  # type: ignore[arg-type]
+    settings = Optimizer(name=name, alpha_warmup_steps=10, weight_decay=0.1)  # type: ignore[arg-type]
     tokens = torch.randint(0, 97, (4, 20), generator=torch.Generator().manual_seed(0))
     runs = []
     for resumed in (False, True):
@@ -105,7 +103,7 @@ def test_ademamix_follows_its_equations() -> None:
     parameter = torch.nn.Parameter(torch.tensor([[1.0]]))
     model = torch.nn.Module()
     model.weight = parameter
-    optimizer = make_optimizer(model, Optimizer(name="ademamix", alpha=2.0, weight_decay=0.0).used())
+    optimizer = make_optimizer(model, Optimizer(name="ademamix", alpha=2.0, weight_decay=0.0))
     set_learning_rate(optimizer, 0.1)
     parameter.grad = torch.tensor([[0.5]])
     optimizer.step()

@@ -14,64 +14,71 @@ from helpers.training import ROOT, TRAIN_SLOWLY, curve, finished, make_artefacts
 from safetensors.torch import load_file
 
 from smolmake.errors import UserError
+from smolmake.graph.specs import PreflightRun, PreflightSpec, SegmentSpec
 from smolmake.model.config import ModelConfig
-from smolmake.preflight import parity as drills
-from smolmake.recipe.pretraining import Optimizer
-from smolmake.recipe.runtime import Layout, Run
-from smolmake.train.parallel import Group, check_layout
+from smolmake.model.init import initialise
+from smolmake.preflight.parity import ParityRun, parity
+from smolmake.recipe.pretraining import ModelShape, Optimizer
+from smolmake.recipe.runtime import DeviceLayout, Layout, Preflight
+from smolmake.recipe.schedule import BatchPiece
+from smolmake.train.parallel import ParallelContext, check_layout
 
-MODEL = {key: SHAPE[key] for key in SHAPE if key not in ("vocab_size", "max_position_embeddings")}
-
-
-def adamw(**more: Any) -> dict[str, Any]:
-    return {"optimizer": Optimizer(**more).used(), "precision": "fp32"}
+MODEL = {key: SHAPE[key] for key in ModelShape.model_fields if key in SHAPE} | {"initializer_range": 0.02}
 
 
 def test_a_preflight_checks_the_machine_and_trains_as_one(tmp_path: Path) -> None:
-    spec = {**adamw(), "model": {**MODEL, "initializer_range": 0.02}, "vocab_size": 512, "sequence_length": 64}
-    layout = {"strategy": "fsdp", "context_parallel": 2}
-    run = Run(device="cpu").model_dump(exclude={"layouts"}) | {"layout": layout, "mfu": 0.3, "cpu_flops": 1e9}
+    layout = Layout(strategy="fsdp", context_parallel=2)
+    spec = PreflightSpec(
+        layout=layout, model=ModelShape(**MODEL), rope_theta=1e4, vocab_size=512, optimizer=Optimizer(),
+        precision="fp32", sequence_length=64,
+    )  # fmt: skip
+    run = PreflightRun(
+        layout=layout, device="cpu", limits=Preflight(), mfu=0.3, cpu_flops=1e9, recovery_every=600.0, scratch=None
+    )
     job = {"kind": "preflight", "name": "p", "id": "0", "folder": "results/preflight/p", "inputs": {}}
-    process = torchrun(2, "preflight.py", {**job, "spec": spec, "run": run}, tmp_path)
+    job |= {"spec": spec.values(), "run": run.model_dump()}
+    process = torchrun(2, "preflight.py", job, tmp_path)
     _, errors = process.communicate(timeout=WAIT)
     assert process.returncode == 0, errors
-    findings = json.loads((tmp_path / job["folder"] / "findings.json").read_text())
-    found = {finding["check"]: finding["found"] for finding in findings}
+    results = json.loads((tmp_path / "results/preflight/p/checks.json").read_text())
+    found = {result["check"]: result["measured"] for result in results}
     assert {"free disk", "device memory", "all-reduce over 2", "save and resume", "parity"} < set(found)
     assert found["save and resume"].startswith("weights bit for bit")
     assert largest_difference(found["parity"]) < 2e-6
-    assert (tmp_path / job["folder"] / "manifest.json").exists()
+    assert (tmp_path / "results/preflight/p/manifest.json").exists()
 
 
-# name: layout, what differs in the training, how far its losses may be from one process's
-TOGETHER: dict[str, tuple[dict[str, Any], dict[str, Any], float]] = {
-    "ddp": ({"strategy": "ddp"}, {}, 2e-6),
-    "fsdp": ({"strategy": "fsdp"}, {}, 2e-6),
-    "hsdp": ({"strategy": "hsdp", "nodes": 2}, {}, 2e-6),
-    "hsdp in bf16": ({"strategy": "hsdp", "nodes": 2}, {"precision": "bf16"}, 5e-3),
-    "zero1": ({"strategy": "zero1"}, {}, 2e-6),
-    "zero2": ({"strategy": "zero2"}, {}, 2e-6),
-    "context 2": ({"strategy": "fsdp", "context_parallel": 2}, {}, 2e-6),
-    "context 4, more than key heads": ({"strategy": "ddp", "context_parallel": 4}, {}, 2e-6),
-    "muon": ({"strategy": "ddp"}, adamw(name="muon"), 2e-6),
+# name: layout, optimizer, precision, how far its losses may be from one process's
+TOGETHER: dict[str, tuple[dict[str, Any], str, str, float]] = {
+    "ddp": ({"strategy": "ddp"}, "adamw", "fp32", 2e-6),
+    "fsdp": ({"strategy": "fsdp"}, "adamw", "fp32", 2e-6),
+    "hsdp": ({"strategy": "hsdp", "nodes": 2}, "adamw", "fp32", 2e-6),
+    "hsdp in bf16": ({"strategy": "hsdp", "nodes": 2}, "adamw", "bf16", 5e-3),
+    "zero1": ({"strategy": "zero1"}, "adamw", "fp32", 2e-6),
+    "zero2": ({"strategy": "zero2"}, "adamw", "fp32", 2e-6),
+    "context 2": ({"strategy": "fsdp", "context_parallel": 2}, "adamw", "fp32", 2e-6),
+    "context 4, more than key heads": ({"strategy": "ddp", "context_parallel": 4}, "adamw", "fp32", 2e-6),
+    "muon": ({"strategy": "ddp"}, "muon", "fp32", 2e-6),
 }
 
 
 def test_four_processes_train_as_one_in_every_layout(tmp_path: Path) -> None:
-    model = {**MODEL, "initializer_range": 0.02}
-    cases = {name: (model, layout, adamw() | spec) for name, (layout, spec, _) in TOGETHER.items()}
+    cases = {
+        name: (MODEL, layout, {"name": optimizer}, precision)
+        for name, (layout, optimizer, precision, _) in TOGETHER.items()
+    }
     process = torchrun(4, ROOT / "tests/helpers/run_layouts.py", cases, tmp_path, output=subprocess.PIPE)
     said, errors = process.communicate(timeout=WAIT)
     assert process.returncode == 0, errors
-    found = {name: (told, passed) for name, told, passed in map(json.loads, said.splitlines())}
+    found = {name: (measured, passed) for name, measured, passed in map(json.loads, said.splitlines())}
     assert set(found) == set(TOGETHER)
-    for name, (told, passed) in found.items():
-        assert passed and largest_difference(told) < TOGETHER[name][2], (name, told)
+    for name, (measured, passed) in found.items():
+        assert passed and largest_difference(measured) < TOGETHER[name][3], (name, measured)
 
 
-def largest_difference(told: str) -> float:
+def largest_difference(measured: str) -> float:
     """Of the losses, from a finding such as "losses within 2.2e-07, weights ..."."""
-    return float(told.split()[2].rstrip(","))
+    return float(measured.split()[2].rstrip(","))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +106,7 @@ def test_another_number_of_processes_goes_on(place: Path, undisturbed: Path, bef
     for strategy in (before, after):
         job = segment(
             0, 16, name=name, micro_batch=2, mixture="packed", recovery_every=1e-9,
-            layout={"strategy": strategy}, milestones=[4, 12],
+            layout={} if strategy == "alone" else {"strategy": strategy}, milestones=[4, 12],
         )  # fmt: skip
         script = TRAIN_SLOWLY if strategy == before else "segment.py"
         process = torchrun(1 if strategy == "alone" else 2, script, job, place)
@@ -124,38 +131,38 @@ def test_another_number_of_processes_goes_on(place: Path, undisturbed: Path, bef
 
 
 @pytest.mark.parametrize(
-    ("world", "layout", "spec", "told"),
+    ("world", "layout", "changes", "message"),
     [
         (3, {}, {}, "divide"),
         (2, {"nodes": 1, "gpus_per_node": 8}, {}, "8 devices and 2 processes"),
         (4, {"strategy": "hsdp", "nodes": 3, "gpus_per_node": 0}, {}, "nodes"),
-        (2, {"strategy": "fsdp"}, {"optimizer": {"name": "muon"}}, "muon"),
+        (2, {"strategy": "fsdp"}, {"optimizer": Optimizer(name="muon")}, "muon"),
         (4, {"context_parallel": 3}, {}, "context_parallel 3"),
         (2, {"context_parallel": 2}, {"sequence_length": 63}, "63 tokens"),
         (6, {"context_parallel": 2}, {}, "groups of 2"),
         (1, {}, {"precision": "float8"}, "float8"),
-        (2, {}, {"batches": [[0, 3, 0]]}, "batch of 3"),
+        (2, {}, {"batches": (BatchPiece(start=0, size=3, sequences_before=0),)}, "batch of 3"),
     ],
     ids=lambda value: "",
 )
 def test_a_layout_that_cannot_work_is_refused(
-    world: int, layout: dict[str, Any], spec: dict[str, Any], told: str
+    world: int, layout: dict[str, Any], changes: dict[str, Any], message: str
 ) -> None:
-    group = Group(torch.device("cpu"), 0, world, layout)
-    config = ModelConfig(**{**SHAPE})
+    parallel = ParallelContext(torch.device("cpu"), 0, world, DeviceLayout(**layout))
+    spec = SegmentSpec.model_validate(segment(0, 8)["spec"])
+    spec = spec.model_copy(update={"global_batch": 8, "sequence_length": 64, **changes})
     with pytest.raises(UserError) as caught:
-        check_layout(group, {"global_batch": 8, "sequence_length": 64, "optimizer": {}, **spec}, config)
-    assert told in str(caught.value) and caught.value.remedy
+        check_layout(parallel, spec, ModelConfig(**SHAPE))
+    assert message in str(caught.value) and caught.value.remedy
 
 
-def test_the_drill_tells_a_layout_that_trains_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = {"optimizer": Optimizer().used(), "precision": "fp32"}
-    small = drills.Drill({**MODEL, "initializer_range": 0.02}, spec, {}, Group(torch.device("cpu")))
-    assert drills.parity(small).passed
+def test_parity_shows_a_layout_that_trains_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = ParallelContext(torch.device("cpu"))
+    small = ParityRun(ModelShape(**MODEL), 1e4, Optimizer(), "fp32", alone)
+    assert parity(small).passed
     seeds = iter((0, 1))
-    first = drills.initialise
-    monkeypatch.setattr(drills, "initialise", lambda model, seed, scaled: first(model, next(seeds), scaled))
-    assert not drills.parity(small).passed
+    monkeypatch.setattr("smolmake.train.segment.initialise", lambda model, seed: initialise(model, next(seeds)))
+    assert not parity(small).passed
 
 
 def test_the_launcher_starts_a_process_a_device() -> None:

@@ -28,15 +28,14 @@ from safetensors.torch import load_file, save_file
 from smolmake.errors import UserError
 from smolmake.monitoring.events import read_incidents
 from smolmake.monitoring.metrics import read_metrics
-from smolmake.recipe.pretraining import Guard as GuardSettings
-from smolmake.recipe.pretraining import RollBack
+from smolmake.recipe.pretraining import Guard, RollBack
 from smolmake.train.recovery.checkpoint import Recovery
 from smolmake.train.spikes import Drop, Spikes
 
 pytestmark = pytest.mark.usefixtures("handlers")
 
 SETTINGS = RollBack(loss_above=1.15, window=4, steps_in_a_row=3, drop_before=2, at_most=2)
-GUARD = GuardSettings(skip_above=1e9, roll_back=SETTINGS).model_dump(exclude_none=True)
+GUARD = Guard(skip_above=1e9, roll_back=SETTINGS)
 STEPS, POISON = 24, range(12, 18)
 DROPPED = range(10, 15)  # two before the spike, to the third high loss
 AGAIN = range(13, 18)  # what is left of the poison, with the two steps before
@@ -50,11 +49,11 @@ def watch(spikes: Spikes, losses: list[float], first: int = 0) -> Drop | None:
 
 
 def test_a_spike_is_noticed_when_it_lasts() -> None:
-    spikes = Spikes(SETTINGS.model_dump(), 0)
+    spikes = Spikes(SETTINGS, 0)
     assert watch(spikes, [9.0, 2.0, 2.0, 2.0]) is None  # the usual is known from now on
     assert watch(spikes, [3.0, 3.0, 2.0, 3.0, 3.0], 4) is None and spikes.in_a_row == 2
     assert spikes.safe(9, 0) == 5
-    copy = Spikes(SETTINGS.model_dump(), 0)
+    copy = Spikes(SETTINGS, 0)
     copy.load(spikes.tensors())
     for memory in (spikes, copy):
         drop = watch(memory, [3.0], 9)
@@ -64,7 +63,7 @@ def test_a_spike_is_noticed_when_it_lasts() -> None:
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_is_high_and_does_not_poison_the_usual(lost: float) -> None:
-    spikes = Spikes(SETTINGS.model_dump(), 0)
+    spikes = Spikes(SETTINGS, 0)
     assert watch(spikes, [2.0, lost, lost, 2.0, lost]) is None
     assert list(spikes.losses) == [2.0, 2.0]
     drop = watch(spikes, [lost, lost], 5)
@@ -73,13 +72,13 @@ def test_a_loss_that_is_no_number_is_high_and_does_not_poison_the_usual(lost: fl
 
 
 def test_too_many_skipped_gradients_are_a_spike_and_another_segments_steps_are_kept() -> None:
-    spikes = Spikes(SETTINGS.model_dump(), 8)
+    spikes = Spikes(SETTINGS, 8)
     drop = spikes.watch(10, 2.0, 3)
     assert drop is not None and (drop.first, drop.last) == (8, 10)
 
 
 def test_one_spike_too_many_ends_the_training() -> None:
-    spikes = Spikes(SETTINGS.model_dump(), 0)
+    spikes = Spikes(SETTINGS, 0)
     spikes.drops = [Drop(0, 1, 1.0, 1.0), Drop(2, 3, 1.0, 1.0)]
     with pytest.raises(UserError, match="after 2 roll-backs"):
         watch(spikes, [math.nan] * 3, 20)
@@ -103,9 +102,9 @@ def test_checkpoints_from_before_a_spike_are_kept_and_those_that_hold_it_are_not
 
 
 def trainer_group() -> Any:
-    from smolmake.train.parallel import Group
+    from smolmake.train.parallel import ParallelContext
 
-    return Group(torch.device("cpu"))
+    return ParallelContext(torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

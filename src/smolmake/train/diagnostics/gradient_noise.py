@@ -6,13 +6,15 @@ Gradients of micro-batches are differences of what adds up in `.grad`, so measur
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from smolmake.errors import UserError
-from smolmake.train.parallel import Group, whole
+from smolmake.model.config import IGNORED_LABEL
+from smolmake.train.parallel import ParallelContext, full_tensor
 
 
 def estimates(small_square: float, small_inverse: float, big_square: float, big: float) -> tuple[float, float]:
@@ -33,19 +35,19 @@ class NoiseScale:
     micro-batch of all processes together.
     """
 
-    def __init__(self, model: nn.Module, spec: dict[str, Any], group: Group, rows: int) -> None:
-        self.model, self.group = model, group
-        strategy = group.layout.get("strategy", "ddp")
-        self.copies = group.world > 1 and strategy == "ddp"
-        self.sharded = group.world > 1 and not self.copies
-        micro_batches = -(-len(group.rows(spec["global_batch"])) // rows)
+    def __init__(self, model: nn.Module, global_batch: int, micro_batch: int, parallel: ParallelContext) -> None:
+        self.model, self.parallel = model, parallel
+        strategy = parallel.layout.strategy
+        self.copies = parallel.world_size > 1 and strategy == "ddp"
+        self.sharded = parallel.world_size > 1 and not self.copies
+        micro_batches = -(-len(parallel.rows(global_batch)) // micro_batch)
         trouble = None
         if micro_batches < 2:
             trouble = "needs at least two micro-batches a step on each device"
         elif self.sharded and strategy == "zero1":
             trouble = "cannot see zero1's gradients before the last micro-batch"
-        elif group.world > 1 and group.layout.get("context_parallel", 1) > 1:
-            trouble = "cannot be told from devices that share a sequence"
+        elif parallel.cp_size > 1:
+            trouble = "cannot be measured on devices that share a sequence"
         if trouble is not None:
             raise UserError(
                 f"the gradient noise scale {trouble}",
@@ -53,7 +55,7 @@ class NoiseScale:
                 remedy="use a smaller micro_batch or another strategy, or leave noise_scale_every at 0",
             )  # fmt: skip
 
-    def begin(self, batch: int, targets: int, parts: list[list[Any]]) -> None:
+    def begin(self, batch: int, targets: int, parts: Sequence[Any]) -> None:
         """A step of `batch` sequences with `targets` labels, of which this process has `parts`."""
         self.batch, self.targets, self.parts = batch, targets, len(parts)
         self.before: list[Tensor] | None = None
@@ -65,11 +67,11 @@ class NoiseScale:
             return
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         own = gradients if self.before is None else torch._foreach_sub(gradients, self.before)
-        norm = float(whole(torch.nn.utils.get_total_norm(own)))
+        norm = float(full_tensor(torch.nn.utils.get_total_norm(own)))
         self.before = [gradient.clone() for gradient in gradients] if number < self.parts else None
-        size = torch.tensor([len(inputs), int((labels != -100).sum())])
-        rows, targets = (self.group.sum(size) if self.sharded else size).tolist()
-        scale = self.group.world if self.copies else 1  # the loop multiplies, because DDP averages
+        size = torch.tensor([len(inputs), int((labels != IGNORED_LABEL).sum())])
+        rows, targets = (self.parallel.sum(size) if self.sharded else size).tolist()
+        scale = self.parallel.world_size if self.copies else 1  # the loop multiplies, because DDP averages
         self.squares += (norm * self.targets / max(targets, 1) / scale) ** 2
         self.inverses += 1 / rows
         self.count += 1
@@ -77,7 +79,7 @@ class NoiseScale:
     def end(self, norm: float) -> dict[str, float]:
         """The estimates, given the norm of the whole batch's gradient; nothing where they cannot be made."""
         sums = torch.tensor([self.squares, self.inverses, self.count], dtype=torch.float64)
-        squares, inverses, count = (self.group.sum(sums) if self.copies else sums).tolist()
+        squares, inverses, count = (self.parallel.sum(sums) if self.copies else sums).tolist()
         self.before = None
         if count == 0 or inverses / count <= 1 / self.batch:
             return {}

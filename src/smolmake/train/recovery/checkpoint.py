@@ -27,12 +27,12 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.distributed.tensor import DTensor
 
+from smolmake.errors import UserError
 from smolmake.files import file_digest, publish_folder
-from smolmake.train.parallel import Group
-from smolmake.train.recovery.disk_space import check_room
+from smolmake.hardware.memory import RECOVERY_COPIES
+from smolmake.train.parallel import ParallelContext
 from smolmake.train.recovery.safe_unpickle import ShardReader
 
-KEPT = 2
 FILE, SHARDS, STATE = "state.safetensors", "shards", "state.json"
 Told = Callable[[str, int, str], None]
 
@@ -47,7 +47,7 @@ class Recovery:
     """
 
     folder: Path
-    group: Group
+    parallel: ParallelContext
     told: Told = lambda kind, step, what: print(what, file=sys.stderr)
     saved: Callable[[Path, int | None], None] = lambda place, safe: None
     fetch: Callable[[int | None], str | None] = lambda before: None
@@ -73,7 +73,7 @@ class Recovery:
         shards: Future[Any] | None = None
         if any(isinstance(tensor, DTensor) for tensor in tensors.values()):
             shards = self._save_shards(tensors, beside)
-        if not self.group.first:
+        if not self.parallel.is_main:
             self.under_way = shards
             return
         copied = {} if shards is not None else self._copy(tensors)
@@ -82,45 +82,40 @@ class Recovery:
     def wait(self) -> None:
         """Until the checkpoint under way, if any, is whole on all processes, or told as failed."""
         self._settle()
-        self.group.wait()
+        self.parallel.barrier()
 
     def load(self, parameters: dict[str, Tensor], before: int | None = None) -> tuple[int, dict[str, Tensor]] | None:
         """The newest state that is whole (and from which step `before` is still to do), or None.
 
         A damaged one is named and passed over. Tensors that were sharded come back cut as the parameter of their name
         is now.
-
-        Raises:
-            UserError: at a segment's start, if the disk has no room for what it will write.
         """
         name = None
-        if self.group.first:
-            if before is None:
-                check_room(self.folder.parent, parameters)
+        if self.parallel.is_main:
             name = _newest_whole(self.folder, before) or self.fetch(before)
-        found = self.group.from_first(None if name is None else _number(name))
+        found = self.parallel.broadcast(None if name is None else _number(name))
         if found is None:
             return None
         rolled_back, step = divmod(found, STEPS)
-        return step, _read(self.folder / _name(rolled_back, step), parameters, self.group)
+        return step, _read(self.folder / _name(rolled_back, step), parameters, self.parallel)
 
     def discard(self, rolled_back: int, after: int) -> None:
         """Delete what was saved before roll-back number `rolled_back` from behind step `after`: it holds the spike."""
-        if self.group.first:
+        if self.parallel.is_main:
             for name in _names(self.folder):
                 earlier, step = divmod(_number(name), STEPS)
                 if earlier < rolled_back and step > after:
                     shutil.rmtree(self.folder / name, ignore_errors=True)
-        self.group.wait()
+        self.parallel.barrier()
 
     def _save_shards(self, tensors: dict[str, Tensor], beside: Path) -> Future[Any]:
         if self.own_group is None:  # the thread's messages must not mix with the training's
-            self.own_group = dist.new_group(backend="gloo") if self.group.world > 1 else None
-            pinned = self.group.device.type == "cuda"
+            self.own_group = dist.new_group(backend="gloo") if self.parallel.world_size > 1 else None
+            pinned = self.parallel.device.type == "cuda"
             self.stager = DefaultStager(StagingOptions(pinned, False, False, pinned))
-        if self.group.first:
+        if self.parallel.is_main:
             shutil.rmtree(beside, ignore_errors=True)
-        self.group.wait()
+        self.parallel.barrier()
         future = async_save(
             dict(tensors), checkpoint_id=beside / SHARDS, process_group=self.own_group, async_stager=self.stager
         )
@@ -129,7 +124,7 @@ class Recovery:
 
     def _copy(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """The tensors in host memory, which is kept for the next time."""
-        pinned = self.group.device.type == "cuda"
+        pinned = self.parallel.device.type == "cuda"
         for name in self.copies.keys() - tensors.keys():
             del self.copies[name]
         for name, tensor in tensors.items():
@@ -196,7 +191,7 @@ def ordered(names: list[str], before: int | None) -> list[str]:
 
 def kept(names: list[str], safe: int | None) -> set[str]:
     """The checkpoints that are not to be deleted: the last two, and the newest from at or before step `safe`."""
-    return {*ordered(names, None)[:KEPT], *(ordered(names, safe)[:1] if safe is not None else [])}
+    return {*ordered(names, None)[:RECOVERY_COPIES], *(ordered(names, safe)[:1] if safe is not None else [])}
 
 
 def _names(folder: Path) -> list[str]:
@@ -224,7 +219,7 @@ def _newest_whole(folder: Path, before: int | None) -> str | None:
     return None
 
 
-def _read(place: Path, parameters: dict[str, Tensor], group: Group) -> dict[str, Tensor]:
+def _read(place: Path, parameters: dict[str, Tensor], parallel: ParallelContext) -> dict[str, Tensor]:
     if (place / FILE).exists():
         return load_file(place / FILE)
     reader = ShardReader(place / SHARDS)
@@ -237,9 +232,25 @@ def _read(place: Path, parameters: dict[str, Tensor], group: Group) -> dict[str,
             tensors[name] = torch.empty_like(parameter)
         else:
             tensors[name] = torch.empty(about.size, dtype=about.properties.dtype)
-    load(tensors, storage_reader=reader, no_dist=group.world == 1)
+    load(tensors, storage_reader=reader, no_dist=parallel.world_size == 1)
     return tensors
 
 
 def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def check_disk_space(folder: Path, state: int) -> None:
+    """Raise UserError if a segment's folder has no room for its checkpoint and recovery checkpoints of `state` bytes.
+
+    Recovery checkpoints that are there already count as room: they are replaced. Milestones are not counted.
+    """
+    there = sum(file.stat().st_size for file in (folder / "recovery").rglob("*") if file.is_file())
+    needed, free = (RECOVERY_COPIES + 1) * state - there, shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            "the disk has not enough free space for what this segment will write",
+            file=folder, value=f"{free / 1e9:,.3g} GB free, {needed / 1e9:,.3g} GB needed",
+            remedy="free space (smolmake gc lists what no recipe reaches, smolmake gc --states optimizer states that no"
+            " segment waits for), then run the same command again",
+        )  # fmt: skip

@@ -9,13 +9,14 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError
 from smolmake.execution.remote_storage import Files, RemoteStore, write_remote
 from smolmake.files import new_folder
+from smolmake.recipe.runtime import Upload
 from smolmake.train.recovery.checkpoint import Told, kept, ordered, step_of
 
 FIRST_PAUSE = 1.0  # seconds before the second try; each further pause is twice as long
@@ -25,13 +26,13 @@ LAST_MINUTE = 60.0  # seconds that a stop waits for what is under way
 class Uploads:
     """The uploads of one segment. Without settings, and in all processes but the first, it does nothing."""
 
-    def __init__(self, settings: dict[str, Any] | None, folder: Path, told: Told, active: bool = True) -> None:
+    def __init__(self, settings: Upload | None, folder: Path, told: Told, active: bool = True) -> None:
         self.settings, self.folder, self.told = settings if active else None, folder, told
         self.waiting: queue.Queue[Callable[[], None]] = queue.Queue()
         self.newest: tuple[Path, int | None] | None = None
         self.uploaded: dict[str, Files] = {}
         if self.settings is not None:
-            self.url = f"{self.settings['url'].rstrip('/')}/{folder.parent.name}/{folder.name}"
+            self.url = f"{self.settings.url.rstrip('/')}/{folder.parent.name}/{folder.name}"
             self.store = RemoteStore(self.url)
             threading.Thread(target=self._work, daemon=True, name="uploads").start()
 
@@ -70,7 +71,7 @@ class Uploads:
         if self.waiting.unfinished_tasks:
             self.told("upload", 0, "the last checkpoint is not uploaded: there is no time left")
 
-    def removed(self, milestones: list[int]) -> Files:
+    def removed(self, milestones: Sequence[int]) -> Files:
         """Payload entries of milestones that are only in remote storage, once all uploads are done."""
         self.waiting.join()
         found: Files = {}
@@ -80,7 +81,7 @@ class Uploads:
                 found |= {f"{upload}/{name}": about for name, about in self._files(upload).items()}
         return found
 
-    def finish(self, milestones: list[int]) -> None:
+    def finish(self, milestones: Sequence[int]) -> None:
         """After the manifest: copy the checkpoint, and note beside the manifest what is in remote storage."""
         if self.settings is None:
             return
@@ -127,7 +128,7 @@ class Uploads:
         there = self.store.uploads("recovery")
         for name in set(there) - kept(there, safe):
             self.store.remove(f"recovery/{name}")
-        if self.settings["remove_local"]:
+        if self.settings.remove_local:
             here = ordered([path.name for path in (self.folder / "recovery").glob("step-*")], None)
             for name in set(here[1:]) & set(there):
                 if self.store.files(f"recovery/{name}") is not None:
@@ -135,7 +136,7 @@ class Uploads:
 
     def _milestone(self, upload: str) -> None:
         self._try(upload, self._put, upload)
-        if self.settings is not None and self.settings["remove_local"]:
+        if self.settings is not None and self.settings.remove_local:
             for older in self.uploaded.keys() - {upload}:
                 shutil.rmtree(self.folder / older, ignore_errors=True)
 
@@ -163,11 +164,11 @@ class Uploads:
     def _try(self, what: str, call: Callable[..., None], *arguments: Any) -> None:
         """Do it, again after a pause if it fails; tell when it failed too often."""
         assert self.settings is not None
-        for attempt in range(self.settings["retries"] + 1):
+        for attempt in range(self.settings.retries + 1):
             try:
                 return call(*arguments)
             except Exception as error:  # whatever the other side's library raises
-                if attempt == self.settings["retries"]:
+                if attempt == self.settings.retries:
                     self._trouble(f"{what} is not uploaded to {self.url}", error)
                 else:
                     time.sleep(FIRST_PAUSE * 2**attempt)
