@@ -11,7 +11,6 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smolmake.data.languages import PASSED_OVER, language_of
 from smolmake.errors import UserError, did_you_mean
 from smolmake.files import matching_files
 
@@ -20,6 +19,22 @@ JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".json.gz", ".json.zst"
 ARROW = (".arrow", ".feather", ".ipc")
 FILES = "files"  # the folder of what a script has generated, in its step's own
 BATCH_ROWS, BATCH_BYTES = 1024, 2**26
+LANGUAGES = {  # of code, by the endings of their files
+    "Assembly": "s asm", "C": "c h", "C#": "cs", "C++": "cc cpp cxx hh hpp", "CSS": "css", "CUDA": "cu cuh",
+    "Dart": "dart", "Fortran": "f f90", "Go": "go", "HTML": "html htm", "Haskell": "hs", "Java": "java",
+    "JavaScript": "js mjs jsx", "Julia": "jl", "Kotlin": "kt kts", "Lua": "lua", "Markdown": "md markdown",
+    "OCaml": "ml mli", "PHP": "php", "Perl": "pl pm", "Python": "py pyi", "R": "r", "Ruby": "rb", "Rust": "rs",
+    "SQL": "sql", "Scala": "scala", "Shell": "sh bash", "Swift": "swift", "TeX": "tex", "TypeScript": "ts tsx",
+}  # fmt: skip
+LANGUAGE_OF_NAME = {
+    "Makefile": "Makefile",
+    "Dockerfile": "Dockerfile",
+    "CMakeLists.txt": "CMake",
+    "Snakefile": "Python",
+}
+LANGUAGE_OF_SUFFIX = {f".{suffix}": language for language, suffixes in LANGUAGES.items() for suffix in suffixes.split()}
+# Folders of a code tree that are not its own code.
+PASSED_OVER = {"__pycache__", "node_modules", "site-packages"}
 Row = dict[str, Any]
 Trouble = Callable[[UserError], None]
 
@@ -64,6 +79,11 @@ def count_rows(path: Path) -> int:
         return 1
     with _open_lines(path) as lines:
         return sum(bool(line.strip()) for line in lines)
+
+
+def language_of(path: Path) -> str:
+    """The language as The Stack names it; empty for files that are not known as code."""
+    return LANGUAGE_OF_NAME.get(path.name) or LANGUAGE_OF_SUFFIX.get(path.suffix.lower(), "")
 
 
 def file_format(path: Path, asked: str) -> str:

@@ -9,8 +9,15 @@ import codecs
 from pathlib import Path
 
 from smolmake.data.documents import needed_columns, told_of_source
-from smolmake.data.languages import PASSED_OVER
-from smolmake.data.readers import MissingColumn, check_columns, file_format, open_arrow, open_parquet, read_rows
+from smolmake.data.readers import (
+    PASSED_OVER,
+    MissingColumn,
+    check_columns,
+    file_format,
+    open_arrow,
+    open_parquet,
+    read_rows,
+)
 from smolmake.errors import UserError
 from smolmake.files import matching_files
 from smolmake.posttrain.columns import CONVERSATIONS, PAIRS, PROMPTS, told_of_section
