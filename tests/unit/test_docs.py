@@ -21,6 +21,11 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     assert not [link for link in links if not (page.parent / link).is_file()]
 
 
+def test_the_readme_shows_the_recipe_as_it_is() -> None:
+    recipe = (ROOT / "examples" / "my-texts" / "recipe.yaml").read_text()
+    assert f"```yaml\n{recipe.partition(chr(10))[2]}```" in (ROOT / "README.md").read_text()
+
+
 def test_the_site_has_every_page() -> None:
     text = (ROOT / "mkdocs.yml").read_text()
     assert isinstance(yaml.safe_load(text)["nav"], list)

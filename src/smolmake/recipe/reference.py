@@ -157,7 +157,7 @@ def _section(part: Part, headings: dict[type[BaseModel], str]) -> str:
         if hint not in WORDS and typing.get_origin(hint) is typing.Annotated:
             hint = typing.get_args(hint)[0]  # its limits are among the field's
         kind = ", ".join([describe(hint, headings), *_bounds(field)])
-        meaning = (field.description or "").replace("<", "\\<").replace("|", "\\|")
+        meaning = (field.description or "").replace("<", "&lt;").replace("|", "\\|")
         lines.append(f"| `{key}` | {kind} | {_default(field)} | {meaning} |")
     return "\n".join([*lines, ""])
 
