@@ -20,7 +20,7 @@ from smolmake.errors import UserError, did_you_mean, run_as_program
 COMMANDS = {
     "run": ("smolmake.snakemake_command", "run a recipe from raw text to report"),
     "plan": ("smolmake.snakemake_command", "show what would run, why, and what it costs"),
-    "status": ("smolmake.planning.status", "show where a run is: steps, loss, speed, incidents, time left, disk"),
+    "status": ("smolmake.planning.status", "show where a run is: steps, loss, speed, events, time left, disk"),
     "inspect": ("smolmake.data.inspect", "show a document of a source, and the training steps that read it"),
     "trace": ("smolmake.data.inspect", "show which documents a row of a training step holds"),
     "estimate": ("smolmake.planning.estimate", "solve model, tokens, GPUs, days, MFU and goodput for the missing one"),

@@ -18,7 +18,7 @@ import torch
 from smolmake.graph.pretrain import segment_run
 from smolmake.graph.specs import SegmentSpec
 from smolmake.model.config import ModelConfig
-from smolmake.monitoring.events import read_incidents
+from smolmake.monitoring.events import read_events
 from smolmake.monitoring.metrics import read_metrics
 from smolmake.recipe.pretraining import Guard, Optimizer, RollBack
 from smolmake.recipe.runtime import Layout, Run
@@ -127,7 +127,7 @@ def test_saves_in_the_background_change_no_loss_and_are_resumed(
     trained(folder, reader, recovery_every=1e-9)
     close(losses(folder), losses(undisturbed[0]))
     assert all(batch == undisturbed[1].batches[step] for step, batch in reader.batches.items())
-    resumed = [line for line in read_incidents(folder) if line["kind"] == "resumed"]
+    resumed = [line for line in read_events(folder) if line["kind"] == "resumed"]
     assert len(resumed) == 1 and 0 < min(reader.batches) == resumed[0]["step"] <= STEPS // 2
 
 
@@ -142,7 +142,7 @@ def test_a_spike_is_rolled_back_to_the_curve_without_its_batches(tmp_path: Path)
     clean.spikes.drops = list(drops)
     clean.train()
     close(losses(tmp_path / "poisoned"), losses(tmp_path / "clean"))
-    told = [line for line in read_incidents(tmp_path / "poisoned") if line["kind"] == "dropped"]
+    told = [line for line in read_events(tmp_path / "poisoned") if line["kind"] == "dropped"]
     assert [(line["first"], line["last"]) for line in told] == [(drop.first, drop.last) for drop in drops]
 
 

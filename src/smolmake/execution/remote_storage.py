@@ -16,7 +16,7 @@ from smolmake.files import file_digest, new_file, write_json
 
 LISTING = "files.json"
 REMOTE = "remote.json"  # beside a manifest: which files of the payload are also elsewhere, and where
-Files = dict[str, dict[str, Any]]
+FileRecords = dict[str, dict[str, Any]]
 
 
 class RemoteStore:
@@ -37,7 +37,7 @@ class RemoteStore:
                 remedy=f"install its file system (s3: pip install -c constraints.txt -e '.[s3]'): {error}",
             ) from None  # fmt: skip
 
-    def put(self, folder: Path, upload: str) -> Files:
+    def put(self, folder: Path, upload: str) -> FileRecords:
         """Upload a folder's files as an upload; gives their sizes and hashes.
 
         Raises:
@@ -58,10 +58,10 @@ class RemoteStore:
         self.fs.pipe_file(self._path(f"{upload}/{LISTING}"), json.dumps(files).encode())
         return files
 
-    def files(self, upload: str) -> Files | None:
+    def files(self, upload: str) -> FileRecords | None:
         """Sizes and hashes of an upload's files, or None if it is not whole."""
         try:
-            found: Files = json.loads(self.fs.cat_file(self._path(f"{upload}/{LISTING}")))
+            found: FileRecords = json.loads(self.fs.cat_file(self._path(f"{upload}/{LISTING}")))
         except (FileNotFoundError, ValueError):
             return None
         return found

@@ -10,22 +10,22 @@ from typing import Any
 import torch
 
 from smolmake.hardware.gpus import gpu_of_device
-from smolmake.monitoring.events import Incidents
+from smolmake.monitoring.events import Events
 
-SAGGING, RECENT_STEPS = 0.8, 50
+DROP, RECENT_STEPS = 0.8, 50
 
 
-class Telemetry:
+class DeviceStats:
     """Readings of each step; tells when the speed sags against the run's own median."""
 
-    def __init__(self, device: torch.device, flops_per_token: float, devices: int, incidents: Incidents) -> None:
-        self.incidents = incidents
+    def __init__(self, device: torch.device, flops_per_token: float, devices: int, events: Events) -> None:
+        self.events = events
         self.device, self.flops, self.devices = device, flops_per_token, devices
         self.gpu = device.type == "cuda"
         self.peak = peak_of(device)
         self.rates: deque[float] = deque(maxlen=RECENT_STEPS)
         self.usual: float | None = None
-        self.sagging = False
+        self.throughput_drop = False
 
     def readings(self, step: int, tokens: int, seconds: float, waited: float) -> dict[str, Any]:
         """For metrics.jsonl: MFU is (6N + 12 L d T) tokens a second a device over its dense bf16 peak."""
@@ -45,11 +45,11 @@ class Telemetry:
             return
         now = statistics.median(self.rates)
         self.usual = max(now, self.usual or 0.0)
-        sagging = now < SAGGING * self.usual
-        if sagging != self.sagging:
-            what = "sags" if sagging else "has recovered"
-            self.incidents.add("sagging", step, f"throughput {what}: {now:,.0f} tokens/s, was {self.usual:,.0f}")
-        self.sagging = sagging
+        throughput_drop = now < DROP * self.usual
+        if throughput_drop != self.throughput_drop:
+            what = "sags" if throughput_drop else "has recovered"
+            self.events.add("throughput_drop", step, f"throughput {what}: {now:,.0f} tokens/s, was {self.usual:,.0f}")
+        self.throughput_drop = throughput_drop
 
 
 def peak_of(device: torch.device) -> float | None:

@@ -1,4 +1,4 @@
-"""What happened to a segment besides its steps, with the time: incidents.jsonl; and starts.jsonl, when it was started.
+"""What happened to a segment besides its steps, with the time: events.jsonl; and starts.jsonl, when it was started.
 
 Both are only ever added to.
 """
@@ -16,20 +16,20 @@ from typing import Any
 from smolmake.files import json_lines
 from smolmake.monitoring.alerts import Alerts
 
-INCIDENTS, STARTS = "incidents.jsonl", "starts.jsonl"
-# The others need nobody; of skipped steps the journal tells.
-ALERTED = ("dropped", "sagging", "saving", "upload", "stopped")
+EVENTS, STARTS = "events.jsonl", "starts.jsonl"
+# The others need nobody; of skipped steps the run log tells.
+ALERTED = ("dropped", "throughput_drop", "saving", "upload", "stopped")
 
 
-class Incidents:
-    """Appends to a segment's incidents, from any thread, and says them on the log; one that cannot be written is
+class Events:
+    """Appends to a segment's events, from any thread, and says them on the log; one that cannot be written is
     only said. Those that somebody should look at are posted as alerts too."""
 
     def __init__(self, folder: Path, active: bool = True, alerts: Alerts | None = None) -> None:
-        self.path, self.active, self.alerts = folder / INCIDENTS, active, alerts
+        self.path, self.active, self.alerts = folder / EVENTS, active, alerts
 
     def add(self, kind: str, step: int, what: str, **more: Any) -> None:
-        """`kind` is one word (resumed, stopped, skipped, dropped, sagging, saving, upload, tracker)."""
+        """`kind` is one word (resumed, stopped, skipped, dropped, throughput_drop, saving, upload, tracker)."""
         if not self.active:
             return
         print(f"step {step}: {what}", file=sys.stderr, flush=True)
@@ -39,9 +39,9 @@ class Incidents:
         _append(self.path, {"time": now, "kind": kind, "step": step, "what": what} | more)
 
 
-def read_incidents(folder: Path, last: int | None = None) -> list[dict[str, Any]]:
-    """The whole lines of a step's incidents, or of the file's last so many bytes."""
-    return list(json_lines(folder / INCIDENTS, last))
+def read_events(folder: Path, last: int | None = None) -> list[dict[str, Any]]:
+    """The whole lines of a step's events, or of the file's last so many bytes."""
+    return list(json_lines(folder / EVENTS, last))
 
 
 def note_start(folder: Path, step: int) -> None:

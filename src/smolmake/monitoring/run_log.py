@@ -1,4 +1,4 @@
-"""What a segment tells while it trains: metrics, progress, the machine's readings, incidents. Changes no result."""
+"""What a segment tells while it trains: metrics, progress, the machine's readings, events. Changes no result."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import torch
 
 from smolmake.monitoring.alerts import Alerts
-from smolmake.monitoring.device_stats import Telemetry
-from smolmake.monitoring.events import Incidents, note_start
+from smolmake.monitoring.device_stats import DeviceStats
+from smolmake.monitoring.events import Events, note_start
 from smolmake.monitoring.metrics import METRICS, Metrics
 from smolmake.monitoring.progress import Progress
 from smolmake.monitoring.trackers import Trackers
 
 
-class Journal:
+class RunLog:
     """Written by the first process; the others' does nothing."""
 
     def __init__(
@@ -35,9 +35,9 @@ class Journal:
     ) -> None:
         self.folder, self.label, self.is_main = folder, label, is_main
         self.alerts = Alerts(alerts, {"segment": folder.name}, is_main)
-        self.incidents = Incidents(folder, is_main, self.alerts)
-        self.telemetry = Telemetry(device, flops_per_token, world_size, self.incidents)
-        self.trackers = Trackers(trackers, folder, self.incidents, is_main)
+        self.events = Events(folder, is_main, self.alerts)
+        self.device_stats = DeviceStats(device, flops_per_token, world_size, self.events)
+        self.trackers = Trackers(trackers, folder, self.events, is_main)
         self.metrics: Metrics | None = None
         self.skipped = 0  # steps in a row
 
@@ -56,10 +56,10 @@ class Journal:
             return
         trained = "dropped" not in values
         if trained:
-            values = values | self.telemetry.readings(values["step"], tokens, seconds, waited)
+            values = values | self.device_stats.readings(values["step"], tokens, seconds, waited)
         self.skipped = self.skipped + 1 if "skipped" in values else 0
         if self.skipped:
-            self.incidents.add("skipped", values["step"], f"skipped: {values['skipped']}")
+            self.events.add("skipped", values["step"], f"skipped: {values['skipped']}")
         if self.skipped > 1:  # a single one is what the guard is for
             self.alerts.post("skipped", f"{self.skipped} steps in a row skipped, the last {values['step']}")
         if trained:
@@ -71,8 +71,8 @@ class Journal:
         told = f"loss {loss:.3f}" if loss is not None and math.isfinite(loss) else "no loss"
         self.progress.add(tokens, told)
 
-    def incident(self, kind: str, step: int, what: str, **more: Any) -> None:
-        self.incidents.add(kind, step, what, **more)
+    def event(self, kind: str, step: int, what: str, **more: Any) -> None:
+        self.events.add(kind, step, what, **more)
 
     def close(self) -> None:
         if self.metrics is not None:

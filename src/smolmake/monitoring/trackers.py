@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from smolmake.monitoring.events import Incidents
+from smolmake.monitoring.events import Events
 
 PROJECT, AXIS = "smolmake", "optimizer_step"
 
@@ -82,8 +82,8 @@ TRACKERS: dict[str, Callable[[str, Path], Tracker]] = {"tensorboard": Tensorboar
 class Trackers:
     """Those that the recipe names. One that fails is told once and left."""
 
-    def __init__(self, names: Sequence[str], folder: Path, incidents: Incidents, active: bool) -> None:
-        self.incidents, self.open = incidents, dict[str, Tracker]()
+    def __init__(self, names: Sequence[str], folder: Path, events: Events, active: bool) -> None:
+        self.events, self.open = events, dict[str, Tracker]()
         for name in names if active else []:
             self._try(name, 0, self._start, name, folder)
 
@@ -105,7 +105,7 @@ class Trackers:
             call(*arguments)
         except Exception as error:  # whatever a tracker does, the training goes on
             self.open.pop(name, None)
-            self.incidents.add("tracker", step, f"{name} is left: {type(error).__name__}: {error}")
+            self.events.add("tracker", step, f"{name} is left: {type(error).__name__}: {error}")
 
 
 def scalars(values: dict[str, Any]) -> dict[str, float]:

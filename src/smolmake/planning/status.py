@@ -1,4 +1,4 @@
-"""Where a run is: stages, the training under way, goodput, incidents, time left, disk.
+"""Where a run is: stages, the training under way, goodput, events, time left, disk.
 
     smolmake status toy
     smolmake status smollm3 --watch 30
@@ -29,7 +29,7 @@ from smolmake.execution.fingerprint import remembered_modules
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.graph.build import build_steps
-from smolmake.monitoring.events import read_incidents, read_starts
+from smolmake.monitoring.events import read_events, read_starts
 from smolmake.monitoring.run_state import END, TrainingState, disk_use, holder, training
 from smolmake.planning.cost import Costs
 from smolmake.planning.history import History
@@ -38,7 +38,7 @@ from smolmake.planning.text import size_text, time_text, uncounted
 from smolmake.planning.workflow import Workflow
 from smolmake.recipe.load import find_recipe, load_recipe
 
-MAX_RUNNING, MAX_INCIDENTS = 8, 5  # lines at most
+MAX_RUNNING, MAX_EVENTS = 8, 5  # lines at most
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Status:
     stages: list[StageCounts]
     running: list[Running]
     goodput: Goodput | None
-    incidents: list[dict[str, Any]]
+    events: list[dict[str, Any]]
     hours_left: float
     unknown: int
     uncounted: str
@@ -138,7 +138,7 @@ def status_of(workflow: Workflow) -> Status:
     return Status(
         workflow.recipe.name, time.time(), list(_stages(workflow, plan.keys, alive)), running,
         goodput_of([results / step.key for step in segments], any(step.key in plan.keys for step in segments)),
-        _last_incidents(segments, results), plan.hours, len(plan.unknown), uncounted(plan), used, is_all,
+        _last_events(segments, results), plan.hours, len(plan.unknown), uncounted(plan), used, is_all,
         shutil.disk_usage(results if results.exists() else results.parent).free, excluded_nodes(workflow.steps.root),
     )  # fmt: skip
 
@@ -178,11 +178,9 @@ def goodput_of(folders: list[Path], going_on: bool, now: float | None = None) ->
     return Goodput(kept, max(end - min(starts), kept), len(starts))
 
 
-def _last_incidents(segments: list[Step], results: Path) -> list[dict[str, Any]]:
-    found = [
-        incident | {"segment": step.name} for step in segments for incident in read_incidents(results / step.key, END)
-    ]
-    return sorted(found, key=lambda incident: str(incident.get("time")))[-MAX_INCIDENTS:]
+def _last_events(segments: list[Step], results: Path) -> list[dict[str, Any]]:
+    found = [event | {"segment": step.name} for step in segments for event in read_events(results / step.key, END)]
+    return sorted(found, key=lambda event: str(event.get("time")))[-MAX_EVENTS:]
 
 
 def status_text(status: Status) -> str:
@@ -242,11 +240,11 @@ def _figures(status: Status) -> Iterator[str]:
 def _told(status: Status) -> Iterator[str]:
     for node, reason in status.excluded.items():
         yield f"left out   {node}, {reason} (once it is repaired: smolmake nodes --clear {node})"
-    if status.incidents:
-        yield "incidents"
-    for incident in status.incidents:
-        what = " ".join(str(incident.get("what")).split())
-        yield f"  {incident.get('time')}  {incident['segment']} step {incident.get('step')}: {what[:120]}"
+    if status.events:
+        yield "events"
+    for event in status.events:
+        what = " ".join(str(event.get("what")).split())
+        yield f"  {event.get('time')}  {event['segment']} step {event.get('step')}: {what[:120]}"
 
 
 def _clock(moment: float) -> str:

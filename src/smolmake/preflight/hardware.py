@@ -19,11 +19,11 @@ import torch.distributed as dist
 
 from smolmake.errors import UserError
 from smolmake.execution.node_cache import scratch_folder
+from smolmake.hardware.gpus import GIB, MIB
 from smolmake.monitoring.device_stats import peak_of
 from smolmake.preflight.results import CheckResult, gather, judge, node_name
 from smolmake.train.parallel import ParallelContext
 
-MIB, GIB = 2**20, 2**30
 SLOWER = 0.9  # of the median device, or of its own first second: below is a device to leave out
 PATTERN = 0x5A5A5A5A
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from smolmake.graph.pretrain import segment_run
 from smolmake.graph.specs import SegmentSpec
-from smolmake.model.config import ModelConfig
+from smolmake.model.config import IGNORED_LABEL, ModelConfig
 from smolmake.monitoring.metrics import METRICS, read_metrics
 from smolmake.preflight.results import CheckResult
 from smolmake.recipe.pretraining import ModelShape, Optimizer, Precision
@@ -62,10 +62,10 @@ class RandomBatches:
         wanted = [step * self.rows + row for row in (rows if rows is not None else range(self.rows))]
         tokens = np.stack([np.random.default_rng(n).integers(0, self.vocabulary, self.length + 1) for n in wanted])
         numbers = np.stack([np.repeat(np.arange(len(lengths)), lengths) for lengths in map(self.lengths, wanted)])
-        labels = np.where(numbers[:, 1:] == numbers[:, :-1], tokens[:, 1:], -100)
+        labels = np.where(numbers[:, 1:] == numbers[:, :-1], tokens[:, 1:], IGNORED_LABEL)
         if self.padded:
             ending = [row for row, n in enumerate(wanted) if n % 3 == 0]
-            numbers[ending, self.length // 2 :], labels[ending, self.length // 2 - 1 :] = self.length + 1, -100
+            numbers[ending, self.length // 2 :], labels[ending, self.length // 2 - 1 :] = self.length + 1, IGNORED_LABEL
         return tokens[:, :-1].copy(), labels, numbers[:, :-1].copy()
 
 

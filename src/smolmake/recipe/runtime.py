@@ -67,7 +67,7 @@ class Upload(Section):
 
 
 class Alerts(Section):
-    """Messages of incidents, failed jobs and the run's end, posted to a webhook such as a chat's."""
+    """Messages of events, failed jobs and the run's end, posted to a webhook such as a chat's."""
 
     webhook_env: str = Field(
         "SMOLMAKE_WEBHOOK",
@@ -104,7 +104,7 @@ class Run(Section):
         [], description="Where pretraining's metrics go too, in addition to files."
     )
     upload: Upload | None = Field(None, description="Where pretraining's checkpoints are copied to.")
-    alerts: Alerts | None = Field(None, description="Where incidents and the run's end are told.")
+    alerts: Alerts | None = Field(None, description="Where events and the run's end are told.")
 
     def layout_name(self, stage: str) -> str:
         """The key of the layout of a stage of pretraining or long context."""

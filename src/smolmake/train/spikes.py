@@ -137,7 +137,7 @@ class Spikes:
                 f"{drop.reason} at step {step}, after {len(self.drops)} roll-backs of this segment",
                 key="pretraining.guard.roll_back.at_most",
                 value=self.settings.at_most,
-                remedy="lower the learning rate, or look at the data: incidents.jsonl has the dropped steps, and "
+                remedy="lower the learning rate, or look at the data: events.jsonl has the dropped steps, and "
                 "smolmake trace STEP ROW says what they hold",
             )
         return drop

@@ -23,7 +23,7 @@ from smolmake.model.context_parallel import ContextParallelDocuments
 from smolmake.model.counts import count_parameters, flops_per_token
 from smolmake.model.decoder import Decoder
 from smolmake.model.kernels import VarlenDocuments, has_flash_attention, pack
-from smolmake.monitoring.run_log import Journal
+from smolmake.monitoring.run_log import RunLog
 from smolmake.recipe.schedule import learning_rate
 from smolmake.train.diagnostics.step import StepDiagnostics
 from smolmake.train.optimizer import Optimizers, load_optimizer, optimizer_tensors, set_learning_rate
@@ -100,11 +100,11 @@ class Trainer:
             if stopping and step < end:
                 self.recovery.wait()
                 self.uploads.stop()
-                self.journal.incident("stopped", step, f"stopped by {stop.reason}; this step is the next")
-                self.journal.close()
+                self.run_log.event("stopped", step, f"stopped by {stop.reason}; this step is the next")
+                self.run_log.close()
                 sys.exit(STOPPED)
         self.recovery.wait()
-        self.journal.close()
+        self.run_log.close()
 
     def close(self) -> None:
         """End the thread that reads batches."""
@@ -113,14 +113,14 @@ class Trainer:
     def _open(self) -> None:
         """Log, uploads and recovery checkpoints of the segment's folder."""
         spec, run, parallel = self.spec, self.run, self.parallel
-        self.journal = Journal(
+        self.run_log = RunLog(
             self.folder, self.label, run.trackers, None if run.alerts is None else run.alerts.model_dump(),
             flops_per_token(self.model.config.shape, spec.sequence_length),
             is_main=parallel.is_main, world_size=parallel.world_size, device=parallel.device,
         )  # fmt: skip
-        self.uploads = Uploads(run.upload, self.folder, self.journal.incident, parallel.is_main)
+        self.uploads = Uploads(run.upload, self.folder, self.run_log.event, parallel.is_main)
         self.recovery = Recovery(
-            self.folder / "recovery", parallel, self.journal.incident, self.uploads.recovery, self.uploads.fetch
+            self.folder / "recovery", parallel, self.run_log.event, self.uploads.recovery, self.uploads.fetch
         )
 
     def _do(self, step: int) -> Drop | None:
@@ -139,7 +139,7 @@ class Trainer:
             self.guard.skipped = 0
             values |= {"loss": None, "grad_norm": None, "dropped": dropped.reason}
         tokens = self.spec.batch_size(step) * self.spec.sequence_length
-        self.journal.step(values, tokens, time.monotonic() - began, self.waited)
+        self.run_log.step(values, tokens, time.monotonic() - began, self.waited)
         return spike
 
     def _roll_back(self, spike: Drop) -> int:
@@ -161,7 +161,7 @@ class Trainer:
         self.recovery.discard(len(drops), spike.first)
         self._begin_log(step)
         message = f"{spike.reason}: went back to step {step}; steps {spike.first} to {spike.last} are dropped"
-        self.journal.incident("dropped", spike.last, message, first=spike.first, last=spike.last, resumed=step)
+        self.run_log.event("dropped", spike.last, message, first=spike.first, last=spike.last, resumed=step)
         return step
 
     def save(self, step: int) -> None:
@@ -251,14 +251,14 @@ class Trainer:
         restored = self._restore()
         step = self.spec.start if restored is None else restored
         if restored is not None:
-            self.journal.incident("resumed", step, f"resuming at step {step}")
+            self.run_log.event("resumed", step, f"resuming at step {step}")
         self._begin_log(step)
         if restored is None and self.spikes.settings is not None:
             self.save(step)  # for a spike before the first recovery checkpoint
         return step
 
     def _begin_log(self, step: int) -> None:
-        self.journal.begin(step, self.spec.tokens_until(step), self.spec.tokens_until(self.spec.end))
+        self.run_log.begin(step, self.spec.tokens_until(step), self.spec.tokens_until(self.spec.end))
 
     def _restore(self, before: int | None = None) -> int | None:
         """Put a recovery checkpoint's state in place, the newest or that from before a step; gives its step."""

@@ -18,7 +18,7 @@ from moto.server import ThreadedMotoServer
 from smolmake.errors import UserError
 from smolmake.execution.manifest import payload_under, verify_payload
 from smolmake.execution.remote_storage import LISTING, RemoteStore, write_remote
-from smolmake.monitoring.events import read_incidents
+from smolmake.monitoring.events import read_events
 from smolmake.train.recovery.checkpoint import step_of
 from smolmake.train.recovery.uploads import Uploads
 
@@ -78,19 +78,19 @@ def test_training_goes_on_from_remote_on_a_machine_without_its_checkpoints(
     shutil.rmtree(tmp_path / "run")
     second = trainer(place, tmp_path / "run", steps=8, upload=settings)
     second.train()
-    told = {incident["kind"]: incident for incident in read_incidents(tmp_path / "run")}
+    told = {event["kind"]: event for event in read_events(tmp_path / "run")}
     assert "differs from its hash" in told["upload"]["what"]
     assert told["resumed"]["step"] == told["fetched"]["step"] == step_of(newest.name) - 1
     for name, parameter in whole.model.named_parameters():
         assert torch.equal(parameter, second.model.get_parameter(name)), name
 
 
-def test_an_upload_that_fails_is_an_incident_and_no_more(place: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_an_upload_that_fails_is_an_event_and_no_more(place: Path, tmp_path: Path) -> None:  # noqa: F811
     (tmp_path / "file").write_text("in the way")
     run = trainer(place, tmp_path / "run", recovery_every=1e-9, upload=upload(f"file://{tmp_path}/file/x"))
     run.train()
     run.uploads.waiting.join()
-    told = [incident["what"] for incident in read_incidents(tmp_path / "run") if incident["kind"] == "upload"]
+    told = [event["what"] for event in read_events(tmp_path / "run") if event["kind"] == "upload"]
     assert told and all("is not uploaded" in what or "cannot be fetched" in what for what in told)
     assert len(curve(tmp_path / "run")) == 8
 
@@ -180,7 +180,7 @@ def test_a_segment_lives_in_s3(tmp_path: Path, s3: str) -> None:
     assert process.returncode == 143, errors
     shutil.rmtree(folder)  # the machine is lost
     finished(tmp_path, job)
-    told = {incident["kind"]: incident for incident in read_incidents(folder)}
+    told = {event["kind"]: event for event in read_events(folder)}
     assert told["fetched"]["step"] == told["resumed"]["step"] >= 6 and "upload" not in told
     assert not (folder / "milestones/step-4").exists()
     payloads = [json.loads((step / "manifest.json").read_text())["payload"] for step in (local, folder)]

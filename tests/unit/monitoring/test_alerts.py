@@ -12,7 +12,7 @@ from helpers.webhook import SECRET, VARIABLE, Hook, serving
 from smolmake.errors import UserError
 from smolmake.monitoring import alerts
 from smolmake.monitoring.alerts import Alerts, check_webhook
-from smolmake.monitoring.events import Incidents, read_incidents
+from smolmake.monitoring.events import Events, read_events
 
 SETTINGS = {"webhook_env": VARIABLE, "pause": 600.0}
 
@@ -25,28 +25,28 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
         yield server
 
 
-def test_an_incident_is_posted_with_a_text_and_its_fields(hook: Hook, tmp_path: Path) -> None:
+def test_an_event_is_posted_with_a_text_and_its_fields(hook: Hook, tmp_path: Path) -> None:
     sender = Alerts(SETTINGS, {"segment": "stage1-0-10-abc"})
-    told = Incidents(tmp_path, alerts=sender)
+    told = Events(tmp_path, alerts=sender)
     told.add("saving", 7, "the recovery checkpoint could not be written")
     told.add("resumed", 8, "resuming at step 8")  # nothing to look at
     sender.close()
     (message,) = hook.got
     assert message["text"] == "stage1-0-10-abc: step 7: the recovery checkpoint could not be written"
     assert (message["kind"], message["step"], message["segment"]) == ("saving", 7, "stage1-0-10-abc")
-    assert len(read_incidents(tmp_path)) == 2
+    assert len(read_events(tmp_path)) == 2
 
 
 def test_a_kind_is_posted_once_in_its_time_and_other_kinds_beside_it(hook: Hook) -> None:
     sender = Alerts(SETTINGS, {})
     for number in range(5):
-        sender.post("sagging", f"number {number}")
+        sender.post("throughput_drop", f"number {number}")
     sender.post("upload", "another")
     sender.close()
     assert sorted(message["what"] for message in hook.got) == ["another", "number 0"]
     unlimited = Alerts(SETTINGS | {"pause": 0.0}, {})
-    unlimited.post("sagging", "again")
-    unlimited.post("sagging", "and again")
+    unlimited.post("throughput_drop", "again")
+    unlimited.post("throughput_drop", "and again")
     unlimited.close()
     assert len(hook.got) == 4
 

@@ -15,7 +15,7 @@ from helpers.trainers import trainer
 from helpers.training import ROOT
 
 from smolmake.monitoring import trackers
-from smolmake.monitoring.events import Incidents, read_incidents
+from smolmake.monitoring.events import Events, read_events
 from smolmake.monitoring.trackers import Trackers, scalars
 
 pytestmark = pytest.mark.usefixtures("handlers")
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.usefixtures("handlers")
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from smolmake.monitoring.events import Incidents
+from smolmake.monitoring.events import Events
 from smolmake.monitoring.trackers import Trackers
 name, folder, first, last = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-tracked = Trackers([name], folder, Incidents(folder), True)
+tracked = Trackers([name], folder, Events(folder), True)
 for step in range(first, last + 1):
     tracked.write({"step": step, "loss": 10.0 - step, "source_loss": {"web": 1.0}, "dropped": "a spike"})
 tracked.close()
@@ -42,7 +42,7 @@ def track(name: str, folder: Path, first: int, last: int, **environment: str) ->
         capture_output=True, text=True, timeout=WAIT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert not (folder / "incidents.jsonl").exists(), (folder / "incidents.jsonl").read_text()
+    assert not (folder / "events.jsonl").exists(), (folder / "events.jsonl").read_text()
 
 
 def test_tensorboard_has_each_step_once_after_a_stop(tmp_path: Path) -> None:
@@ -94,14 +94,14 @@ def test_a_tracker_that_fails_is_told_once_and_left(
     monkeypatch.setitem(trackers.TRACKERS, "wandb", Broken)
     run = trainer(place, tmp_path / "run", trackers=["wandb"])
     run.train()
-    told = [incident for incident in read_incidents(tmp_path / "run") if incident["kind"] == "tracker"]
-    assert [(incident["step"], incident["what"]) for incident in told] == [
+    told = [event for event in read_events(tmp_path / "run") if event["kind"] == "tracker"]
+    assert [(event["step"], event["what"]) for event in told] == [
         (0, "wandb is left: ConnectionError: the server is away")
     ]
 
 
 def test_only_the_first_process_tracks(tmp_path: Path) -> None:
-    tracked = Trackers(["tensorboard"], tmp_path, Incidents(tmp_path), False)
+    tracked = Trackers(["tensorboard"], tmp_path, Events(tmp_path), False)
     tracked.write({"step": 0, "loss": 1.0})
     tracked.close()
     assert not list(tmp_path.iterdir())

@@ -76,9 +76,9 @@ def test_goodput_counts_kept_steps_over_the_time_since_the_first_start(workflow:
     assert good is not None and good.starts == 1 and ", 1 start\n" in status_text(status_of(workflow))
     assert good.kept_seconds == pytest.approx(spent, abs=1e-3) and good.wall_seconds == pytest.approx(100, abs=5)
     # Going back to step 4 takes the time of what comes after it away.
-    run.journal.begin(4, 0, 1)
-    run.journal.step({"step": 4, "tokens": 1, "loss": 1.0}, 128, 0.5, 0.0)
-    run.journal.close()
+    run.run_log.begin(4, 0, 1)
+    run.run_log.step({"step": 4, "tokens": 1, "loss": 1.0}, 128, 0.5, 0.0)
+    run.run_log.close()
     lines = read_metrics(folder / METRICS)
     again = goodput_of([folder], going_on=True, now=before + 100)
     assert len(lines) == 5 and again is not None
@@ -92,10 +92,10 @@ def test_a_dropped_step_is_no_kept_time(workflow: Workflow, tree: Path) -> None:
     _, folder = first(workflow)
     run = trainer(tree, folder)
     run.train()
-    run.journal.begin(2, 0, 1)
+    run.run_log.begin(2, 0, 1)
     kept = training(folder)
-    run.journal.step({"step": 2, "tokens": 1, "loss": None, "dropped": "a spike"}, 128, 60.0, 0.0)
-    run.journal.close()
+    run.run_log.step({"step": 2, "tokens": 1, "loss": None, "dropped": "a spike"}, 128, 60.0, 0.0)
+    run.run_log.close()
     at = training(folder)
     assert kept is not None and at is not None and at.kept_seconds == kept.kept_seconds and at.loss is not None
 

@@ -15,9 +15,9 @@ from smolmake.report.token_axis import place_segments
 
 TOKENS = 1000
 STAGE = GraphStage("stage1", "pretraining", "stage1", "stage1")
-INCIDENTS = [
+EVENTS = [
     {"time": "2026-01-01T10:00:00Z", "kind": "dropped", "step": 9, "what": "went back to step 4"},
-    {"time": "2026-01-01T10:01:00Z", "kind": "sagging", "step": 13, "what": "throughput sags"},
+    {"time": "2026-01-01T10:01:00Z", "kind": "throughput_drop", "step": 13, "what": "throughput sags"},
     {"time": "2026-01-01T10:02:00Z", "kind": "dropped", "step": 19, "what": "went <back> to step 12"},
 ]
 FACTS = {"dropped_steps": [[5, 9]], "dropped_tokens": 5 * TOKENS, "dropped_by_source": {"web": 4, "code": 1}}
@@ -38,7 +38,7 @@ def artefacts(tmp_path: Path) -> list[ReportArtefact]:
             line |= {"source_loss": {"web": 4.0, "code": 2.0}}
         lines.append(json.dumps(line))
     (folder / "metrics.jsonl").write_text("\n".join(lines))
-    (folder / "incidents.jsonl").write_text("\n".join(map(json.dumps, INCIDENTS)) + '\n{"kind": "cut')
+    (folder / "events.jsonl").write_text("\n".join(map(json.dumps, EVENTS)) + '\n{"kind": "cut')
     (folder / "manifest.json").write_text(json.dumps({"facts": FACTS}))
     mixture = tmp_path / "results/mixture/stage1-abc"
     mixture.mkdir(parents=True)
@@ -55,9 +55,9 @@ def sections(artefacts: list[ReportArtefact]) -> dict[str, Section]:
     return {section.id: section for section in build_page(artefacts, GraphData([], []), make_recipe())[1]}
 
 
-def test_incidents_are_listed_by_kind_in_order_of_time(artefacts: list[ReportArtefact]) -> None:
-    (table,) = (block for block in sections(artefacts)["training"].blocks if block.id == "tab-incidents")
-    assert isinstance(table, Table) and table.files == ["segment/stage1-0-40-abc/incidents.jsonl"]
+def test_events_are_listed_by_kind_in_order_of_time(artefacts: list[ReportArtefact]) -> None:
+    (table,) = (block for block in sections(artefacts)["training"].blocks if block.id == "tab-events")
+    assert isinstance(table, Table) and table.files == ["segment/stage1-0-40-abc/events.jsonl"]
     assert [row[1:] for row in table.rows] == [
         ["throughput", "throughput sags", "1", "13"],
         ["roll-back, steps dropped", "went <back> to step 12", "2", "19"],
@@ -87,9 +87,9 @@ def test_the_page_escapes_what_happened(artefacts: list[ReportArtefact], tmp_pat
     assert "went &lt;back&gt; to step 12" in page and "<back>" not in page
 
 
-def test_without_measures_and_incidents_nothing_is_shown(artefacts: list[ReportArtefact]) -> None:
+def test_without_measures_and_events_nothing_is_shown(artefacts: list[ReportArtefact]) -> None:
     folder = artefacts[0].path
-    (folder / "incidents.jsonl").unlink()
+    (folder / "events.jsonl").unlink()
     (folder / "manifest.json").write_text(json.dumps({"facts": {"dropped_steps": []}}))
     plain = [{key: line[key] for key in ("step", "tokens", "loss", "learning_rate")}
              for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())]  # fmt: skip

@@ -101,13 +101,13 @@ def test_what_is_written_is_the_state_of_its_step_though_training_goes_on(tmp_pa
 
 def test_a_checkpoint_that_cannot_be_written_is_told_and_the_next_one_is_tried(tmp_path: Path) -> None:
     told: list[tuple[str, int, str]] = []
-    recovery = Recovery(tmp_path / "recovery", ALONE, lambda *incident: told.append(incident))
+    recovery = Recovery(tmp_path / "recovery", ALONE, lambda *event: told.append(event))
     recovery.save(1, state(1))
     recovery.wait()
     (tmp_path / "recovery" / ".step-000000002.tmp").write_text("in the way of its folder")
     recovery.save(2, state(2))
     recovery.wait()
-    assert [incident[:2] for incident in told] == [("saving", 2)] and "could not be written" in told[0][2]
+    assert [event[:2] for event in told] == [("saving", 2)] and "could not be written" in told[0][2]
     found = recovery.load({})
     assert found is not None and found[0] == 1
     (tmp_path / "recovery" / ".step-000000002.tmp").unlink()

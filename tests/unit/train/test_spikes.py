@@ -26,7 +26,7 @@ from helpers.training import (
 from safetensors.torch import load_file, save_file
 
 from smolmake.errors import UserError
-from smolmake.monitoring.events import read_incidents
+from smolmake.monitoring.events import read_events
 from smolmake.monitoring.metrics import read_metrics
 from smolmake.recipe.pretraining import Guard, RollBack
 from smolmake.train.recovery.checkpoint import Recovery
@@ -139,7 +139,7 @@ def test_it_rolls_back_to_the_bits_of_a_run_that_was_told_what_to_drop(place: Pa
     lines = read_metrics(folder / "metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(STEPS))
     assert [line["step"] for line in lines if "dropped" in line] == list(range(DROPPED[0], AGAIN[-1] + 1))
-    drops = [incident for incident in read_incidents(folder) if incident["kind"] == "dropped"]
+    drops = [event for event in read_events(folder) if event["kind"] == "dropped"]
     assert [(drop["first"], drop["last"]) for drop in drops] == [(r[0], r[-1]) for r in (DROPPED, AGAIN)]
     facts = json.loads((folder / "manifest.json").read_text())["facts"]
     assert facts["dropped_steps"] == [[DROPPED[0], AGAIN[-1]]]
@@ -154,7 +154,7 @@ def test_without_an_earlier_checkpoint_it_begins_at_the_segments_start(place: Pa
     for name, tensor in load_file(told / "model.safetensors").items():
         assert torch.equal(run.model.state_dict()[name], tensor), name
     assert curve(folder) == curve(told)
-    assert [i["resumed"] for i in read_incidents(folder) if i["kind"] == "dropped"] == [0, 0]
+    assert [i["resumed"] for i in read_events(folder) if i["kind"] == "dropped"] == [0, 0]
 
 
 def test_killed_around_a_spike_it_ends_in_the_same_bits(place: Path, told: Path) -> None:
@@ -171,12 +171,12 @@ def test_killed_around_a_spike_it_ends_in_the_same_bits(place: Path, told: Path)
         assert not (folder / "manifest.json").exists()
     finished(place, job)
     same_as_told(folder, told)
-    assert len([i for i in read_incidents(folder) if i["kind"] == "resumed"]) >= 2
+    assert len([i for i in read_events(folder) if i["kind"] == "resumed"]) >= 2
 
 
 def wait_for_drop(folder: Path, process: Any) -> None:
     limit = time.monotonic() + WAIT
-    while not any(incident["kind"] == "dropped" for incident in read_incidents(folder)):
+    while not any(event["kind"] == "dropped" for event in read_events(folder)):
         assert process.poll() is None and time.monotonic() < limit, process.communicate()[1]
         time.sleep(0.001)
 
@@ -186,7 +186,7 @@ def test_a_third_spike_ends_the_segment_with_a_remedy(place: Path) -> None:
     run = trainer(place, place / "lost", STEPS, mixture="lost", guard=GUARD)
     with pytest.raises(UserError, match="after 2 roll-backs") as caught:
         run.train()
-    assert caught.value.key == "pretraining.guard.roll_back.at_most" and "incidents.jsonl" in caught.value.remedy
+    assert caught.value.key == "pretraining.guard.roll_back.at_most" and "events.jsonl" in caught.value.remedy
 
 
 @pytest.mark.slow

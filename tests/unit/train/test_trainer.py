@@ -10,7 +10,7 @@ from helpers.trainers import trainer
 from helpers.training import BATCH, LENGTH, curve
 
 from smolmake.errors import UserError
-from smolmake.monitoring.events import read_incidents
+from smolmake.monitoring.events import read_events
 
 pytestmark = pytest.mark.usefixtures("handlers")
 
@@ -86,9 +86,9 @@ def test_a_full_disk_costs_recovery_checkpoints_and_not_the_training(place: Path
         assert list(folder.iterdir()) == []
     finally:
         subprocess.run(["umount", str(folder)], check=True)
-    told = [incident for incident in read_incidents(tmp_path / "full") if incident["kind"] == "saving"]
+    told = [event for event in read_events(tmp_path / "full") if event["kind"] == "saving"]
     assert len(curve(tmp_path / "full")) == 8 and len(told) > 1
-    assert all("No space left on device" in incident["what"] for incident in told)
+    assert all("No space left on device" in event["what"] for event in told)
 
 
 def test_a_segment_without_room_for_its_checkpoints_is_refused_before_its_first_step(

@@ -13,7 +13,7 @@ from smolmake.report.blocks import Block, Chart, Section, Table, unique
 from smolmake.report.charts.bars import throughput_chart
 from smolmake.report.charts.graph import draw_graph, headline, legend_of
 from smolmake.report.charts.lines import Span, loss_chart, small_loss
-from smolmake.report.sections.training_measures import incidents_table, noise_figure, source_loss_figure
+from smolmake.report.sections.training_measures import events_table, noise_figure, source_loss_figure
 from smolmake.report.text import compact, listed, percent, plural, round_to
 from smolmake.report.token_axis import PlacedSegment
 
@@ -70,7 +70,7 @@ def training_section(artefacts: list[ReportArtefact], segments: list[PlacedSegme
     if segments:
         blocks += [loss_figure(segments), *throughput_figure(segments)]
         blocks += [*source_loss_figure(segments, stage_spans(segments)), *noise_figure(segments, stage_spans(segments))]
-        blocks += incidents_table(segments)
+        blocks += events_table(segments)
         last = segments[-1]
         lead.append(
             f"{plural(len(segments), 'segment')}, {compact(last.end)} tokens, "

@@ -1,8 +1,8 @@
-"""What the training section shows besides loss and speed: loss by source, the gradient noise scale, incidents."""
+"""What the training section shows besides loss and speed: loss by source, the gradient noise scale, events."""
 
 from typing import Any
 
-from smolmake.monitoring.events import read_incidents
+from smolmake.monitoring.events import read_events
 from smolmake.report.blocks import COLOURS, Block, Cell, Chart, Table
 from smolmake.report.charts.lines import Span, measure_chart, smooth
 from smolmake.report.charts.svg import Point
@@ -14,7 +14,7 @@ WORDS = {
     "dropped": "roll-back, steps dropped",
     "resumed": "resumed",
     "stopped": "stopped",
-    "sagging": "throughput",
+    "throughput_drop": "throughput",
     "saving": "recovery checkpoint not written",
     "upload": "upload failed",
     "fetched": "checkpoint fetched",
@@ -92,24 +92,22 @@ def average(values: list[float]) -> list[float]:
     return result
 
 
-def incidents_table(segments: list[PlacedSegment]) -> list[Block]:
+def events_table(segments: list[PlacedSegment]) -> list[Block]:
     """What happened to each segment, a line a kind, in the order of their last times."""
     timed: list[tuple[str, list[Cell]]] = []
     files = []
     for s in segments:
         kinds: dict[str, list[dict[str, Any]]] = {}
-        for incident in read_incidents(s.artefact.path):
-            kinds.setdefault(incident["kind"], []).append(incident)
+        for event in read_events(s.artefact.path):
+            kinds.setdefault(event["kind"], []).append(event)
         for kind, found in kinds.items():
             last = found[-1]
             row: list[Cell] = [s.label, WORDS.get(kind, kind), last["what"], str(len(found)), str(last["step"])]
             timed.append((last["time"], row))
         if kinds:
-            files.append(s.artefact.file("incidents.jsonl"))
+            files.append(s.artefact.file("events.jsonl"))
     if not timed:
         return []
     rows = [row for _, row in sorted(timed, key=lambda entry: entry[0])]
-    caption = "Incidents of the segments: how often each kind, and the last one, in the order of time."
-    return [
-        Table("tab-incidents", caption, ["Segment", "Incident", "The last one", "Times", "At step"], rows, files, 3)
-    ]
+    caption = "Events of the segments: how often each kind, and the last one, in the order of time."
+    return [Table("tab-events", caption, ["Segment", "Event", "The last one", "Times", "At step"], rows, files, 3)]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError
-from smolmake.execution.remote_storage import Files, RemoteStore, write_remote
+from smolmake.execution.remote_storage import FileRecords, RemoteStore, write_remote
 from smolmake.files import new_folder
 from smolmake.recipe.runtime import Upload
 from smolmake.train.recovery.checkpoint import Told, kept, ordered, step_of
@@ -30,7 +30,7 @@ class Uploads:
         self.settings, self.folder, self.told = settings if active else None, folder, told
         self.waiting: queue.Queue[Callable[[], None]] = queue.Queue()
         self.newest: tuple[Path, int | None] | None = None
-        self.uploaded: dict[str, Files] = {}
+        self.uploaded: dict[str, FileRecords] = {}
         if self.settings is not None:
             self.url = f"{self.settings.url.rstrip('/')}/{folder.parent.name}/{folder.name}"
             self.store = RemoteStore(self.url)
@@ -71,10 +71,10 @@ class Uploads:
         if self.waiting.unfinished_tasks:
             self.told("upload", 0, "the last checkpoint is not uploaded: there is no time left")
 
-    def removed(self, milestones: Sequence[int]) -> Files:
+    def removed(self, milestones: Sequence[int]) -> FileRecords:
         """Payload entries of milestones that are only in remote storage, once all uploads are done."""
         self.waiting.join()
-        found: Files = {}
+        found: FileRecords = {}
         for step in milestones:
             upload = f"milestones/step-{step}"
             if self.settings is not None and not (self.folder / upload).exists():
@@ -146,7 +146,7 @@ class Uploads:
     def _read_listing(self, upload: str) -> None:
         self.uploaded[upload] = self.store.files(upload) or {}
 
-    def _files(self, upload: str) -> Files:
+    def _files(self, upload: str) -> FileRecords:
         """A upload's listing, which a removed milestone must have.
 
         Raises:
