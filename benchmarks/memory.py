@@ -26,14 +26,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
 
 from smolmake.hardware.gpus import GIB  # noqa: E402
 from smolmake.hardware.memory import MemoryLayout, memory_use  # noqa: E402
 from smolmake.model.attention import document_mask  # noqa: E402
 from smolmake.model.config import ModelConfig  # noqa: E402
-from smolmake.model.counts import MODELS, Shape  # noqa: E402
+from smolmake.model.counts import Shape  # noqa: E402
 from smolmake.model.decoder import Decoder, rope_table  # noqa: E402
+from smolmake.planning.estimate import recipe_shape  # noqa: E402
 
 TINY = Shape(
     vocab_size=1000, hidden_size=64, intermediate_size=176, num_hidden_layers=3, num_attention_heads=4,
@@ -59,22 +61,22 @@ class Case:
 
 def cases(length: int) -> Iterator[Case]:
     """The most telling first, in case time is short."""
-    for model, micro_batches in (("llama-1b", (4, 1)), ("smollm3-3b", (2, 1))):
+    for model, micro_batches in (("baseline-1b", (4, 1)), ("smollm3", (2, 1))):
         for micro_batch in micro_batches:
             yield Case(model, MemoryLayout(micro_batch=micro_batch, sequence_length=length))
     large: dict[str, Any] = {"micro_batch": 4, "sequence_length": length}
-    for model in ("smollm3-3b", "llama-1b"):
+    for model in ("smollm3", "baseline-1b"):
         yield Case(model, MemoryLayout(**large, checkpointing="full"))
         yield Case(model, MemoryLayout(**large, checkpointing="full", loss_chunks=8))
-    yield Case("smollm3-3b", MemoryLayout(**large, checkpointing="selective", loss_chunks=8))
-    yield Case("smollm3-3b", MemoryLayout(micro_batch=2, sequence_length=length, loss_chunks=8))
+    yield Case("smollm3", MemoryLayout(**large, checkpointing="selective", loss_chunks=8))
+    yield Case("smollm3", MemoryLayout(micro_batch=2, sequence_length=length, loss_chunks=8))
     autocast = MemoryLayout(micro_batch=2, sequence_length=length, precision="autocast")
-    yield Case("smollm3-3b", autocast)
-    yield Case("smollm3-3b", dataclasses.replace(autocast, accumulates=False))
-    yield Case("llama-1b", MemoryLayout(micro_batch=1, sequence_length=length, precision="fp32"))
-    yield Case("smollm3-3b", dataclasses.replace(autocast, accumulates=False), transformers=True)
-    yield Case("smollm3-3b", MemoryLayout(micro_batch=1, sequence_length=length), transformers=True)
-    for model in ("llama-1b", "smollm3-3b"):
+    yield Case("smollm3", autocast)
+    yield Case("smollm3", dataclasses.replace(autocast, accumulates=False))
+    yield Case("baseline-1b", MemoryLayout(micro_batch=1, sequence_length=length, precision="fp32"))
+    yield Case("smollm3", dataclasses.replace(autocast, accumulates=False), transformers=True)
+    yield Case("smollm3", MemoryLayout(micro_batch=1, sequence_length=length), transformers=True)
+    for model in ("baseline-1b", "smollm3"):
         yield Case(model, MemoryLayout(micro_batch=1, sequence_length=length, document_mask=True))
 
 
@@ -221,7 +223,7 @@ def main() -> None:
     print(f"{'':<44}{'states':>17}{'after layers':>17}{'peak of step':>17}{'ratio':>8}{'reserved':>9}{'in use':>9}")
     started = time.monotonic()
     for case in itertools.takewhile(lambda _: time.monotonic() - started < arguments.seconds, cases(arguments.length)):
-        shape = TINY if arguments.tiny else MODELS[case.model]
+        shape = TINY if arguments.tiny else recipe_shape(case.model, ROOT)
         print(measure(case, shape, device), f"{time.monotonic() - started:.0f} s", flush=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from smolmake.model.counts import Shape
@@ -39,4 +38,4 @@ class ModelConfig(ModelShape):
     @property
     def shape(self) -> Shape:
         """What its size follows from."""
-        return Shape(**{field.name: getattr(self, field.name) for field in fields(Shape)})
+        return Shape.of(self, self.vocab_size)

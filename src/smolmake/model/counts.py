@@ -6,8 +6,12 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from smolmake.errors import UserError, did_you_mean
+from smolmake.errors import UserError
+
+if TYPE_CHECKING:
+    from smolmake.recipe.pretraining import ModelShape
 
 CHINCHILLA_TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022, table 3: about 20 at every budget they fitted
 
@@ -42,6 +46,12 @@ class Shape:
                 remedy="give a divisor of num_attention_heads",
             )
 
+    @classmethod
+    def of(cls, model: ModelShape, vocab_size: int) -> Shape:
+        """Of a recipe's model."""
+        own = {field.name for field in dataclasses.fields(cls)} - {"vocab_size"}
+        return cls(vocab_size=vocab_size, **{name: getattr(model, name) for name in own})
+
     @property
     def query_width(self) -> int:
         return self.num_attention_heads * self.head_dim
@@ -50,29 +60,6 @@ class Shape:
     def key_value_width(self) -> int:
         """Width of the keys; the values are as wide."""
         return self.num_key_value_heads * self.head_dim
-
-
-MODELS = {
-    "smollm3-3b": Shape(
-        vocab_size=128_256, hidden_size=2048, intermediate_size=11_008, num_hidden_layers=36, num_attention_heads=16,
-        num_key_value_heads=4, head_dim=128, tie_word_embeddings=True,
-    ),
-    "llama-1b": Shape(  # Llama 3.2 1B, the baseline of SmolLM3's ablations
-        vocab_size=128_256, hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32,
-        num_key_value_heads=8, head_dim=64, tie_word_embeddings=True,
-    ),
-}  # fmt: skip
-
-
-def model_shape(name: str) -> Shape:
-    """The shape of a known model.
-
-    Raises:
-        UserError: naming the nearest known model.
-    """
-    if name not in MODELS:
-        raise UserError("unknown model", key="model", value=name, remedy=did_you_mean(name, MODELS))
-    return MODELS[name]
 
 
 @dataclass(frozen=True)

@@ -170,17 +170,7 @@ def shape_of(recipe: Recipe) -> Shape | None:
     model = recipe.model
     if model is None or recipe.tokenizer is None:
         return None
-    return Shape(
-        vocab_size=recipe.tokenizer.vocab_size,
-        hidden_size=model.hidden_size,
-        intermediate_size=model.intermediate_size,
-        num_hidden_layers=model.num_hidden_layers,
-        num_attention_heads=model.num_attention_heads,
-        num_key_value_heads=model.num_key_value_heads,
-        head_dim=model.hidden_size // model.num_attention_heads,
-        tie_word_embeddings=model.tie_word_embeddings,
-        qk_norm=model.family == "qwen3",
-    )
+    return Shape.of(model, recipe.tokenizer.vocab_size)
 
 
 def source_tokens(files: Files, root: Path) -> float | None:

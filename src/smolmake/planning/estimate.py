@@ -1,6 +1,6 @@
 """How large a model, how many tokens, how many GPUs for how many days: solves for the one that is not given.
 
-    smolmake estimate --model smollm3-3b --gpus 384 --gpu h100 --days 24 --mfu 30% --goodput 1
+    smolmake estimate --model smollm3 --gpus 384 --gpu h100 --days 24 --mfu 30% --goodput 1
 
 Give all but one of the model, `--tokens`, `--gpus`, `--days`, `--mfu` and `--goodput`. The identity behind it is
 
@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError
@@ -26,7 +27,6 @@ from smolmake.model.counts import (
     chinchilla_tokens,
     count_parameters,
     flops_per_token,
-    model_shape,
     overtraining,
 )
 
@@ -150,7 +150,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="NAME", help="smollm3-3b or llama-1b")
+    parser.add_argument("--model", metavar="NAME", help="a recipe, such as smollm3, whose model it is")
     parser.add_argument("--parameters", metavar="N", help="a model of N parameters; attention FLOPs are left out")
     for name in SIZES:
         parser.add_argument("--" + name.replace("_", "-"), metavar="N", help="a shape of your own")
@@ -177,7 +177,7 @@ def _model(arguments: argparse.Namespace) -> Shape | float | None:
             remedy="give --model, or --parameters, or the flags of a shape",
         )
     if arguments.model is not None:
-        return model_shape(arguments.model)
+        return recipe_shape(arguments.model, Path())
     if arguments.parameters is not None:
         return _number("parameters", arguments.parameters)
     if not given and not arguments.untied:
@@ -191,6 +191,24 @@ def _model(arguments: argparse.Namespace) -> Shape | float | None:
             raise _impossible(name, value, "give a whole number")
     whole = {name: round(value or 0) for name, value in values.items()}
     return Shape(**whole, tie_word_embeddings=not arguments.untied, qk_norm=False)
+
+
+def recipe_shape(recipe: str, root: Path) -> Shape:
+    """The shape of a recipe's model.
+
+    Raises:
+        UserError: if there is no such recipe, or it has no model of its own.
+    """
+    from smolmake.planning.cost import shape_of  # it needs more than the standard library
+    from smolmake.recipe.load import load_recipe
+
+    shape = shape_of(load_recipe(recipe, root))
+    if shape is None:
+        raise UserError(
+            "this recipe has no model of its own", key="model", value=recipe,
+            remedy="name another one, or give --parameters or the flags of a shape",
+        )  # fmt: skip
+    return shape
 
 
 def _number(name: str, text: str | None) -> float | None:

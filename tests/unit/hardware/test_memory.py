@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.models import decoder
+from helpers.training import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,11 +22,12 @@ from smolmake.hardware.memory import (
     moment_bytes,
     training_state_bytes,
 )
-from smolmake.model.counts import MODELS, Shape, count_parameters
+from smolmake.model.counts import Shape, count_parameters
+from smolmake.planning.estimate import recipe_shape
 from smolmake.recipe.pretraining import Optimizer
 from smolmake.train.optimizer import make_optimizer, optimizer_tensors
 
-SMOLLM3, LLAMA = MODELS["smollm3-3b"], MODELS["llama-1b"]
+SMOLLM3, LLAMA = recipe_shape("smollm3", ROOT), recipe_shape("baseline-1b", ROOT)
 N = count_parameters(SMOLLM3).total
 SMALL = Shape(
     vocab_size=300, hidden_size=64, intermediate_size=352, num_hidden_layers=4, num_attention_heads=4,
@@ -86,8 +88,7 @@ def test_states_are_eighteen_bytes_a_parameter_and_zero_divides_them() -> None:
 @pytest.mark.parametrize("name", MOMENTS)
 def test_training_state_is_what_the_optimizer_really_allocates(name: OptimizerName, tied: bool) -> None:
     model = decoder(tie_word_embeddings=tied)
-    settings = Optimizer(name=name).used()
-    optimizer = make_optimizer(model, settings)
+    optimizer = make_optimizer(model, Optimizer(name=name))
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()

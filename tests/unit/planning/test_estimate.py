@@ -12,19 +12,18 @@ from smolmake.cli import main
 from smolmake.errors import UserError
 from smolmake.hardware.gpus import gpu_kind
 from smolmake.model.counts import (
-    MODELS,
     Shape,
     attended_length,
     chinchilla_tokens,
     count_parameters,
     flops_per_token,
-    model_shape,
     overtraining,
 )
 from smolmake.planning.budget import EvaluationLine, TrainingLine, budget_table, evaluation_runs, total_gpu_hours
-from smolmake.planning.estimate import QUANTITIES, solve
+from smolmake.planning.estimate import QUANTITIES, recipe_shape, solve
 
-SMOLLM3 = MODELS["smollm3-3b"]
+ROOT = Path(__file__).parents[3]
+SMOLLM3 = recipe_shape("smollm3", ROOT)
 H100 = gpu_kind("h100").peak()
 
 
@@ -53,7 +52,7 @@ def test_the_playbooks_parts() -> None:
 
 def test_the_known_models() -> None:
     assert count_parameters(SMOLLM3).total == 3_075_098_624
-    assert count_parameters(MODELS["llama-1b"]).total == 1_235_814_400
+    assert count_parameters(recipe_shape("baseline-1b", ROOT)).total == 1_235_814_400
 
 
 def test_flops_a_token() -> None:
@@ -144,8 +143,8 @@ def test_an_impossible_shape_is_told(changes: dict[str, int]) -> None:
 
 
 def test_other_wrong_input_is_told() -> None:
-    with pytest.raises(UserError, match="did you mean `llama-1b`"):
-        model_shape("lama-1b")
+    with pytest.raises(UserError, match="did you mean `baseline-1b`"):
+        recipe_shape("basline-1b", ROOT)
     for lengths in ([], [0], [-4, 8]):
         with pytest.raises(UserError, match="document_lengths"):
             attended_length(lengths)
@@ -204,6 +203,7 @@ def test_wrong_budget_lines_are_told() -> None:
 
 def program(monkeypatch: pytest.MonkeyPatch, arguments: str) -> str | int | None:
     """Run the command line here; the message or code that it exits with, None for success."""
+    monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["smolmake", "estimate", *arguments.split()])
     try:
         main()
@@ -216,7 +216,7 @@ Out = pytest.CaptureFixture[str]
 
 
 def test_the_program_prints_one_screen(capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert program(monkeypatch, "--model smollm3-3b --gpus 384 --days 24 --mfu 30% --goodput 1") is None
+    assert program(monkeypatch, "--model smollm3 --gpus 384 --days 24 --mfu 30% --goodput 1") is None
     out = capsys.readouterr().out
     assert "10.71T  <- solved" in out
     assert "22.07 GFLOP = 6 x 3.075B + 3.62 for attention" in out
@@ -238,14 +238,14 @@ def test_the_program_takes_a_shape_and_solves_for_a_model(capsys: Out, monkeypat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("--model smolm3-3b", ["did you mean `smollm3-3b`"]),
-        ("--model llama-1b --tokens 11X", ["tokens", "11X", "11T"]),
-        ("--model llama-1b --tokens 11T", ["4 are", "gpus, days, mfu, goodput"]),
-        ("--model llama-1b --gpu h20", ["did you mean `h200`"]),
-        ("--model llama-1b --parameters 3B", ["given twice"]),
+        ("--model smolm3", ["did you mean `smollm3`"]),
+        ("--model baseline-1b --tokens 11X", ["tokens", "11X", "11T"]),
+        ("--model baseline-1b --tokens 11T", ["4 are", "gpus, days, mfu, goodput"]),
+        ("--model baseline-1b --gpu h20", ["did you mean `h200`"]),
+        ("--model baseline-1b --parameters 3B", ["given twice"]),
         ("--vocab-size 128k", ["not complete", "--hidden-size"]),
-        ("--model llama-1b --gpu a100 --precision fp8", ["a100 has no fp8"]),
-        ("--model llama-1b --sequence-length 0", ["sequence_length"]),
+        ("--model baseline-1b --gpu a100 --precision fp8", ["a100 has no fp8"]),
+        ("--model baseline-1b --sequence-length 0", ["sequence_length"]),
         ("--parameters 1e400 --gpus 8 --days 1 --mfu 1 --goodput 1", ["parameters"]),
     ],
 )
