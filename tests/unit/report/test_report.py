@@ -8,6 +8,8 @@ import pytest
 from helpers.report_run import EVIL, make_recipe, make_run
 
 from smolmake.graph.stages import GraphStage, recipe_stages
+from smolmake.recipe.expectations import Expectations
+from smolmake.recipe.schema import Recipe
 from smolmake.report.artifacts import GraphData, GraphNode, ReportArtefact, read_metrics
 from smolmake.report.blocks import Chart, Details, Section, Table
 from smolmake.report.checkpoints import Checkpoint, HeldOut, Score, read_checkpoints
@@ -25,6 +27,11 @@ from smolmake.report.token_axis import place_segments
 
 Run = tuple[Path, list[ReportArtefact], str, dict[str, list[str]]]
 STAGES = recipe_stages(make_recipe())
+
+
+def silent() -> Recipe:
+    """The recipe without expectations."""
+    return make_recipe().model_copy(update={"expectations": Expectations()})
 
 
 def build_sections(artefacts: list[ReportArtefact]) -> list[Section]:
@@ -153,9 +160,20 @@ def test_stages_are_taken_from_the_graph_whatever_their_names(run: Run) -> None:
         assert f">{name}</text>" in loss and f">{name}, " in throughput
     assert "10 segments, 2.38M tokens, 580 optimizer steps" in training.lead[0]
     effect = next(s for s in build_sections(run[1]) if s.id == "effect")
-    assert isinstance(effect.blocks[0], Table)
-    headings = [row[0] for row in effect.blocks[0].rows if len(row) == 1]
+    assert isinstance(effect.blocks[1], Table)
+    headings = [row[0] for row in effect.blocks[1].rows if len(row) == 1]
     assert headings[0] == "mid-training: lc2-30-60 → mid" and headings[-1] == "merge: apo → merged"
+
+
+def test_what_is_expected_of_post_training_comes_first_and_the_rest_is_folded(run: Run) -> None:
+    effect = next(s for s in build_sections(run[1]) if s.id == "effect")
+    first, rest = effect.blocks
+    assert isinstance(first, Table) and isinstance(rest, Table) and rest.folded and not first.folded
+    measures = [{row[0] for row in table.rows if len(row) > 1} for table in (first, rest)]
+    assert measures[0] == {"Chat, format", "Chat, switch", "Chat, answer"}
+    assert {"Facts", "Needle long", "Preferences"} < measures[1]  # of facts and needles something is expected before
+    (all_open,) = (s for s in build_page(run[1], GraphData([], []), silent())[1] if s.id == "effect")
+    assert [block.id for block in all_open.blocks] == ["tab-effect"]
 
 
 def test_counts_of_epochs_stand_for_the_mixtures(run: Run, tmp_path: Path) -> None:

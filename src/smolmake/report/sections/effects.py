@@ -25,7 +25,7 @@ def post_training_steps(checkpoints: list[Checkpoint]) -> list[tuple[Checkpoint,
 def effect_section(checkpoints: list[Checkpoint], expected: list[ScoreExpectation]) -> Section | None:
     """Every score before and after each post-training step; what the recipe expects something of comes first."""
     steps, keys = post_training_steps(checkpoints), score_keys(checkpoints)
-    spoken_of = {(e.suite or "", e.task) for e in expected}
+    spoken_of = {(e.suite or "", e.task) for e in expected if e.at in {after.ends for _, after in steps}}
     first = [k for k in keys if (k.suite, k.task) in spoken_of or (k.suite, None) in spoken_of] or keys
     blocks: list[Block] = []
     for chosen, id_, folded in (
