@@ -62,7 +62,7 @@ def test_training_goes_on_from_remote_on_a_machine_without_its_checkpoints(
     whole = trainer(place, tmp_path / "whole")
     whole.train()
     first = trainer(place, tmp_path / "run", steps=8, recovery_every=1e-9, upload=settings)
-    first.spec["end"] = 6
+    first.spec = first.spec.model_copy(update={"end": 6})
     save = first.save
 
     def save_and_wait(step: int) -> None:  # else one that is due while another is written is left out
