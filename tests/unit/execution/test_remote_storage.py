@@ -19,6 +19,7 @@ from smolmake.errors import UserError
 from smolmake.execution.manifest import payload_under, verify_payload
 from smolmake.execution.remote_storage import LISTING, RemoteStore, write_remote
 from smolmake.monitoring.events import read_events
+from smolmake.recipe.runtime import Upload
 from smolmake.train.recovery.checkpoint import step_of
 from smolmake.train.recovery.uploads import Uploads
 
@@ -98,7 +99,8 @@ def test_an_upload_that_fails_is_an_event_and_no_more(place: Path, tmp_path: Pat
 def test_a_failed_try_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smolmake.train.recovery.uploads.FIRST_PAUSE", 0.01)
     told: list[Any] = []
-    uploads = Uploads(upload(f"file://{tmp_path}/remote", retries=2), tmp_path / "s", lambda *what: told.append(what))
+    settings = Upload.model_validate(upload(f"file://{tmp_path}/remote", retries=2))
+    uploads = Uploads(settings, tmp_path / "s", lambda *what: told.append(what))
     (tmp_path / "s/recovery").mkdir(parents=True)
     checkpoint = tmp_path / "s/recovery/step-000000001"
     tries = []
