@@ -38,7 +38,7 @@ NEUTRAL = TOLD | {
     "smolmake.train.recovery",
     "smolmake.train.diagnostics",
 }
-VALUES_ONLY = frozenset({"smolmake.recipe.types.Section", "smolmake.graph.specs.Spec"})
+VALUES_ONLY = frozenset({"smolmake.recipe.types.Section", "smolmake.execution.step.Spec", "smolmake.execution.step.Run"})
 Node = tuple[str, int]  # a module and the number of a statement in it, or -1 for all that it defines
 
 
@@ -137,8 +137,7 @@ class Code:
         self.linked = cache(self._link)
         self.has_effect = cache(self._has_effect)
         self.values_only = cache(self._values_only)
-        bases = [self._follow(place.split(".")).nodes for place in sorted(VALUES_ONLY)]
-        self._bases = {node for nodes in bases for node in nodes if node[1] >= 0}
+        self._bases = {self._follow(place.split(".")) for place in VALUES_ONLY}
 
     def is_neutral(self, module: str) -> bool:
         parts = module.split(".")
@@ -250,7 +249,8 @@ class Code:
         return [base for name in self.statement(node).bases for base in self.resolve(node[0], name).nodes]
 
     def _values_only(self, node: Node) -> bool:
-        return node in self._bases or any(self.values_only(base) for base in self._base_nodes(node))
+        bases = [self.resolve(node[0], name) for name in self.statement(node).bases]
+        return any(base in self._bases or any(self.values_only(other) for other in base.nodes) for base in bases)
 
     def _hooks(self, node: Node) -> bool:
         return self.statement(node).hooks or any(self._hooks(base) for base in self._base_nodes(node))

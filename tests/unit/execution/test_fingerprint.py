@@ -51,11 +51,12 @@ if __name__ == "__main__":
     "src/smolmake/recipe/__init__.py": "",
     "src/smolmake/recipe/types.py": "from pydantic import BaseModel\nclass Section(BaseModel):\n    pass\n",
     "src/smolmake/graph/__init__.py": "",
+    "src/smolmake/execution/__init__.py": "",
+    "src/smolmake/execution/step.py": "from pydantic import BaseModel\nclass Spec(BaseModel):\n    pass\n",
     "src/smolmake/graph/specs.py": '''\
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-class Spec(BaseModel):
-    pass
+from smolmake.execution.step import Spec
 
 class Schedule(Spec):
     peak: float = 1e-3
