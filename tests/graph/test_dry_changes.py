@@ -101,7 +101,9 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "a comment": (append("src/smolmake/data/token_shards.py", "\n# A comment.\n"), NOTHING, ""),
     "a docstring": (replace("src/smolmake/posttrain/merge.py", '"""', '"""Another. '), NOTHING, ""),
     "a local name in unrelated code": (rename("src/smolmake/planning/text.py", "groups"), NOTHING, ""),
-    "a neutral module": (append("src/smolmake/monitoring/metrics.py", "\nX = 1\n"), NOTHING, ""),
+    "a package that changes no result": (edit("src/smolmake/execution/manifest.py", "read_manifest"), NOTHING, ""),
+    "an unused function": (append("src/smolmake/train/optimizer.py", "\n\ndef unused():\n    pass\n"), NOTHING, ""),
+    "an annotation": (replace("src/smolmake/posttrain/merge.py", "out: Path", "out: str"), NOTHING, ""),
     "a rule's resources": (replace("workflow/rules/pretrain.smk", "runtime=1440", "runtime=2880"), NOTHING, ""),
     "a function that one step uses": (
         edit("src/smolmake/posttrain/merge.py", "merge_linear"),
@@ -116,8 +118,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
         "recipe/schedule.py: learning_rate() changed",
     ),
     "the report's wording": (
-        append("src/smolmake/report/text.py", "\nWORD = 'other'\n"), ("report/*",),
-        "report/text.py: its constants or imports changed",
+        edit("src/smolmake/report/text.py", "plural"), ("report/*",), "report/text.py: plural() changed",
     ),
     "a chat template": (
         append("config/templates/smollm3-short.jinja", "{#- a comment -#}"), (*FROM_SFT, *EVALUATIONS),
