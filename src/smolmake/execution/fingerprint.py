@@ -38,7 +38,7 @@ NEUTRAL = TOLD | {
     "smolmake.train.recovery",
     "smolmake.train.diagnostics",
 }
-VALUES_ONLY = frozenset({"smolmake.recipe.types.Section", "smolmake.execution.step.Spec", "smolmake.execution.step.Run"})
+VALUES_ONLY = ("smolmake.recipe.types.Section", "smolmake.execution.step.Spec", "smolmake.execution.step.Run")
 Node = tuple[str, int]  # a module and the number of a statement in it, or -1 for all that it defines
 
 

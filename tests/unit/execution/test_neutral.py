@@ -73,14 +73,20 @@ def test_whatever_is_neutral_exists(name: str) -> None:
 
 # What code that counts takes from neutral packages, and why no result depends on how these make it.
 TAKEN = {
-    "tells, and gives nothing back": {"Journal", "Metrics", "Progress", "Watch", "UserError", "did_you_mean"},
+    "tells, and gives nothing back": {"RunLog", "Metrics", "Progress", "StepDiagnostics", "UserError", "did_you_mean"},
     "starts a step": {"run_step", "run_as_program", "stay_offline"},
     "a place, or a copy of the same bytes": {"MANIFEST", "RECORD", "METRICS", "part_folder", "scratch_folder", "stage"},
-    "checks files, or says what a manifest says": {"verify_payload", "payload_under", "read_manifest", "part_record"},
+    "checks files, or says what a manifest says": {
+        "check_disk_space",
+        "verify_payload",
+        "payload_under",
+        "read_manifest",
+        "part_record",
+    },
     "a digest of content": {"content_digest", "code_digests"},
     "a state as it was saved": {"Recovery", "StopSignal", "Uploads"},
     "what steps are, for the graph": {"Job", "Step", "Steps", "Spec", "Run", "KINDS", "read_pins"},
-    "for preflight, on which no result depends": {"FINDINGS", "peak_of", "read_metrics"},
+    "for preflight, on which no result depends": {"CHECKS", "peak_of", "read_metrics"},
 }
 
 
