@@ -70,17 +70,17 @@ def device_memory(parallel: ParallelContext) -> CheckResult:
 
 
 def _uncorrected(device: torch.device) -> int:
-    """Uncorrected memory errors since the driver started, or 0 where it cannot be asked."""
+    """Uncorrected memory errors since the driver started, or 0 where the driver does not say."""
     if device.type != "cuda":
         return 0
     query = ["nvidia-smi", f"--id={torch.cuda.get_device_properties(device).uuid}", "--format=csv,noheader"]
     try:
-        told = subprocess.run(
+        answer = subprocess.run(
             [*query, "--query-gpu=ecc.errors.uncorrected.volatile.total"], capture_output=True, text=True, timeout=30
         ).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    return int(told) if told.isdecimal() else 0
+    return int(answer) if answer.isdecimal() else 0
 
 
 def all_reduce(parallel: ParallelContext, least_within: float | None, least_between: float | None) -> list[CheckResult]:
@@ -135,7 +135,7 @@ def storage(parallel: ParallelContext, folder: Path, write_mb: float, read_mb: f
     return found
 
 
-def scratch(parallel: ParallelContext, asked: str, read_mb: float) -> CheckResult:
+def scratch(parallel: ParallelContext, folder: str, read_mb: float) -> CheckResult:
     """Sequential reading of every node's own disk, in MB/s; `read_mb` is what the loaders of all nodes need.
 
     A folder that cannot be written reads nothing.
@@ -144,7 +144,7 @@ def scratch(parallel: ParallelContext, asked: str, read_mb: float) -> CheckResul
     parallel.barrier()
     if _first_of_node(parallel):
         try:
-            place = scratch_folder(asked)
+            place = scratch_folder(folder)
             assert place is not None
             place.mkdir(parents=True, exist_ok=True)
             rate = size / _write_and_read(place / f".rate-{os.getpid()}", size)[1] / 1e6

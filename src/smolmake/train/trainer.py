@@ -93,7 +93,7 @@ class Trainer:
                 self.milestone(step)
                 self.uploads.milestone(step)
             due = time.monotonic() - last_save > self.run.recovery_every
-            stopping, saving, busy = self.parallel.any(stop.asked, due, self.recovery.busy)
+            stopping, saving, busy = self.parallel.any(stop.requested, due, self.recovery.busy)
             if stopping or (saving and not busy):
                 self.save(step)
                 last_save = time.monotonic()

@@ -26,7 +26,7 @@ class Silent:
     """Stands in for whatever these packages offer, and does nothing: nothing is measured, saved, found or requested."""
 
     values: dict[str, Any] = {}
-    asked = busy = False
+    requested = busy = False
 
     def __init__(self, *args: Any, **more: Any) -> None: ...
 

@@ -71,9 +71,9 @@ def test_one_interrupt_asks_to_stop_and_a_second_one_interrupts() -> None:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         stop = StopSignal()
-        assert not stop.asked
+        assert not stop.requested
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.asked and stop.reason == "SIGINT"
+        assert stop.requested and stop.reason == "SIGINT"
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         for number, handler in before.items():

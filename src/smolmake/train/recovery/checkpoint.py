@@ -34,21 +34,21 @@ from smolmake.train.parallel import ParallelContext
 from smolmake.train.recovery.safe_unpickle import ShardReader
 
 FILE, SHARDS, STATE = "state.safetensors", "shards", "state.json"
-Told = Callable[[str, int, str], None]
+Report = Callable[[str, int, str], None]
 
 
 @dataclass
 class Recovery:
     """The recovery checkpoints of a segment. All processes call each method; the first one writes what all share.
 
-    A save that fails is told by `told` and leaves the checkpoints before it. `saved` is called, by the thread that
+    A save that fails goes to `report` and leaves the checkpoints before it. `saved` is called, by the thread that
     writes, with each checkpoint that is whole and its `safe`; `fetch` is asked for the name of one from elsewhere, from
     which a given step is still to do, where this folder has none.
     """
 
     folder: Path
     parallel: ParallelContext
-    told: Told = lambda kind, step, what: print(what, file=sys.stderr)
+    report: Report = lambda kind, step, what: print(what, file=sys.stderr)
     saved: Callable[[Path, int | None], None] = lambda place, safe: None
     fetch: Callable[[int | None], str | None] = lambda before: None
     under_way: Future[Any] | None = None
@@ -80,7 +80,7 @@ class Recovery:
         self.under_way = self.writer.submit(self._write, place, beside, step, copied, shards, safe)
 
     def wait(self) -> None:
-        """Until the checkpoint under way, if any, is whole on all processes, or told as failed."""
+        """Until the checkpoint under way, if any, is whole on all processes, or reported as failed."""
         self._settle()
         self.parallel.barrier()
 
@@ -154,7 +154,7 @@ class Recovery:
             _prune(self.folder, safe)
         except Exception as error:  # whatever it is, the training can go on from the checkpoint before
             shutil.rmtree(beside, ignore_errors=True)
-            self.told("saving", step, f"the recovery checkpoint could not be written: {' '.join(str(error).split())}")
+            self.report("saving", step, f"the recovery checkpoint could not be written: {' '.join(str(error).split())}")
             return
         self.saved(place, safe)
 
@@ -225,13 +225,13 @@ def _read(place: Path, parameters: dict[str, Tensor], parallel: ParallelContext)
     reader = ShardReader(place / SHARDS)
     metadata = reader.read_metadata().state_dict_metadata
     tensors: dict[str, Tensor] = {}
-    for name, about in metadata.items():
-        assert isinstance(about, TensorStorageMetadata)
+    for name, stored in metadata.items():
+        assert isinstance(stored, TensorStorageMetadata)
         parameter = parameters.get(name.split("/", 1)[1])
-        if parameter is not None and about.size == parameter.shape:
+        if parameter is not None and stored.size == parameter.shape:
             tensors[name] = torch.empty_like(parameter)
         else:
-            tensors[name] = torch.empty(about.size, dtype=about.properties.dtype)
+            tensors[name] = torch.empty(stored.size, dtype=stored.properties.dtype)
     load(tensors, storage_reader=reader, no_dist=parallel.world_size == 1)
     return tensors
 

@@ -25,7 +25,7 @@ class StopSignal:
         signal.signal(signal.SIGINT, handler)
 
     @property
-    def asked(self) -> bool:
+    def requested(self) -> bool:
         return self.signal is not None or self.late
 
     @property

@@ -17,7 +17,7 @@ from smolmake.errors import UserError
 from smolmake.execution.remote_storage import FileRecords, RemoteStore, write_remote
 from smolmake.files import new_folder
 from smolmake.recipe.runtime import Upload
-from smolmake.train.recovery.checkpoint import Told, kept, ordered, step_of
+from smolmake.train.recovery.checkpoint import Report, kept, ordered, step_of
 
 FIRST_PAUSE = 1.0  # seconds before the second try; each further pause is twice as long
 LAST_MINUTE = 60.0  # seconds that a stop waits for what is under way
@@ -26,8 +26,8 @@ LAST_MINUTE = 60.0  # seconds that a stop waits for what is under way
 class Uploads:
     """The uploads of one segment. Without settings, and in all processes but the first, it does nothing."""
 
-    def __init__(self, settings: Upload | None, folder: Path, told: Told, active: bool = True) -> None:
-        self.settings, self.folder, self.told = settings if active else None, folder, told
+    def __init__(self, settings: Upload | None, folder: Path, report: Report, active: bool = True) -> None:
+        self.settings, self.folder, self.report = settings if active else None, folder, report
         self.waiting: queue.Queue[Callable[[], None]] = queue.Queue()
         self.newest: tuple[Path, int | None] | None = None
         self.uploaded: dict[str, FileRecords] = {}
@@ -69,7 +69,7 @@ class Uploads:
         while self.waiting.unfinished_tasks and time.monotonic() < limit:
             time.sleep(0.05)
         if self.waiting.unfinished_tasks:
-            self.told("upload", 0, "the last checkpoint is not uploaded: there is no time left")
+            self.report("upload", 0, "the last checkpoint is not uploaded: there is no time left")
 
     def removed(self, milestones: Sequence[int]) -> FileRecords:
         """Payload entries of milestones that are only in remote storage, once all uploads are done."""
@@ -103,7 +103,7 @@ class Uploads:
         with new_folder(place) as beside:
             for file, about in files.items():
                 self.store.get(f"recovery/{name}/{file}", beside / file, about)
-        self.told("fetched", step_of(name), f"recovery checkpoint {name} came from {self.url}")
+        self.report("fetched", step_of(name), f"recovery checkpoint {name} came from {self.url}")
         return True
 
     def _work(self) -> None:
@@ -175,4 +175,4 @@ class Uploads:
         return None
 
     def _trouble(self, what: str, error: Exception) -> None:
-        self.told("upload", 0, f"{what}: {type(error).__name__}: {' '.join(str(error).split())}")
+        self.report("upload", 0, f"{what}: {type(error).__name__}: {' '.join(str(error).split())}")
