@@ -85,9 +85,11 @@ def _reach(entry: Path, sources: Path) -> tuple[list[str], list[Node]]:
     loaded: set[str] = set()
 
     def load(module: str) -> None:
-        if module in loaded or code.is_neutral(module) or code.file(module) is None:
+        if module in loaded:
             return
         loaded.add(module)
+        if code.file(module) is None or code.is_neutral(module):
+            return
         if module != script:
             load(module.rpartition(".")[0])
         known = code.module(module)
@@ -131,6 +133,7 @@ class Code:
 
     def __init__(self, sources: Path, folder: Path, neutral: frozenset[str]) -> None:
         self.sources, self.folder, self.neutral = sources, folder, neutral
+        self.is_neutral = cache(self._is_neutral)
         self.file = cache(self._find_file)
         self.module = cache(self._read)
         self.resolve = cache(self._resolve)
@@ -139,7 +142,7 @@ class Code:
         self.values_only = cache(self._values_only)
         self._bases = {self._follow(place.split(".")) for place in VALUES_ONLY}
 
-    def is_neutral(self, module: str) -> bool:
+    def _is_neutral(self, module: str) -> bool:
         parts = module.split(".")
         return any(".".join(parts[:length]) in self.neutral for length in range(1, len(parts) + 1))
 
