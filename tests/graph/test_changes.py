@@ -62,6 +62,10 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "nothing": (lambda values: None, NOTHING, ""),
     "key order": (reorder, NOTHING, ""),
     "title": (put("title", "Another"), ("report/*",), "title The toy in a few steps → Another"),
+    "an expectation": (
+        put("expectations.losses.decay", {"stage": "stage3", "by": 0.1, "text": "It falls."}), ("report/*",),
+        "expectations.losses.decay.by nothing → 0.1",
+    ),
     "weight in stage 1": (
         put("pretraining.stages.0.mixture.code", 0.25), ("mixture/stage*", "epochs/*", *FROM_STAGE1),
         "pretraining.stages.stage1.mixture.code 0.2 → 0.25",

@@ -77,14 +77,14 @@ def read_checkpoints(artefacts: list[ReportArtefact]) -> list[Checkpoint]:
     for artefact in of_kind(artefacts, "suite"):
         if suite := read_json(artefact, "scores.json"):
             suites[suite["checkpoint"]].append((suite, artefact.file("scores.json")))
-    found = []
+    checkpoints = []
     for artefact in of_kind(artefacts, "evaluation"):
         raw = read_json(artefact, "scores.json")
         if raw is None:
             continue
         scores = [_score(s, "") for s in raw["scores"]]
         scores += [_score(s, suite["suite"]) for suite, _ in suites[artefact.name] for s in suite["scores"]]
-        found.append(
+        checkpoints.append(
             Checkpoint(
                 artefact.name,
                 artefact.checkpoint,
@@ -97,7 +97,7 @@ def read_checkpoints(artefacts: list[ReportArtefact]) -> list[Checkpoint]:
                 tuple(file for _, file in suites[artefact.name]),
             )
         )
-    return found
+    return checkpoints
 
 
 def _score(raw: dict[str, Any], suite: str) -> Score:

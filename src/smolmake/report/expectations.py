@@ -65,10 +65,10 @@ def check_all(
 ) -> list[Outcome]:
     """Every expectation with what became of it, in the order of the recipe's keys."""
     ends = {c.ends: c for c in checkpoints if c.ends}
-    found = [check_cleaning(each, artefacts) for each in expectations.cleaning.values()]
-    found += [check_loss(each, artefacts) for each in expectations.losses.values()]
-    found += [check_heldout(each, ends) for each in expectations.heldout.values()]
-    return found + [outcome for each in expectations.scores.values() for outcome in check_score(each, ends)]
+    outcomes = [check_cleaning(each, artefacts) for each in expectations.cleaning.values()]
+    outcomes += [check_loss(each, artefacts) for each in expectations.losses.values()]
+    outcomes += [check_heldout(each, ends) for each in expectations.heldout.values()]
+    return outcomes + [outcome for each in expectations.scores.values() for outcome in check_score(each, ends)]
 
 
 def check_cleaning(expected: CleaningExpectation, artefacts: list[ReportArtefact]) -> Outcome:

@@ -66,20 +66,20 @@ class Card:
     @property
     def notes(self) -> dict[str, str]:
         """What it took and what the rest will take."""
-        found = {}
+        notes = {}
         if self.seconds > 0:
-            found["took"] = duration(self.seconds)
+            notes["took"] = duration(self.seconds)
         if self.spent > 0:
-            found["GPU-h spent"] = compact(self.spent)
+            notes["GPU-h spent"] = compact(self.spent)
         if self.gpu_hours > 0:
-            found["GPU-hours"] = amount(self.gpu_hours)
+            notes["GPU-hours"] = amount(self.gpu_hours)
             if self.price is not None:
-                found[self.currency] = amount(self.gpu_hours * self.price)
+                notes[self.currency] = amount(self.gpu_hours * self.price)
         if self.wait >= 1:
-            found["wall-clock"] = span(self.wait)
+            notes["wall-clock"] = span(self.wait)
         if self.unknown > 0:
-            found["not counted"] = whole(self.unknown)
-        return found
+            notes["not counted"] = whole(self.unknown)
+        return notes
 
 
 def cards(graph: GraphData) -> dict[GraphStage, Card]:
@@ -130,8 +130,8 @@ def draw_graph(graph: GraphData) -> Markup:
 
 def legend_of(graph: GraphData) -> list[tuple[str, str]]:
     """The legend of the states that occur."""
-    found = {tally.state for card in cards(graph).values() for tally in (card.tally, *card.kinds.values())}
-    return [entry for entry in LEGEND if entry[1] in found]
+    states = {tally.state for card in cards(graph).values() for tally in (card.tally, *card.kinds.values())}
+    return [entry for entry in LEGEND if entry[1] in states]
 
 
 def draw_alone(graph: GraphData, name: str) -> Markup:
@@ -168,8 +168,8 @@ def headline(graph: GraphData) -> str:
 
 
 def _draw(graph: GraphData, top: float, *before: Markup, name: str = "") -> Markup:
-    found, before_it = cards(graph), needs(graph)
-    stages = list(found)
+    by_stage, before_it = cards(graph), needs(graph)
+    stages = list(by_stage)
     rows = -(-len(stages) // CARDS_A_ROW)
     columns = -(-len(stages) // rows)
     width = min(WIDEST, (WIDTH - 2 * MARGIN - (columns - 1) * GAP_X) / columns)
@@ -178,12 +178,12 @@ def _draw(graph: GraphData, top: float, *before: Markup, name: str = "") -> Mark
     y = top + MARGIN
     for start in range(0, len(stages), columns):
         row = stages[start : start + columns]
-        height = max(card_height(found[stage], extra[stage]) for stage in row)
+        height = max(card_height(by_stage[stage], extra[stage]) for stage in row)
         for number, stage in enumerate(row):
             x = MARGIN + number * (width + GAP_X)
             if start + number and stages[start + number - 1] in before_it[stage]:
                 parts.append(_arrow(x, y, number == 0, MARGIN + (columns - 1) * (width + GAP_X) + width))
-            parts.append(_card(stage, found[stage], extra[stage], x, y, width, height))
+            parts.append(_card(stage, by_stage[stage], extra[stage], x, y, width, height))
         y += height + GAP_Y
     label = f"The steps of {name} by stage" if name else "The steps of the run by stage"
     return picture(WIDTH, y - GAP_Y + MARGIN, label, describe(graph), *before, *parts)

@@ -62,7 +62,7 @@ def smooth(values: Sequence[float], window: float) -> list[float]:
 
 
 def thin(points: Sequence[Point], most: int) -> list[Point]:
-    """At most about `most` of the points: of each stretch, its lowest and its highest."""
+    """At most about `most` of the points: of each span, its lowest and its highest."""
     if len(points) <= most:
         return list(points)
     size = math.ceil(2 * len(points) / most)

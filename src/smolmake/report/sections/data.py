@@ -108,9 +108,9 @@ def overlap_table(cleaned: Loaded, measured: Loaded) -> list[Block]:
     rows: list[list[Cell]] = []
     for task in tasks:
         entries = {a.name: c["overlap"][task] for a, c in counted if task in c.get("overlap", {})}
-        found = sorted(((e["items_found"], name) for name, e in entries.items() if e["items_found"]), reverse=True)
-        where = [f"{whole(count)} in {name}" for count, name in found[:SOURCES_SHOWN]]
-        where += [f"{len(found) - SOURCES_SHOWN} sources more"] if len(found) > SOURCES_SHOWN else []
+        counts = sorted(((e["items_found"], name) for name, e in entries.items() if e["items_found"]), reverse=True)
+        where = [f"{whole(count)} in {name}" for count, name in counts[:SOURCES_SHOWN]]
+        where += [f"{len(counts) - SOURCES_SHOWN} sources more"] if len(counts) > SOURCES_SHOWN else []
         rows.append(
             [
                 task,

@@ -65,16 +65,16 @@ def overlap_by_task(artefacts: list[ReportArtefact]) -> tuple[dict[str, tuple[in
 
     An item found in two sources counts in each, up to the number of items.
     """
-    found: dict[str, tuple[int, int]] = {}
+    overlap: dict[str, tuple[int, int]] = {}
     files = []
     for kind, file in (("documents", "cleaning.json"), ("overlap", "overlap.json")):
         for artefact in of_kind(artefacts, kind):
             tasks = (read_json(artefact, file) or {}).get("overlap", {})
             files += [artefact.file(file)] if tasks else []
-            for task, about in tasks.items():
-                before = found.get(task, (0, 0))[0]
-                found[task] = (min(before + about["items_found"], about["items"]), about["items"])
-    return found, files
+            for task, counts in tasks.items():
+                before = overlap.get(task, (0, 0))[0]
+                overlap[task] = (min(before + counts["items_found"], counts["items"]), counts["items"])
+    return overlap, files
 
 
 def score_figures(
@@ -146,8 +146,8 @@ def score_figures(
 
 def formulations(checkpoints: list[Checkpoint]) -> str:
     """What the formulations that occur stand for, in a sentence."""
-    found = {score.formulation for c in checkpoints for score in c.scores.values()}
-    said = [f"{short}: {long}" for short, long in FORMULATIONS.items() if short in found]
+    used = {score.formulation for c in checkpoints for score in c.scores.values()}
+    said = [f"{short}: {long}" for short, long in FORMULATIONS.items() if short in used]
     return f" {'; '.join(said)}." if said else ""
 
 
@@ -165,14 +165,14 @@ def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
     for domain, sources in domains.items():
         series = []
         for colour, source in zip(LINES * len(sources), sources, strict=False):
-            found = [(k, c, h) for k, c in enumerate(having) for h in c.heldout if h.source == source]
+            measured = [(k, c, h) for k, c in enumerate(having) for h in c.heldout if h.source == source]
             series.append(
                 Series(
                     source,
-                    [(k, h.bits_per_byte) for k, _, h in found],
-                    [h.low for *_, h in found],
-                    [h.high for *_, h in found],
-                    [f"{c.name}, {source}: {h.bits_per_byte:.3f} ({h.low:.3f}–{h.high:.3f})" for _, c, h in found],
+                    [(k, h.bits_per_byte) for k, _, h in measured],
+                    [h.low for *_, h in measured],
+                    [h.high for *_, h in measured],
+                    [f"{c.name}, {source}: {h.bits_per_byte:.3f} ({h.low:.3f}–{h.high:.3f})" for _, c, h in measured],
                     colour,
                 )
             )

@@ -100,9 +100,9 @@ def events_table(segments: list[PlacedSegment]) -> list[Block]:
         kinds: dict[str, list[dict[str, Any]]] = {}
         for event in read_events(s.artefact.path):
             kinds.setdefault(event["kind"], []).append(event)
-        for kind, found in kinds.items():
-            last = found[-1]
-            row: list[Cell] = [s.label, WORDS.get(kind, kind), last["what"], str(len(found)), str(last["step"])]
+        for kind, events in kinds.items():
+            last = events[-1]
+            row: list[Cell] = [s.label, WORDS.get(kind, kind), last["what"], str(len(events)), str(last["step"])]
             timed.append((last["time"], row))
         if kinds:
             files.append(s.artefact.file("events.jsonl"))
