@@ -172,7 +172,7 @@ def smolmake_minhash(corpus: str, originals: str) -> dict[str, Any]:
     ]
     all_signatures = np.concatenate(signatures)
     nothing = np.zeros(len(all_signatures), dtype=bool)
-    dropped = near_duplicates(all_signatures, all_signatures[:0], NEAR, nothing)
+    dropped = near_duplicates(all_signatures, all_signatures[:0], NEAR["similarity"], nothing)
     seconds = time.perf_counter() - started
     kept = set(np.flatnonzero(~dropped).tolist())
     return {"seconds": seconds, "note": recall(kept, int(originals), len(dropped))}
@@ -264,19 +264,19 @@ def smolmake_clean(corpus: str, items: str) -> dict[str, Any]:
     from smolmake.data.documents import Document
     from smolmake.data.filters import Counts
     from smolmake.execution.parts import do_parts
-    from smolmake.recipe.sources import Cleaning
+    from smolmake.recipe.sources import CleaningRules, NearDuplicates
 
-    settings = Cleaning(max_characters=10**6, near_duplicates=NEAR).model_dump()  # type: ignore[arg-type]
+    rules = CleaningRules(max_characters=10**6, near_duplicates=NearDuplicates(**NEAR))
     index = {"t": items_of(items)}
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
 
         def work(number: int, part: Path) -> dict[str, Any]:
             documents = map(Document, texts_of(Path(corpus)))
-            return write_part(part, documents, settings, Contamination(index, 13), Counts())
+            return write_part(part, documents, rules, Contamination(index, 13), Counts())
 
         do_parts(Path(folder), 1, work, helper=False)
-        summary = join_parts(Path(folder), 1, settings, Contamination(index, 13), [])
+        summary = join_parts(Path(folder), 1, rules, Contamination(index, 13), [])
         return {"seconds": time.perf_counter() - started, "note": f"{summary['kept']} of {summary['read']} kept"}
 
 

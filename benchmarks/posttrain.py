@@ -37,6 +37,7 @@ from train import COMMON, SHAPES  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
 
 from smolmake.data.tokenizer import tokenizer_config, train_bpe  # noqa: E402
+from smolmake.graph.specs import AlignmentSpec, PostTrainingRun, SupervisedSpec  # noqa: E402
 from smolmake.model.config import ModelConfig  # noqa: E402
 from smolmake.model.conversion import save_tensors  # noqa: E402
 from smolmake.model.decoder import Decoder  # noqa: E402
@@ -44,12 +45,13 @@ from smolmake.model.device import choose_device  # noqa: E402
 from smolmake.posttrain import trainers  # noqa: E402
 from smolmake.posttrain.parallelism import divide  # noqa: E402
 from smolmake.posttrain.trainers import conversation_trainer, preference_trainer  # noqa: E402
+from smolmake.recipe.posttraining import TrainingSettings  # noqa: E402
+from smolmake.recipe.runtime import Layout  # noqa: E402
 
 TEMPLATE = Path(__file__).parents[1] / "config" / "templates" / "smollm3-short.jinja"
 WORDS = [f"{first}{last}" for first in "bcdfgklmnprstvz" for last in ("at", "en", "ir", "os", "um")]
 ATTENTIONS = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4")
 LONGEST_POSITION, PAIRS = 65_536, 256
-SPEC = {"learning_rate": 1e-5, "epochs": 1.0, "warmup_ratio": 0.1, "clip_grad_norm": 0.2, "seed": 0}
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -140,14 +142,19 @@ def measure(text: str, arguments: argparse.Namespace) -> dict[str, Any]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     checkpoint = parent(arguments.folder, case["shape"], device)
     batch = case["rows"] * arguments.accumulate * world
-    layout = {"strategy": case["strategy"], "micro_batch": case["rows"]}
-    devices = divide(batch, {"layout": layout, "device": device, "micro_batch": case["rows"]})
-    spec = {**SPEC, "batch": batch, "max_length": case["length"], "beta": 0.05}
-    spec |= {"loss": "assistant", "packing": "bfd", "template": TEMPLATE.read_text()}
-    make = conversation_trainer if case["kind"] == "sft" else preference_trainer
-    trainer, _ = make(spec, devices, arguments.folder, checkpoint, rows_of(case, batch), save_strategy="no")
+    layout = Layout(strategy=case["strategy"], micro_batch=case["rows"])
+    devices = divide(batch, PostTrainingRun(layout=layout, device=device, micro_batch=case["rows"]))
+    settings = TrainingSettings(learning_rate=1e-5, warmup_ratio=0.1, batch=batch, max_length=case["length"])
+    data, folder = rows_of(case, batch), arguments.folder
+    if case["kind"] == "sft":
+        template = TEMPLATE.read_text()
+        spec = SupervisedSpec(training=settings, seed=0, loss="assistant", packing="bfd", template=template, data={})
+        trainer, _ = conversation_trainer(spec, devices, folder, checkpoint, data, save_strategy="no")
+    else:
+        spec = AlignmentSpec(training=settings, seed=0, beta=0.05, data={})
+        trainer, _ = preference_trainer(spec, devices, folder, checkpoint, data, save_strategy="no")
     steps, clock = arguments.warm + arguments.steps, Clock()
-    trainer.plan_steps({**spec, "epochs": steps * batch / len(trainer.train_dataset)})
+    trainer.plan_steps(settings.model_copy(update={"epochs": steps * batch / len(trainer.train_dataset)}))
     trainer.add_callback(clock)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()

@@ -16,7 +16,9 @@ from smolmake.data.tokenizer import load_tokenizer
 from smolmake.execution.content_hash import content_digest
 from smolmake.execution.kinds import script_of
 from smolmake.execution.manifest import read_manifest, verify_payload
+from smolmake.execution.step import Spec
 from smolmake.files import canonical_json
+from smolmake.graph.specs import DocumentsSpec, PathDataset, ShardsSpec
 from smolmake.recipe.sources import Cleaning, Source
 
 PARTS = 6
@@ -48,26 +50,21 @@ def write_rows(path: Path, texts: list[str]) -> None:
 def clean_job(place: Path, name: str = "web", path: str = "data", **keys: Any) -> dict[str, Any]:
     source = Source(path=path, **{k: v for k, v in keys.items() if k in Source.model_fields})
     cleaning = Cleaning(min_characters=20, heldout_share=0.1, near_duplicates={"similarity": 0.8})  # type: ignore[arg-type]
-    spec = {
-        "files": {"path": path, "format": "auto", "content": content_digest(path, place)},
-        "text": "text",
-        "cleaning": cleaning.model_dump(exclude={"decontamination"}),
-        **source.model_dump(include={"template", "turn", "where", "at_least", "at_most", "on_error"}),
-    }
-    return job("documents", name, spec, {})
+    files = PathDataset(path=path, format="auto", content=content_digest(path, place))
+    return job("documents", name, DocumentsSpec(files=files, rows=source, cleaning=cleaning), {})
 
 
-def tokenize_job(documents: str = "web", **spec: Any) -> dict[str, Any]:
+def tokenize_job(documents: str = "web", special_tokens: bool = False) -> dict[str, Any]:
     inputs = {
         "documents": f"results/documents/{documents}/manifest.json",
         "tokenizer": "results/tokenizer/bpe/manifest.json",
     }
-    return job("shards", "web", spec, inputs)
+    return job("shards", "web", ShardsSpec(special_tokens=special_tokens), inputs)
 
 
-def job(kind: str, name: str, spec: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:
-    folder = f"results/{kind}/{name}"
-    return {"kind": kind, "name": name, "id": "0", "folder": folder, "spec": spec, "inputs": inputs, "run": {}}
+def job(kind: str, name: str, spec: Spec, inputs: dict[str, str]) -> dict[str, Any]:
+    folder, values = f"results/{kind}/{name}", spec.model_dump(mode="json")
+    return {"kind": kind, "name": name, "id": "0", "folder": folder, "spec": values, "inputs": inputs, "run": {}}
 
 
 def start(place: Path, job: dict[str, Any], *arguments: str, code: str = "") -> subprocess.Popen[str]:

@@ -18,9 +18,9 @@ def pretend_done(workflow: Workflow) -> None:
         folder = root / "results" / step.key
         folder.mkdir(parents=True, exist_ok=True)
         record = {
-            "spec": step.spec,
-            "origin": workflow.steps.origin(step),
-            "meaning": step.meaning,
+            "spec": step.spec.values(),
+            "recipe_values": workflow.steps.recipe_values(step),
+            "config_hash": step.config_hash,
             "inputs": {role: other.key for role, other in step.inputs.items()},
             "code": code_definitions(script_of(step.kind, root)),
         }

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from helpers.workflow_runs import ROOT, SNAKEMAKE, TWO_NODES, workflow_of
 from smolmake.execution.step import Step
+from smolmake.graph.specs import SegmentSpec
 from smolmake.monitoring.metrics import read_metrics
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -153,7 +154,8 @@ class Training:
         ours, theirs = (json.loads((tree / self.step.manifest).read_text()) for tree in (self.tree, self.reference))
         assert ours == theirs
         steps = [line["step"] for line in read_metrics(self.folder / "metrics.jsonl")]
-        assert steps == list(range(self.step.spec["start"], self.step.spec["end"]))
+        span = self.step.spec_as(SegmentSpec)
+        assert steps == list(range(span.start, span.end))
         wait_until(lambda: not self.jobs("PD,R,CG,CF"), "the end of all jobs", 60)
         wait_until(lambda: not list(training_processes(self.tree, self.folder.name)), "the end of all processes", 60)
         assert not (self.folder / "recovery").exists() and not (self.folder / "lease.json").exists()

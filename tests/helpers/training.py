@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from smolmake.data.mixture import build_pattern
 from smolmake.data.packing import join_packings, pack_window
 from smolmake.data.token_shards import open_shards, write_shards
 from smolmake.data.tokenizer import load_tokenizer
-from smolmake.execution.job import Job
+from smolmake.execution.job import Job, read_job
 from smolmake.execution.manifest import read_manifest, write_manifest
 from smolmake.execution.parts import do_parts, part_record
 from smolmake.files import canonical_json, write_json
 from smolmake.graph.pretrain import segment_run
-from smolmake.graph.specs import SegmentSpec
+from smolmake.graph.specs import SegmentRun, SegmentSpec
 from smolmake.monitoring.metrics import read_metrics
 from smolmake.recipe.pretraining import Guard, ModelShape, Optimizer, Schedule
 from smolmake.recipe.runtime import Layout, Run
@@ -136,10 +137,11 @@ def segment(
     }  # fmt: skip
 
 
-def segment_job(place: Path, values: dict[str, Any]) -> Job:
+def segment_job(place: Path, values: dict[str, Any]) -> Job[SegmentSpec, SegmentRun]:
     """The job in this process, with paths under `place`."""
-    inputs = {role: place / path for role, path in values["inputs"].items()}
-    return Job(**values | {"folder": place / values["folder"], "inputs": inputs})
+    job = read_job(canonical_json(values), SegmentSpec, SegmentRun)
+    inputs = {role: place / path for role, path in job.inputs.items()}
+    return replace(job, folder=place / job.folder, inputs=inputs)
 
 
 def start(place: Path, job: dict[str, Any], script: Path = TRAIN) -> subprocess.Popen[str]:

@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 from helpers.slurm_cluster import Controller, Training, daemons, jobs_sent, runs, training_processes, wait_until
 from helpers.workflow_runs import TWO_NODES, copy_tree, succeed, workflow_of, write_notes
 
+from smolmake.graph.specs import SegmentSpec
 from smolmake.monitoring.metrics import read_metrics
 
 GOODPUT = 0.8  # more than is reached, so that the training lasts longer than the faults
@@ -243,8 +244,9 @@ def tell(chaos: Chaos, calm: Path, seconds: float) -> None:
     for segment in chaos.segments:
         ours, theirs = ((tree / segment.manifest).read_bytes() for tree in (chaos.tree, calm))
         assert ours == theirs, f"{segment.key} differs from the undisturbed run"
+        span = segment.spec_as(SegmentSpec)
         lines = read_metrics((chaos.tree / segment.manifest).with_name("metrics.jsonl"))
-        assert [line["step"] for line in lines] == list(range(segment.spec["start"], segment.spec["end"]))
+        assert [line["step"] for line in lines] == list(range(span.start, span.end))
         kept += sum(line["seconds"] for line in lines)
         assert not list(training_processes(chaos.tree, f"{segment.name}-{segment.id}")), "an orphan is left"
     sent = len(jobs_sent(chaos.tree, "JobID"))

@@ -8,16 +8,21 @@ from smolmake.execution.content_hash import content_digest
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.manifest import MANIFEST, read_manifest
 from smolmake.files import matching_files, new_file
+from smolmake.graph.specs import AdoptedRun, AdoptedSpec
 
 
-def compute(job: Job) -> None:
-    if "hub" in job.spec:
-        fetch_model(job)
-        job.finish(["checkpoint"], {"tokens_total": 0, "hub": job.spec["hub"], "revision": job.spec["revision"]})
-        return
-    folder = Path(job.run["path"])
+def compute(job: Job[AdoptedSpec, AdoptedRun]) -> None:
+    if job.spec.hub is not None:
+        fetch_model(job, job.spec.hub)
+        job.finish(["checkpoint"], {"tokens_total": 0, "hub": job.spec.hub, "revision": job.spec.revision})
+    elif job.run.path is not None:
+        adopt(job, Path(job.run.path))
+
+
+def adopt(job: Job[AdoptedSpec, AdoptedRun], folder: Path) -> None:
+    """Link a folder whose digest is what the recipe says."""
     found = content_digest(str(folder), Path.cwd())
-    if found != job.spec["digest"]:
+    if found != job.spec.digest:
         raise UserError(
             "what lies there is not what the recipe adopts: its digest differs",
             file=folder, value=found,
@@ -30,7 +35,7 @@ def compute(job: Job) -> None:
         adopt_shards(job, folder)
 
 
-def adopt_shards(job: Job, folder: Path) -> None:
+def adopt_shards(job: Job[AdoptedSpec, AdoptedRun], folder: Path) -> None:
     """Link the shards' files; which they are, and what is known of them, says their manifest beside them."""
     if not (folder / MANIFEST).is_file() or read_manifest(folder / MANIFEST).get("kind") not in ("shards", "adopted"):
         raise UserError(
@@ -45,12 +50,12 @@ def adopt_shards(job: Job, folder: Path) -> None:
     job.finish(names, manifest["facts"])
 
 
-def fetch_model(job: Job) -> None:
+def fetch_model(job: Job[AdoptedSpec, AdoptedRun], name: str) -> None:
     """The hub's files of one commit; the token comes from the environment (HF_TOKEN). Resumes what was cut."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    name, revision = job.spec["hub"], job.spec["revision"]
+    revision = job.spec.revision
     kinds = [
         "*.safetensors",
         "*.safetensors.index.json",
@@ -85,4 +90,4 @@ def link(target: Path, place: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, AdoptedSpec, AdoptedRun, __doc__ or "")

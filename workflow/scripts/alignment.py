@@ -1,6 +1,7 @@
 """Preference optimisation with APO-zero through TRL. Usage: [torchrun ...] alignment.py JOB"""
 
 from smolmake.execution.job import Job, run_step, stay_offline
+from smolmake.graph.specs import AlignmentSpec, ConversationsSpec, PathDataset, PostTrainingRun
 
 stay_offline()  # before a library reads the environment
 
@@ -11,17 +12,18 @@ from smolmake.posttrain.parallelism import divide
 from smolmake.posttrain.trainers import preference_trainer, train_step
 
 
-def compute(job: Job) -> None:
-    torch.set_num_threads(job.run["threads_posttraining"])
-    devices = divide(job.spec["batch"], job.run)
-    places = dict(job.spec["data"])
+def compute(job: Job[AlignmentSpec, PostTrainingRun]) -> None:
+    torch.set_num_threads(job.run.threads)
+    devices = divide(job.spec.training.batch, job.run)
+    datasets = dict(job.spec.data)
     if "pairs" in job.inputs:
-        places["pairs"] = {"path": str(job.input("pairs") / "pairs.parquet"), "format": "auto"}
-    data = read_pairs(places, job.group("data"), job.spec["seed"])
+        made = PathDataset(path=str(job.input("pairs") / "pairs.parquet"), format="auto", content="")
+        datasets["pairs"] = ConversationsSpec(files=made)
+    data = read_pairs(datasets, job.group("data"), job.spec.seed)
     parent = job.input("parent") / "checkpoint"
     trainer, tokenizer = preference_trainer(job.spec, devices, job.folder, parent, data)
     train_step(job, trainer, tokenizer, devices, len(data))
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, AlignmentSpec, PostTrainingRun, __doc__ or "")

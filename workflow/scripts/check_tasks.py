@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from smolmake.execution.job import Job, run_step, stay_offline
+from smolmake.graph.specs import CheckTasksSpec, DeviceRun
 
 stay_offline()  # before a library reads the environment
 
@@ -14,12 +15,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, SmolLM3Config
 from smolmake.evaluate.suites import run_suite
 from smolmake.evaluate.tasks import score_tasks
 from smolmake.files import write_json
+from smolmake.recipe.evaluation import HarnessTasks
 
 ITEMS, NEW_TOKENS, LENGTHS = 2, 8, 1  # of each task; of each answer; of a suite's context lengths
 
 
-def compute(job: Job) -> None:
-    torch.set_num_threads(job.run["threads"])
+def compute(job: Job[CheckTasksSpec, DeviceRun]) -> None:
+    torch.set_num_threads(job.run.threads)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         tokenizer = AutoTokenizer.from_pretrained(job.input("tokenizer"))
@@ -29,20 +31,32 @@ def compute(job: Job) -> None:
         model.save_pretrained(place)
         tokenizer.save_pretrained(place)
         found = {}
-        if job.spec["tasks"]:
+        if job.spec.tasks is not None:
             generated = job.input("data") if "data" in job.inputs else None
-            found["tasks"] = score_tasks(model, tokenizer, job.spec | {"limit": ITEMS}, generated)
-        for name, suite in job.spec["suites"].items():
-            if suite["template"] is not None:
-                tokenizer.chat_template = suite["template"]
+            found["tasks"] = score_tasks(model, tokenizer, job.spec.tasks, job.spec.template, ITEMS, generated)
+        for name, suite in job.spec.suites.items():
+            if suite.template is not None:
+                tokenizer.chat_template = suite.template
             print(f"suite {name}", file=sys.stderr, flush=True)
-            small = {"limit": ITEMS, "repeats": 1, "lengths": sorted(suite["lengths"] or [])[:LENGTHS]}
-            generation = {**(suite["generation"] or {}), "max_gen_toks": NEW_TOKENS}
-            found[name] = run_suite(model, tokenizer, place, {**suite, **small, "generation": generation})
+            found[name] = run_suite(model, tokenizer, place, reduced(suite.harness))
     counts = {name: len({score["task"] for score in scores}) for name, scores in found.items()}
     write_json(job.folder / "answered.json", counts)
     job.finish(["answered.json"], {"tasks": sum(counts.values())})
 
 
+def reduced(asked: HarnessTasks) -> HarnessTasks:
+    """The same tasks with few items and short answers."""
+    return HarnessTasks(
+        tasks=asked.tasks,
+        shots=asked.shots,
+        limit=ITEMS,
+        chat=asked.chat,
+        system=asked.system,
+        generation={**asked.generation, "max_gen_toks": NEW_TOKENS},
+        repeats=1,
+        lengths=sorted(asked.lengths)[:LENGTHS],
+    )
+
+
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, CheckTasksSpec, DeviceRun, __doc__ or "")

@@ -12,17 +12,19 @@ from smolmake.errors import UserError
 from smolmake.evaluate.items import items_of
 from smolmake.execution.content_hash import content_digest
 from smolmake.execution.job import Job, run_step
+from smolmake.execution.step import Run
+from smolmake.graph.specs import DocumentsSpec, HubDataset, PathDataset
 
 
-def compute(job: Job) -> None:
-    place, cleaning = job.spec["files"], job.spec["cleaning"]
-    contamination = Contamination(items_of(job), cleaning["decontaminate_ngram"])
+def compute(job: Job[DocumentsSpec, Run]) -> None:
+    files, rules = job.spec.files, job.spec.cleaning
+    contamination = Contamination(items_of(job), rules.decontaminate_ngram)
     check_unchanged(job)
-    groups, count = [], 0
-    if "hub" in place:
-        count = hub_parts(place, job.name)
+    groups: list[list[Path]] = []
+    if isinstance(files, HubDataset):
+        count = hub_parts(files, job.name)
     else:
-        groups = group_files(data_files(place, job.input("files") if "generated" in place else None))
+        groups = group_files(data_files(files, job.input("files") if "files" in job.inputs else None))
         count = len(groups)
 
     def work(number: int, folder: Path) -> dict:
@@ -31,22 +33,22 @@ def compute(job: Job) -> None:
         def skip(error: UserError) -> None:
             counts.drop("unreadable", f"{error.what}: {error.file}")
 
-        trouble = skip if job.spec["on_error"] == "skip" else None
-        if groups:
-            documents = read_documents(groups[number], job.spec, job.name, trouble)
+        trouble = skip if job.spec.rows.on_error == "skip" else None
+        if isinstance(files, HubDataset):
+            documents = read_hub(files, job.spec.rows, job.name, number, count)
         else:
-            documents = read_hub(job.spec, job.name, number, count)
-        return write_part(folder, documents, cleaning, contamination.afresh(), counts)
+            documents = read_documents(groups[number], files.format, job.spec.rows, job.name, trouble)
+        return write_part(folder, documents, rules, contamination.afresh(), counts)
 
     if not job.parts(count, work):
         return
     check_unchanged(job)
     others = list(job.group("duplicates_of").values())
-    summary = join_parts(job.folder, count, cleaning, contamination.afresh(), others)
+    summary = join_parts(job.folder, count, rules, contamination.afresh(), others)
     if not summary["kept"]:
         raise UserError(
             f"no document of the source `{job.name}` is left after cleaning",
-            file=", ".join(map(str, [file for group in groups for file in group][:3])) or place.get("hub"),
+            file=files.hub if isinstance(files, HubDataset) else ", ".join(map(str, sum(groups, [])[:3])),
             key=f"sources.{job.name}", value=summary["dropped"],
             remedy=emptied(job, summary["dropped"]),
         )  # fmt: skip
@@ -54,7 +56,7 @@ def compute(job: Job) -> None:
     job.finish_parts(count, ["duplicates.npz", "heldout.parquet", "cleaning.json"], facts)
 
 
-def emptied(job: Job, dropped: dict[str, int]) -> str:
+def emptied(job: Job[DocumentsSpec, Run], dropped: dict[str, int]) -> str:
     """What helps a source of which nothing is left, by the reason that took most of its documents."""
     most = max(dropped, key=lambda reason: dropped[reason], default="")
     others = list(job.group("duplicates_of"))
@@ -66,16 +68,16 @@ def emptied(job: Job, dropped: dict[str, int]) -> str:
     return "check the source, or loosen `cleaning` (min_characters, for short documents)"
 
 
-def check_unchanged(job: Job) -> None:
+def check_unchanged(job: Job[DocumentsSpec, Run]) -> None:
     """Refuse files that are not those that the step's id was made from: they changed while the graph ran."""
-    place = job.spec["files"]
-    if "path" in place and content_digest(place["path"], Path.cwd()) != place["content"]:
+    files = job.spec.files
+    if isinstance(files, PathDataset) and content_digest(files.path, Path.cwd()) != files.content:
         raise UserError(
             f"the files of the source `{job.name}` changed after the run had been planned",
-            file=place["path"], key=f"sources.{job.name}.path",
+            file=files.path, key=f"sources.{job.name}.path",
             remedy="start the run again when they change no more; it then counts as another source",
         )  # fmt: skip
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, DocumentsSpec, Run, __doc__ or "")

@@ -5,27 +5,29 @@ import sys
 from smolmake.data.loader import open_mixture
 from smolmake.errors import UserError
 from smolmake.execution.job import Job, run_step
+from smolmake.execution.step import Run
 from smolmake.files import write_json
+from smolmake.graph.specs import EpochsSpec
 
 
-def compute(job: Job) -> None:
+def compute(job: Job[EpochsSpec, Run]) -> None:
     stages = []
-    for stage in job.spec["stages"]:
-        mixture, description = open_mixture(job.input(f"mixture:{stage['stage']}"))
-        drawn = mixture.draws_before(stage["sequences"])
+    for stage in job.spec.stages:
+        mixture, description = open_mixture(job.input(f"mixture:{stage.stage}"))
+        drawn = mixture.draws_before(stage.sequences)
         sources = {}
         for name, about in description["sources"].items():
             total = about["first"] + drawn[name]
             sources[name] = {
                 **about,
-                **job.spec["sources"][name],
+                **job.spec.sources[name].model_dump(),
                 "drawn": drawn[name],
                 "epochs_before": about["first"] / about["available"],
                 "epochs_after": total / about["available"],
             }
             if "packing" in about:  # exact after whole epochs: within one, a sequence counts as the mean of all
                 sources[name]["tokens"] = drawn[name] * about["epoch_tokens"] // about["available"]
-        stages.append({**stage, "sequence_length": mixture.sequence_length, "sources": sources})
+        stages.append({**stage.model_dump(), "sequence_length": mixture.sequence_length, "sources": sources})
     show(stages)
     check(stages)
     write_json(job.folder / "epochs.json", {"stages": stages})
@@ -64,4 +66,4 @@ def show(stages: list) -> None:
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, EpochsSpec, Run, __doc__ or "")

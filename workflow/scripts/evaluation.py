@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -17,19 +18,22 @@ from smolmake.evaluate.samples import write_samples
 from smolmake.evaluate.tasks import score_tasks
 from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
+from smolmake.graph.specs import DeviceRun, EvaluationSpec
 from smolmake.model.device import on_gpu
 
 
-def compute(job: Job) -> None:
-    device, threads = ("cuda", 4) if on_gpu(job.run["device"]) else ("cpu", 1)
+def compute(job: Job[EvaluationSpec, DeviceRun]) -> None:
+    device, threads = ("cuda", 4) if on_gpu(job.run.device) else ("cpu", 1)
     torch.set_num_threads(threads)
     checkpoint = measured_checkpoint(job)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval().to(device)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     generated = job.input("data") if "data" in job.inputs else None
-    scores = score_tasks(model, tokenizer, job.spec, generated) if job.spec["tasks"] else []
+    spec, scores = job.spec, list[dict[str, Any]]()
+    if spec.tasks is not None:
+        scores = score_tasks(model, tokenizer, spec.tasks, spec.template, spec.limit, generated)
     heldout = score_heldout(job, model, tokenizer) if "heldout" in job.inputs else []
-    samples = write_samples(model, tokenizer, job.spec["prompts"], job.spec["chat_prompts"], job.spec["template"])
+    samples = write_samples(model, tokenizer, spec.prompts, spec.chat_prompts, spec.template)
     tokens = job.facts("checkpoint").get("tokens_total")
     write_json(
         job.folder / "scores.json",
@@ -39,7 +43,9 @@ def compute(job: Job) -> None:
     job.finish(["scores.json", "samples.json"], {"tasks": len(scores)})
 
 
-def score_heldout(job: Job, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list:
+def score_heldout(
+    job: Job[EvaluationSpec, DeviceRun], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> list[dict[str, Any]]:
     """The loss on each source's held-out documents."""
     folder = job.input("heldout")
     about = json.loads((folder / "sources.json").read_text())
@@ -47,10 +53,10 @@ def score_heldout(job: Job, model: PreTrainedModel, tokenizer: PreTrainedTokeniz
     found = []
     for source in sorted(about):
         texts = table.filter(pc.equal(table["source"], source))["text"].to_pylist()
-        loss = heldout_loss(model, tokenizer, texts, job.spec["heldout_tokens"])
+        loss = heldout_loss(model, tokenizer, texts, job.spec.heldout_tokens)
         found.append({"source": source, **about[source], **loss})
     return found
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, EvaluationSpec, DeviceRun, __doc__ or "")

@@ -10,8 +10,8 @@ from smolmake.execution.job import Job, run_step
 from smolmake.graph.specs import GeneratedRun, GeneratedSpec
 
 
-def compute(job: Job) -> None:
-    spec, run = GeneratedSpec.model_validate(job.spec), GeneratedRun.model_validate(job.run)
+def compute(job: Job[GeneratedSpec, GeneratedRun]) -> None:
+    spec, run = job.spec, job.run
     check_code(spec, Path(run.script), job.name)
     rows = generate(Path(run.script), spec.arguments, job.folder, run.expected)
     check_code(spec, Path(run.script), job.name)
@@ -29,4 +29,4 @@ def check_code(spec: GeneratedSpec, script: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, GeneratedSpec, GeneratedRun, __doc__ or "")

@@ -9,11 +9,13 @@ from smolmake.data.mixture import build_pattern, period_for, slot_counts
 from smolmake.data.token_shards import open_shards
 from smolmake.errors import UserError
 from smolmake.execution.job import Job, run_step
+from smolmake.execution.step import Run
 from smolmake.files import write_json
+from smolmake.graph.specs import MixtureSpec
 
 
-def compute(job: Job) -> None:
-    weights, length = job.spec["weights"], job.spec["sequence_length"]
+def compute(job: Job[MixtureSpec, Run]) -> None:
+    weights, length = job.spec.weights, job.spec.sequence_length
     counts = slot_counts(weights, period_for(weights))
     seen = drawn_before(job)
     first = {name: seen.get(name, 0) for name in weights}
@@ -41,8 +43,8 @@ def compute(job: Job) -> None:
     np.save(job.folder / "pattern.npy", build_pattern([counts[name] for name in sources]))
     description = {
         "stage": job.name,
-        "label": job.spec.get("fresh", "pretraining"),
-        "seed": job.spec["seed"],
+        "label": job.spec.label,
+        "seed": job.spec.seed,
         "sequence_length": length,
         "sources": sources,
         "drawn_before": seen,
@@ -57,14 +59,14 @@ def about_packing(folder: Path, facts: dict) -> dict:
     return about | {"epoch_tokens": facts["tokens"], "padding": facts["padding"]}
 
 
-def drawn_before(job: Job) -> dict[str, int]:
+def drawn_before(job: Job[MixtureSpec, Run]) -> dict[str, int]:
     """How many sequences of each source the earlier stages of the run have drawn: the stage goes on from there."""
-    if "before" not in job.inputs:
+    if job.spec.before_sequences is None:
         return {}
     before, description = open_mixture(job.input("before"))
-    drawn = before.draws_before(job.spec["before_sequences"])
+    drawn = before.draws_before(job.spec.before_sequences)
     return description["drawn_before"] | {name: before.first[name] + drawn[name] for name in before.names}
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, MixtureSpec, Run, __doc__ or "")

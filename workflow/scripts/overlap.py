@@ -10,13 +10,15 @@ from smolmake.data.token_shards import open_shards
 from smolmake.data.tokenizer import load_tokenizer
 from smolmake.evaluate.items import items_of
 from smolmake.execution.job import Job, run_step
+from smolmake.execution.step import Run
 from smolmake.files import write_json
+from smolmake.graph.specs import OverlapSpec
 
 BATCH = 256
 
 
-def compute(job: Job) -> None:
-    contamination = Contamination(items_of(job), job.spec["ngram"])
+def compute(job: Job[OverlapSpec, Run]) -> None:
+    contamination = Contamination(items_of(job), job.spec.ngram)
     texts = iterate_texts(job.input("documents")) if "documents" in job.inputs else decoded(job)
     read = found = 0
     while batch := list(islice(texts, BATCH)):
@@ -30,7 +32,7 @@ def compute(job: Job) -> None:
     job.finish(["overlap.json"], {"read": read, "contaminated": found})
 
 
-def decoded(job: Job) -> Iterator[str]:
+def decoded(job: Job[OverlapSpec, Run]) -> Iterator[str]:
     """The texts of token shards that were adopted, from their tokens."""
     tokenizer = load_tokenizer(job.input("tokenizer"))
     shards = open_shards(job.input("shards"), job.facts("shards"))
@@ -41,4 +43,4 @@ def decoded(job: Job) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, OverlapSpec, Run, __doc__ or "")

@@ -7,11 +7,13 @@ from smolmake.data.packing import join_packings, pack_window, windows
 from smolmake.data.token_shards import open_shards
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.parts import part_record
+from smolmake.execution.step import Run
+from smolmake.graph.specs import PackingSpec
 
 
-def compute(job: Job) -> None:
+def compute(job: Job[PackingSpec, Run]) -> None:
     shards = open_shards(job.input("shards"), job.facts("shards"))
-    length, count = job.spec["sequence_length"], windows(shards)
+    length, count = job.spec.sequence_length, windows(shards)
 
     def work(number: int, folder: Path) -> dict:
         return pack_window(shards, number, length, folder)
@@ -26,4 +28,4 @@ def compute(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, PackingSpec, Run, __doc__ or "")

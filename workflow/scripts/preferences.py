@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from smolmake.execution.job import Job, run_step, stay_offline
+from smolmake.graph.specs import DeviceRun, HubDataset, PreferencesSpec
 
 stay_offline()  # before a library reads the environment
 
@@ -24,15 +25,15 @@ from smolmake.posttrain.hf_trainer import load_for_training
 BATCH = 64
 
 
-def compute(job: Job) -> None:
-    torch.set_num_threads(job.run["threads_posttraining"])
-    place = job.spec["prompts"]
-    if "hub" in place:
-        files, rows = [Path(place["hub"])], list(hub_rows(place, "preferences.prompts"))
+def compute(job: Job[PreferencesSpec, DeviceRun]) -> None:
+    torch.set_num_threads(job.run.threads)
+    prompts = job.spec.prompts
+    if isinstance(prompts, HubDataset):
+        files, rows = [Path(prompts.hub)], list(hub_rows(prompts, "preferences.prompts"))
     else:
-        files = data_files(place, job.input("prompts") if "prompts" in job.inputs else None)
+        files = data_files(prompts, job.input("prompts") if "prompts" in job.inputs else None)
         try:
-            rows = [row for file in files for row in read_rows(file, place["format"])]
+            rows = [row for file in files for row in read_rows(file, prompts.format)]
         except UserError as error:
             raise told_of_section(error, "preferences.prompts") from None
     if not rows:
@@ -61,14 +62,14 @@ def compute(job: Job) -> None:
     job.finish(["pairs.parquet"], {"prompts": len(rows), "pairs": len(pairs)})
 
 
-def answers(job: Job, role: str, rows: list[dict]) -> list[str]:
+def answers(job: Job[PreferencesSpec, DeviceRun], role: str, rows: list[dict]) -> list[str]:
     """One checkpoint's answers to all prompts, in their order."""
     model, tokenizer = load_for_training(job.input(role) / "checkpoint", None)
-    model.eval().to("cuda" if on_gpu(job.run["device"]) else "cpu")
-    set_seed(job.spec["seed"])
+    model.eval().to("cuda" if on_gpu(job.run.device) else "cpu")
+    set_seed(job.spec.seed)
     prompts = [
         render_prompt(
-            tokenizer, job.spec["template"], [{"role": "user", "content": row["prompt"]}], enable_thinking=thinks(row)
+            tokenizer, job.spec.template, [{"role": "user", "content": row["prompt"]}], enable_thinking=thinks(row)
         )
         for row in rows
     ]
@@ -76,7 +77,7 @@ def answers(job: Job, role: str, rows: list[dict]) -> list[str]:
     texts: list[str] = []
     for first in range(0, len(prompts), BATCH):
         part = prompts[first : first + BATCH]
-        texts += generate(model, tokenizer, part, job.spec["max_new_tokens"], job.spec["temperature"])
+        texts += generate(model, tokenizer, part, job.spec.max_new_tokens, job.spec.temperature)
         progress.add(len(part))
     return texts
 
@@ -90,4 +91,4 @@ def conversation(prompt: str, answer: str) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, PreferencesSpec, DeviceRun, __doc__ or "")

@@ -5,10 +5,9 @@ from smolmake.graph.specs import PreflightRun, PreflightSpec
 from smolmake.preflight.checks import run_checks
 
 
-def compute(job: Job) -> None:
-    run = PreflightRun.model_validate({key: value for key, value in job.run.items() if key != "launcher"})
-    run_checks(job, PreflightSpec.model_validate(job.spec), run)
+def compute(job: Job[PreflightSpec, PreflightRun]) -> None:
+    run_checks(job)
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, PreflightSpec, PreflightRun, __doc__ or "")

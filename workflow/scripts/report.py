@@ -1,14 +1,16 @@
 """Write the report of a recipe from its finished steps. Usage: report.py RECIPE MANIFEST"""
 
 import argparse
-import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from smolmake.errors import run_as_program
-from smolmake.execution.job import Job
+from smolmake.execution.job import read_job
 from smolmake.execution.lease import hold
 from smolmake.execution.manifest import MANIFEST, write_manifest
+from smolmake.execution.step import Run
+from smolmake.graph.specs import ReportSpec
 from smolmake.planning.plan import make_plan
 from smolmake.planning.workflow import check_unchanged, load_workflow
 from smolmake.report.artifacts import artefacts_of, graph_of
@@ -28,7 +30,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     inputs = {role: Path(other.manifest) for role, other in step.inputs.items()}
     with hold(folder, folder / MANIFEST):  # another one's report is written anew: more may be finished by now
-        Job(**{**json.loads(workflow.job_of(step)), "folder": folder, "inputs": inputs}).record_identity(Path(__file__))
+        job = read_job(workflow.job_of(step), ReportSpec, Run)
+        replace(job, folder=folder, inputs=inputs).record_identity(Path(__file__))
         graph = graph_of(make_plan(workflow), leave_out="report")
         sources = write_report(artefacts_of(workflow), graph, workflow.recipe, folder)
         payload = [folder / "report.html", folder / "sources.json"]

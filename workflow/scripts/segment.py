@@ -5,10 +5,9 @@ from smolmake.graph.specs import SegmentRun, SegmentSpec
 from smolmake.train.segment import train_segment
 
 
-def compute(job: Job) -> None:
-    run = SegmentRun.model_validate({key: value for key, value in job.run.items() if key != "launcher"})
-    train_segment(job, SegmentSpec.model_validate(job.spec), run)
+def compute(job: Job[SegmentSpec, SegmentRun]) -> None:
+    train_segment(job)
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, SegmentSpec, SegmentRun, __doc__ or "")

@@ -11,16 +11,17 @@ from smolmake.data.token_shards import join_facts, write_shards
 from smolmake.data.tokenizer import check_round_trip, load_tokenizer
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.parts import part_record
+from smolmake.execution.step import Run
+from smolmake.graph.specs import ShardsSpec
 from smolmake.monitoring.progress import Progress
 
 SLOW = "reference-only"
 SAMPLE, SAMPLE_CHARACTERS = 100, 2000
 
 
-def compute(job: Job) -> None:
+def compute(job: Job[ShardsSpec, Run]) -> None:
     tokenizer = load_tokenizer(job.input("tokenizer"))
     documents = job.input("documents")
-    special = job.spec.get("special_tokens", False)
     count = len(document_parts(documents))
     slow = job.folder / SLOW  # left where the fast encoder was found wrong: none of its work is used then
     encoders: dict[bool, Encoder] = {}
@@ -36,7 +37,7 @@ def compute(job: Job) -> None:
         while True:
             fast = not slow.exists()
             if fast not in encoders:
-                encoders[fast] = make_encoder(tokenizer, special, fast)
+                encoders[fast] = make_encoder(tokenizer, job.spec.special_tokens, fast)
             try:
                 return write_shards(folder, texts(number), tokenizer, encoders[fast]) | {"encoder": encoders[fast].name}
             except Mismatch as error:
@@ -57,4 +58,4 @@ def compute(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, ShardsSpec, Run, __doc__ or "")

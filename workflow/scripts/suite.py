@@ -7,21 +7,22 @@ from smolmake.evaluate.checkpoint import measured_checkpoint
 from smolmake.evaluate.suites import run_suite
 from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
+from smolmake.graph.specs import SuiteRun, SuiteSpec
 from smolmake.model.device import on_gpu
 
 
-def compute(job: Job) -> None:
+def compute(job: Job[SuiteSpec, SuiteRun]) -> None:
     checkpoint = measured_checkpoint(job)
-    device, dtype = ("cuda", torch.bfloat16) if on_gpu(job.run["device"]) else ("cpu", torch.float32)
+    device, dtype = ("cuda", torch.bfloat16) if on_gpu(job.run.device) else ("cpu", torch.float32)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype).eval().to(device)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    if job.spec["template"] is not None:
-        tokenizer.chat_template = job.spec["template"]
-    scores = run_suite(model, tokenizer, checkpoint, job.spec)
-    name, _, suite = job.name.rpartition(".")
-    write_json(job.folder / "scores.json", {"checkpoint": name, "suite": suite, "scores": scores})
+    if job.spec.template is not None:
+        tokenizer.chat_template = job.spec.template
+    scores = run_suite(model, tokenizer, checkpoint, job.spec.harness)
+    name = job.name.removesuffix(f".{job.run.suite}")
+    write_json(job.folder / "scores.json", {"checkpoint": name, "suite": job.run.suite, "scores": scores})
     job.finish(["scores.json"], {"tasks": len(scores)})
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, SuiteSpec, SuiteRun, __doc__ or "")

@@ -3,13 +3,15 @@
 from smolmake.evaluate.items import ITEMS, write_items
 from smolmake.evaluate.suite_items import suite_items
 from smolmake.execution.job import Job, run_step
+from smolmake.execution.step import Run
+from smolmake.graph.specs import SuiteItemsSpec
 
 
-def compute(job: Job) -> None:
-    items = suite_items(job.spec["tasks"])
+def compute(job: Job[SuiteItemsSpec, Run]) -> None:
+    items = suite_items(job.spec.tasks)
     count = write_items(job.folder / ITEMS, items)
     job.finish([ITEMS], {"tasks": len(items), "items": count})
 
 
 if __name__ == "__main__":
-    run_step(compute, __doc__ or "")
+    run_step(compute, SuiteItemsSpec, Run, __doc__ or "")

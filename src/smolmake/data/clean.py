@@ -21,6 +21,7 @@ from smolmake.data.documents import Document
 from smolmake.data.filters import Counts, Kept, clean
 from smolmake.execution.parts import part_folder, part_record
 from smolmake.files import write_json
+from smolmake.recipe.sources import CleaningRules
 
 PART_BYTES = 2**28
 PART_FILES = 5000
@@ -44,16 +45,16 @@ def group_files(files: list[Path], limit: int = PART_BYTES) -> list[list[Path]]:
 
 
 def write_part(
-    folder: Path, documents: Iterator[Document], cleaning: dict[str, Any], contamination: Contamination, counts: Counts
+    folder: Path, documents: Iterator[Document], rules: CleaningRules, contamination: Contamination, counts: Counts
 ) -> dict[str, Any]:
     """Clean a part's documents and write them, with what finding duplicates needs; returns the part's facts."""
-    near = cleaning["near_duplicates"]
+    near = rules.near_duplicates
     rows = {DOCUMENTS: 0, HELDOUT: 0}
     prints: list[bytes] = []
     heldout: list[bool] = []
     signatures = []
     writers = {name: pq.ParquetWriter(folder / name, DOCUMENT_SCHEMA, compression="zstd") for name in rows}
-    kept = clean(documents, cleaning, contamination, counts)
+    kept = clean(documents, rules, contamination, counts)
     size = 0
     try:
         for batch in row_groups(kept):
@@ -71,7 +72,7 @@ def write_part(
     finally:
         for writer in writers.values():
             writer.close()
-    columns = near["permutations"] if near is not None else 0
+    columns = near.permutations if near is not None else 0
     np.savez(
         folder / "signatures.npz",
         text=fingerprints_of(prints),
@@ -105,14 +106,14 @@ def _bytes(document: Kept) -> int:
 
 
 def join_parts(
-    folder: Path, count: int, cleaning: dict[str, Any], contamination: Contamination, others: list[Path]
+    folder: Path, count: int, rules: CleaningRules, contamination: Contamination, others: list[Path]
 ) -> dict[str, Any]:
     """Find duplicates over all parts and against `others` (folders of other sources); write what comes of the source.
 
     Writes duplicates.npz (for every part, the rows of documents.parquet that are dropped), heldout.parquet and
     cleaning.json; returns the content of the last.
     """
-    near = cleaning["near_duplicates"]
+    near = rules.near_duplicates
     loaded = [_signatures(part_folder(folder, number)) for number in range(count)]
     theirs = [_signatures(part) for other in others for part in document_parts(other)]
     prints, minhash, heldout = (
@@ -120,12 +121,12 @@ def join_parts(
     )
     nothing = np.zeros((0, 2), np.uint64)
     dropped = np.zeros(len(prints), dtype=np.uint8)  # 1: exact, 2: near
-    if cleaning["exact_duplicates"]:
+    if rules.exact_duplicates:
         other_prints = np.concatenate([nothing, *(part["text"] for part in theirs)])
         dropped[exact_duplicates(prints, other_prints)] = 1
     if near is not None:
         other_hashes = np.concatenate([minhash[:0], *(part["minhash"] for part in theirs)])
-        dropped[near_duplicates(minhash, other_hashes, near, dropped > 0)] = 2
+        dropped[near_duplicates(minhash, other_hashes, near.similarity, dropped > 0)] = 2
 
     total, size, first = Counts(), 0, 0
     lists: dict[str, Any] = {}

@@ -8,7 +8,6 @@ from rensa; bands, candidates and the choice of what stays are arrays, so that m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,15 +52,15 @@ def exact_duplicates(fingerprints: Fingerprints, others: Fingerprints) -> npt.ND
 
 
 def near_duplicates(
-    signatures: Signatures, others: Signatures, settings: dict[str, Any], left_out: npt.NDArray[np.bool_]
+    signatures: Signatures, others: Signatures, similarity: float, left_out: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
-    """Which documents [D] are as similar as `settings` asks to an earlier one that stays, or to one of `others`.
+    """Which documents [D] have a Jaccard similarity so high to an earlier one that stays, or to one of `others`.
 
     Documents that are `left_out` [D] do not count.
     """
     both = np.concatenate([others, signatures])
     numbers = np.concatenate([np.arange(len(others)), len(others) + np.flatnonzero(~left_out)])
-    pairs = _similar_pairs(both, numbers, settings["similarity"])
+    pairs = _similar_pairs(both, numbers, similarity)
     duplicate = np.zeros(len(both), dtype=bool)
     for earlier, later in pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))].tolist():
         if later >= len(others) and not duplicate[earlier]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 import string
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smolmake.data.readers import MissingColumn, Row, Trouble, read_rows
 from smolmake.errors import UserError, did_you_mean
+from smolmake.recipe.sources import Rows
 
-FILTERS = ("where", "at_least", "at_most")
 HINTS = {
     "text": "Name the column that holds the text in the recipe: `text: COLUMN`.",
     "template": "A template can only name columns that the data has.",
@@ -32,52 +33,61 @@ def template_fields(template: str) -> list[str]:
     return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
 
 
-def read_documents(files: list[Path], spec: dict[str, Any], source: str, trouble: Trouble | None) -> Iterator[Document]:
-    """The documents of a source's files. `spec` is that of its step: `files`, `text`, and what filters the rows."""
+def read_documents(
+    files: list[Path], file_format: str, rows: Rows, source: str, trouble: Trouble | None
+) -> Iterator[Document]:
+    """The documents of a source's files."""
     for file in files:
-        for row in _rows_of(file, spec, source, trouble):
-            yield to_document(row, spec, source, file, skip=trouble is not None)
+        for row in _rows_of(file, file_format, rows, source, trouble):
+            yield to_document(row, rows, source, file, skip=trouble is not None)
 
 
-def _rows_of(file: Path, spec: dict[str, Any], source: str, trouble: Trouble | None) -> Iterator[Row]:
+def _rows_of(file: Path, file_format: str, rows: Rows, source: str, trouble: Trouble | None) -> Iterator[Row]:
     try:
-        yield from read_rows(file, spec["files"].get("format", "auto"), needed_columns(spec), trouble)
+        yield from read_rows(file, file_format, needed_columns(rows), trouble)
     except UserError as error:
-        raise told_of_source(error, spec, source) from None
+        raise told_of_source(error, rows, source) from None
 
 
-def told_of_source(error: UserError, spec: dict[str, Any], source: str) -> UserError:
+def told_of_source(error: UserError, rows: Rows, source: str) -> UserError:
     """What is wrong with a source's file, with the recipe's key and a remedy that the recipe has."""
     error.key = f"sources.{source}"
     if not isinstance(error, MissingColumn):
         error.remedy += ", or set `on_error: skip` to pass over what is damaged"
         return error
-    named = template_fields(spec["template"]) if spec.get("template") else [spec["text"]]
-    if error.column in named:
-        role = "template" if spec.get("template") else "text"
+    if error.column in _text_columns(rows):
+        role = "template" if rows.template else "text"
     else:
-        role = next(key for key in FILTERS if error.column in spec.get(key, {}))
+        role = next(key for key, columns in _filters(rows).items() if error.column in columns)
     error.key += f".{role}"
     error.remedy = f"{did_you_mean(error.column, error.present)} {HINTS.get(role, HINTS['where'])}"
     return error
 
 
-def needed_columns(spec: dict[str, Any]) -> list[str]:
+def needed_columns(rows: Rows) -> list[str]:
     """The columns that a source's text and filters need."""
-    named = template_fields(spec["template"]) if spec.get("template") else [spec["text"]]
-    filtered = [column for key in FILTERS for column in spec.get(key, {})]
-    return list(dict.fromkeys([*named, *filtered]))
+    filtered = [column for columns in _filters(rows).values() for column in columns]
+    return list(dict.fromkeys([*_text_columns(rows), *filtered]))
 
 
-def to_document(row: Row, spec: dict[str, Any], source: str, place: Any, skip: bool) -> Document:
+def _text_columns(rows: Rows) -> list[str]:
+    return template_fields(rows.template) if rows.template else [rows.text]
+
+
+def _filters(rows: Rows) -> dict[str, Iterable[str]]:
+    """The columns that rows are chosen by, under the recipe's keys."""
+    return {"where": rows.where, "at_least": rows.at_least, "at_most": rows.at_most}
+
+
+def to_document(row: Row, rows: Rows, source: str, place: Any, skip: bool) -> Document:
     """One row as a document.
 
     Raises:
         UserError: if a column holds something else than it should; with `skip` it is a document to be dropped.
     """
     try:
-        text = _text_of(row, spec)
-        return Document(text, _filtered(row, spec))
+        text = _text_of(row, rows)
+        return Document(text, _filtered(row, rows))
     except _WrongType as error:
         if skip:
             return Document("", "wrong_type")
@@ -95,23 +105,22 @@ class _WrongType(Exception):
         self.what, self.value = what, value
 
 
-def _text_of(row: Row, spec: dict[str, Any]) -> str:
-    if not spec.get("template"):
-        return _as_text(row[spec["text"]], spec["text"], spec)
+def _text_of(row: Row, rows: Rows) -> str:
+    if not rows.template:
+        return _as_text(row[rows.text], rows.text, rows.turn)
     parts = []
-    for literal, name, _, _ in string.Formatter().parse(spec["template"]):
+    for literal, name, _, _ in string.Formatter().parse(rows.template):
         parts.append(literal)
         if name is not None:
-            parts.append(_as_text(row[name], name, spec))
+            parts.append(_as_text(row[name], name, rows.turn))
     return "".join(parts)
 
 
-def _as_text(value: Any, column: str, spec: dict[str, Any]) -> str:
+def _as_text(value: Any, column: str, turn_template: str) -> str:
     """A column's value as text: a text itself, or a dialogue whose turns the source's `turn` renders."""
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
-        turn_template = str(spec.get("turn") or "{role}: {content}\n\n")
         rendered = []
         for turn in value:
             for literal, name, _, _ in string.Formatter().parse(turn_template):
@@ -124,15 +133,15 @@ def _as_text(value: Any, column: str, spec: dict[str, Any]) -> str:
     raise _WrongType(f"the column `{column}` holds something else than text or a dialogue", value)
 
 
-def _filtered(row: Row, spec: dict[str, Any]) -> str | None:
-    for column, values in spec.get("where", {}).items():
+def _filtered(row: Row, rows: Rows) -> str | None:
+    for column, values in rows.where.items():
         if row[column] not in values:
             return f"other_{column}"
-    for key, word in (("at_least", "low"), ("at_most", "high")):
-        for column, bound in spec.get(key, {}).items():
+    for word, bounds, good in (("low", rows.at_least, operator.ge), ("high", rows.at_most, operator.le)):
+        for column, bound in bounds.items():
             value = row[column]
             if not isinstance(value, int | float):
                 raise _WrongType(f"the column `{column}` holds something else than a number", value)
-            if not (value >= bound if key == "at_least" else value <= bound):
+            if not good(value, bound):
                 return f"{word}_{column}"
     return None

@@ -19,6 +19,7 @@ from smolmake.data.dedup import Signatures as Signature
 from smolmake.data.dedup import signatures_of
 from smolmake.data.documents import Document
 from smolmake.data.ngrams import repeated_spans, units_of
+from smolmake.recipe.sources import CleaningRules
 
 EXAMPLES_PER_REASON = 3
 BATCH_DOCUMENTS, BATCH_CHARACTERS = 256, 2**17  # so that the arrays of a batch stay in the processor's cache
@@ -66,49 +67,47 @@ class Counts:
 
 
 def clean(
-    documents: Iterable[Document], settings: dict[str, Any], contamination: Contamination, counts: Counts
+    documents: Iterable[Document], rules: CleaningRules, contamination: Contamination, counts: Counts
 ) -> Iterator[Kept]:
-    """The documents to keep, in the order given. `settings` is the recipe's `cleaning`; `counts` is added to.
+    """The documents to keep, in the order given; `counts` is added to.
 
     Whether a document is held out is told by a hash of its text, so the split does not depend on its neighbours.
     """
-    repeats, near = settings["repeated_ngrams"], settings["near_duplicates"]
+    repeats, near = rules.repeated_ngrams, rules.near_duplicates
     for batch in _batches(documents):
-        reasons = [document.reason or simple_reason(document.text, settings) for document in batch]
+        reasons = [document.reason or simple_reason(document.text, rules) for document in batch]
         good = [i for i, reason in enumerate(reasons) if reason is None]
         texts = [batch[i].text for i in good]
         signatures: dict[int, Signature] = {}
         if texts and (repeats is not None or near is not None or not contamination.empty):
             units = units_of(texts)
             if repeats is not None:
-                for i in np.flatnonzero(
-                    repeated_spans(units.with_signs, repeats["longest"], repeats["times"])
-                ).tolist():
+                repeated = repeated_spans(units.with_signs, repeats.longest, repeats.times)
+                for i in np.flatnonzero(repeated).tolist():
                     reasons[good[i]] = "repeated_ngrams"
             if not contamination.empty:
                 for i in contamination.found_in(units.words):
                     reasons[good[i]] = reasons[good[i]] or "contaminated"
             if near is not None:
-                signatures = dict(
-                    zip(good, signatures_of(units.words, near["ngram"], near["permutations"]), strict=True)
-                )
+                hashes = signatures_of(units.words, near.ngram, near.permutations)
+                signatures = dict(zip(good, hashes, strict=True))
         for number, (document, reason) in enumerate(zip(batch, reasons, strict=True)):
             counts.read += 1
             if reason is not None:
                 counts.drop(reason, document.text)
                 continue
             fingerprint = hashlib.sha256(document.text.encode()).digest()
-            heldout = int.from_bytes(fingerprint[-4:], "big") < settings["heldout_share"] * 2**32
+            heldout = int.from_bytes(fingerprint[-4:], "big") < rules.heldout_share * 2**32
             yield Kept(fingerprint[:16], document.text, heldout, signatures.get(number))
 
 
-def simple_reason(text: str, settings: dict[str, Any]) -> str | None:
+def simple_reason(text: str, rules: CleaningRules) -> str | None:
     """Why the text alone, without others, is dropped; None if it is not."""
     if not is_unicode(text):
         return "invalid_unicode"
-    if len(text) < settings["min_characters"]:
+    if len(text) < rules.min_characters:
         return "too_short"
-    if len(text) > settings["max_characters"]:
+    if len(text) > rules.max_characters:
         return "too_long"
     return None
 

@@ -12,9 +12,11 @@ from typing import Any
 from smolmake.data.documents import Document, needed_columns, to_document, told_of_source
 from smolmake.data.readers import MissingColumn
 from smolmake.errors import UserError
+from smolmake.graph.specs import HubDataset
+from smolmake.recipe.sources import Rows
 
 
-def open_hub(place: dict[str, Any], key: str) -> Any:
+def open_hub(dataset: HubDataset, key: str) -> Any:
     """The dataset as `datasets` streams it; `key` is its place in the recipe, for errors.
 
     Raises:
@@ -24,67 +26,64 @@ def open_hub(place: dict[str, Any], key: str) -> Any:
 
     try:
         return datasets.load_dataset(
-            place["hub"],
-            name=place["config"],
-            split=place["split"],
-            revision=place["revision"],
-            data_files=place.get("files") or None,
+            dataset.hub,
+            name=dataset.config,
+            split=dataset.split,
+            revision=dataset.revision,
+            data_files=dataset.files or None,
             streaming=True,
         )
     except Exception as error:  # many kinds: of the network, of the hub, of the dataset's files
-        raise _told(place, key, error) from None
+        raise _told(dataset, key, error) from None
 
 
-def hub_parts(place: dict[str, Any], source: str) -> int:
+def hub_parts(dataset: HubDataset, source: str) -> int:
     """How many parts the dataset is read in."""
-    return max(1, int(open_hub(place, f"sources.{source}").num_shards))
+    return max(1, int(open_hub(dataset, f"sources.{source}").num_shards))
 
 
-def read_hub(spec: dict[str, Any], source: str, number: int, count: int) -> Iterator[Document]:
+def read_hub(dataset: HubDataset, rows: Rows, source: str, number: int, count: int) -> Iterator[Document]:
     """The documents of one part.
 
     Raises:
         UserError: if the hub stops answering, or the dataset lacks a column.
     """
-    place = spec["files"]
-    stream = open_hub(place, f"sources.{source}").shard(num_shards=count, index=number)
-    rows = iter(stream)
-    while True:
-        try:
-            row = next(rows, None)
-        except Exception as error:
-            raise _told(place, f"sources.{source}", error) from None
-        if row is None:
-            return
-        for column in needed_columns(spec):
+    stream = open_hub(dataset, f"sources.{source}").shard(num_shards=count, index=number)
+    for row in _all_rows(stream, dataset, f"sources.{source}"):
+        for column in needed_columns(rows):
             if column not in row:
-                missing = MissingColumn(column, row, file=place["hub"], place="this dataset")
-                raise told_of_source(missing, spec, source)
-        yield to_document(row, spec, source, place["hub"], skip=spec["on_error"] == "skip")
+                missing = MissingColumn(column, row, file=dataset.hub, place="this dataset")
+                raise told_of_source(missing, rows, source)
+        yield to_document(row, rows, source, dataset.hub, skip=rows.on_error == "skip")
 
 
-def hub_rows(place: dict[str, Any], key: str) -> Iterator[dict[str, Any]]:
+def hub_rows(dataset: HubDataset, key: str) -> Iterator[dict[str, Any]]:
     """All rows of a dataset, as post-training reads them: conversations, pairs, prompts.
 
     Raises:
         UserError: if the hub stops answering.
     """
-    rows = iter(open_hub(place, key))
+    yield from _all_rows(open_hub(dataset, key), dataset, key)
+
+
+def _all_rows(stream: Any, dataset: HubDataset, key: str) -> Iterator[dict[str, Any]]:
+    rows = iter(stream)
     while True:
         try:
             row = next(rows, None)
         except Exception as error:
-            raise _told(place, key, error) from None
+            raise _told(dataset, key, error) from None
         if row is None:
             return
         yield row
 
 
-def _told(place: dict[str, Any], key: str, error: Exception) -> UserError:
-    asked = ", ".join(f"{key} {place[key]}" for key in ("config", "split", "revision") if place[key])
+def _told(dataset: HubDataset, key: str, error: Exception) -> UserError:
+    parts = {"config": dataset.config, "split": dataset.split, "revision": dataset.revision}
+    requested = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
     return UserError(
-        f"cannot read the dataset {place['hub']} of the hub ({asked}): {type(error).__name__}",
-        file=place["hub"],
+        f"cannot read the dataset {dataset.hub} of the hub ({requested}): {type(error).__name__}",
+        file=dataset.hub,
         key=f"{key}.hub",
         value=error,
         remedy="check the name, the configuration and the network; for a dataset behind a gate set HF_TOKEN. Parts "

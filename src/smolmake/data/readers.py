@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from smolmake.errors import UserError, did_you_mean
 from smolmake.files import matching_files
+from smolmake.graph.specs import FileDataset, PathDataset
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".json.gz", ".json.zst")
@@ -48,14 +49,14 @@ class MissingColumn(UserError):
         super().__init__(f"the column `{column}` is not in {place}", file=file, value=column, remedy=remedy)
 
 
-def data_files(place: dict[str, Any], generated: Path | None) -> list[Path]:
-    """The files of a dataset: `place` is {path}, or {generated} under the folder of the step that generated it."""
-    if "generated" in place:
-        assert generated is not None
-        files = generated_files(place["generated"], generated / FILES)
+def data_files(dataset: FileDataset, generated: Path | None) -> list[Path]:
+    """The files of a dataset; `generated` is the folder of the step that generated it, if one did."""
+    if isinstance(dataset, PathDataset):
+        files = matching_files(dataset.path, Path.cwd())
     else:
-        files = matching_files(place["path"], Path.cwd())
-    return files if place.get("format") != "code" else [file for file in files if not PASSED_OVER & set(file.parts)]
+        assert generated is not None
+        files = generated_files(dataset.generated, generated / FILES)
+    return files if dataset.format != "code" else [file for file in files if not PASSED_OVER & set(file.parts)]
 
 
 def generated_files(pattern: str, folder: Path) -> list[Path]:

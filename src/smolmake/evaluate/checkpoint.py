@@ -4,11 +4,13 @@ from pathlib import Path
 
 from smolmake.execution.job import Job
 from smolmake.execution.manifest import payload_under, verify_payload
+from smolmake.execution.step import Run
+from smolmake.graph.specs import EvaluationSpec, SuiteSpec
 
 
-def measured_checkpoint(job: Job) -> Path:
+def measured_checkpoint(job: Job[EvaluationSpec | SuiteSpec, Run]) -> Path:
     """The folder of a checkpoint, or of the milestone that the job names: that one may be in remote storage alone."""
-    milestone, step = job.spec.get("milestone"), job.input("checkpoint")
+    milestone, step = job.spec.milestone, job.input("checkpoint")
     if milestone is None:
         return step / "checkpoint"
     place, manifest = f"milestones/step-{milestone}", job.inputs["checkpoint"]

@@ -10,16 +10,18 @@ import pyarrow.parquet as pq
 
 from smolmake.data.readers import data_files, file_format, read_rows
 from smolmake.execution.job import Job
+from smolmake.execution.step import Run
+from smolmake.graph.specs import DocumentsSpec, OverlapSpec
 
 ITEMS = "items.parquet"  # of the suites' tasks: columns `task` and `text`
 SCHEMA = pa.schema([("task", pa.string()), ("text", pa.large_string())])
 
 
-def items_of(job: Job) -> dict[str, list[str]]:
+def items_of(job: Job[DocumentsSpec | OverlapSpec, Run]) -> dict[str, list[str]]:
     """For each task that a step's sources are searched for, the text of its items."""
     items: dict[str, list[str]] = {}
-    if "tasks" in job.spec:
-        items |= task_items(data_files(job.spec["tasks"], job.input("tasks") if "tasks" in job.inputs else None))
+    if job.spec.tasks is not None:
+        items |= task_items(data_files(job.spec.tasks, job.input("tasks") if "tasks" in job.inputs else None))
     for folder in job.group("suite_items").values():
         for task, texts in read_items(folder / ITEMS).items():
             items.setdefault(task, []).extend(texts)

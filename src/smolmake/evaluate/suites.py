@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from smolmake.errors import UserError
 from smolmake.evaluate.suite_items import check_known
+from smolmake.recipe.evaluation import HarnessTasks
 from smolmake.stats import mean_interval
 
 
@@ -19,7 +20,7 @@ def run_suite(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     place: Path,
-    spec: dict[str, Any],
+    asked: HarnessTasks,
     manager: TaskManager | None = None,
     batch_size: int = 16,
 ) -> list[dict[str, Any]]:
@@ -30,10 +31,10 @@ def run_suite(
         UserError: if the harness has no such task, its data cannot be had, or it runs what the model writes.
     """
     if manager is None:
-        manager = TaskManager(metadata={"tokenizer": str(place), "max_seq_lengths": spec["lengths"] or None})
-    check_known(spec["tasks"], manager)
+        manager = TaskManager(metadata={"tokenizer": str(place), "max_seq_lengths": asked.lengths or None})
+    check_known(asked.tasks, manager)
     language_model = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
-    rounds = [_run(language_model, manager, spec, seed) for seed in range(spec["repeats"])]
+    rounds = [_run(language_model, manager, asked, seed) for seed in range(asked.repeats)]
     return [
         score
         for task, items in sorted(rounds[0].items())
@@ -42,19 +43,19 @@ def run_suite(
     ]
 
 
-def _run(model: HFLM, manager: TaskManager, spec: dict[str, Any], seed: int) -> dict[str, list[dict[str, Any]]]:
+def _run(model: HFLM, manager: TaskManager, asked: HarnessTasks, seed: int) -> dict[str, list[dict[str, Any]]]:
     """The samples of all tasks, answered once."""
     try:
         results = simple_evaluate(
             model=model,
-            tasks=spec["tasks"],
+            tasks=asked.tasks,
             task_manager=manager,
-            num_fewshot=spec["shots"],
-            limit=spec["limit"],
-            apply_chat_template=spec["chat"],
-            fewshot_as_multiturn=bool(spec["chat"] and spec["shots"]),
-            system_instruction=spec["system"] or None,
-            gen_kwargs=spec["generation"] or None,
+            num_fewshot=asked.shots,
+            limit=asked.limit,
+            apply_chat_template=asked.chat,
+            fewshot_as_multiturn=bool(asked.chat and asked.shots),
+            system_instruction=asked.system or None,
+            gen_kwargs=asked.generation or None,
             bootstrap_iters=0,
             random_seed=seed,
             numpy_random_seed=seed,

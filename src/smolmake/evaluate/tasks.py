@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from smolmake.data.readers import data_files
 from smolmake.evaluate.prompts import render_prompt
+from smolmake.graph.specs import TaskFiles
 from smolmake.stats import wilson
 
 METRICS_LEFT_OUT = ("acc_norm",)
@@ -59,18 +60,23 @@ def prepare_tasks(
 
 
 def score_tasks(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, spec: dict[str, Any], generated: Path | None
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: TaskFiles,
+    template: str | None,
+    limit: int | None,
+    generated: Path | None,
 ) -> list[dict[str, Any]]:
-    """Scores of the recipe's tasks (`tasks`, `data`, `template` and `limit` of the spec), run from a scratch folder of
-    rendered task files; `generated` is the folder of the step that generated their data, if one did.
+    """Scores of tasks, run from a scratch folder of rendered task files; `generated` is the folder of the step that
+    generated their data, if one did.
     """
-    data = [path for path in data_files(spec["data"], generated) if path.suffix in (".jsonl", ".parquet", ".json")]
-    task_files = sorted(path for path in Path(spec["tasks"]["folder"]).iterdir() if path.suffix in (".yaml", ".py"))
+    data = [path for path in data_files(tasks.data, generated) if path.suffix in (".jsonl", ".parquet", ".json")]
+    task_files = sorted(path for path in Path(tasks.folder).iterdir() if path.suffix in (".yaml", ".py"))
     with tempfile.TemporaryDirectory(prefix="smolmake-tasks-") as scratch:
         os.environ["HF_DATASETS_CACHE"] = f"{scratch}/cache"
         folder = Path(scratch) / "tasks"
-        metadata = prepare_tasks(task_files, data, folder, tokenizer, spec["template"])
-        return run_tasks(model, tokenizer, folder, metadata, spec["limit"])
+        metadata = prepare_tasks(task_files, data, folder, tokenizer, template)
+        return run_tasks(model, tokenizer, folder, metadata, limit)
 
 
 def run_tasks(

@@ -13,21 +13,27 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
 
 from smolmake.errors import UserError, run_as_program
 from smolmake.execution.fingerprint import code_definitions, code_fingerprint, remembered_modules
 from smolmake.execution.lease import Lease, Lost, await_end, await_main, heartbeat, hold
 from smolmake.execution.manifest import MANIFEST, RECORD, read_manifest, verify_payload, write_manifest
 from smolmake.execution.parts import Valid, Work, do_parts, helpers, part_payload
+from smolmake.execution.step import Run, Spec
 from smolmake.files import write_json
+
+SpecT = TypeVar("SpecT", bound=Spec, covariant=True)
+RunT = TypeVar("RunT", bound=Run, covariant=True)
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Generic[SpecT, RunT]):
     """One step to compute: what it is (spec), what it reads (inputs: role -> manifest), how it runs (run).
 
-    `origin` is the slice of the recipe it was made from, `meaning` its identity without the code, `code` the
+    `recipe_values` is the slice of the recipe it was made from, `config_hash` its identity without the code, `code` the
     fingerprint of the code that its id was made with, `recipe` the name of the recipe that asked for it.
     """
 
@@ -35,11 +41,11 @@ class Job:
     name: str
     id: str
     folder: Path
-    spec: dict[str, Any]
+    spec: SpecT
     inputs: dict[str, Path]
-    run: dict[str, Any]
-    origin: dict[str, Any] = field(default_factory=dict)
-    meaning: str = ""
+    run: RunT
+    recipe_values: dict[str, Any] = field(default_factory=dict)
+    config_hash: str = ""
     code: str = ""
     recipe: str = ""
     started: float = field(default_factory=time.time)
@@ -77,9 +83,9 @@ class Job:
                 remedy="run the same command again: what is still valid is kept",
             )  # fmt: skip
         record = {
-            "spec": self.spec,
-            "origin": self.origin,
-            "meaning": self.meaning,
+            "spec": self.spec.values(),
+            "recipe_values": self.recipe_values,
+            "config_hash": self.config_hash,
             "inputs": {role: f"{path.parts[-3]}/{path.parts[-2]}" for role, path in self.inputs.items()},
             "code": definitions,
         }
@@ -121,9 +127,7 @@ class Job:
             files += [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
         self.check_lease()
         step = {"kind": self.kind, "name": self.name, "id": self.id}
-        layout = self.run.get("layout") or {}
-        gpus = layout.get("nodes", 1) * layout.get("gpus_per_node", 0)
-        about = {"recipe": self.recipe, "gpus": gpus}
+        about = {"recipe": self.recipe, "gpus": self.run.gpus}
         write_manifest(self.folder, step, self.inputs, files, facts, self.started, known, about, stamps)
         print(f"{self.kind}/{self.name}-{self.id}: done in {time.time() - self.started:.1f} s", file=sys.stderr)
 
@@ -137,7 +141,32 @@ def stay_offline() -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
-def run_step(compute: Callable[[Job], None], usage: str) -> None:
+def read_job(text: str, spec: type[SpecT], run: type[RunT]) -> Job[SpecT, RunT]:
+    """The job that JSON describes, of a step with such a spec.
+
+    Raises:
+        UserError: if it is not one.
+    """
+    try:
+        values = json.loads(text)
+        return Job(
+            folder=Path(values.pop("folder")),
+            spec=spec.model_validate(values.pop("spec")),
+            inputs={role: Path(path) for role, path in values.pop("inputs").items()},
+            run=run.model_validate(values.pop("run")),
+            **values,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        wrong = error.errors(include_url=False, include_context=False) if isinstance(error, ValidationError) else []
+        places = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in wrong]
+        raise UserError(
+            f"this is no job for this script, which computes what {spec.__name__} describes",
+            key="job", value="; ".join(places[:3]) or repr(error),
+            remedy="run it by its rule, or take the job from a dry run: snakemake -n -p",
+        ) from None  # fmt: skip
+
+
+def run_step(compute: Callable[[Job[SpecT, RunT]], None], spec: type[SpecT], run: type[RunT], usage: str) -> None:
     """Parse the command line `SCRIPT JOB`, where JOB is JSON as the rules write it, and compute the step."""
 
     def main() -> None:
@@ -150,11 +179,8 @@ def run_step(compute: Callable[[Job], None], usage: str) -> None:
             "--helper", type=int, nargs=2, metavar=("I", "N"), help="only help with the parts, beginning at I / N"
         )
         arguments = parser.parse_args()
-        values = json.loads(arguments.job)
-        inputs = {role: Path(path) for role, path in values.pop("inputs").items()}
         helper = tuple(arguments.helper) if arguments.helper else None
-        values |= {"folder": Path(values["folder"]), "inputs": inputs, "workers": arguments.workers, "helper": helper}
-        job = Job(**values)
+        job = replace(read_job(arguments.job, spec, run), workers=arguments.workers, helper=helper)
         job.folder.mkdir(parents=True, exist_ok=True)
         if job.helper is not None:
             if not (job.folder / MANIFEST).exists():
@@ -186,15 +212,15 @@ def run_step(compute: Callable[[Job], None], usage: str) -> None:
     run_as_program(main)
 
 
-def named(error: UserError, job: Job) -> UserError:
+def named(error: UserError, job: Job[Spec, Run]) -> UserError:
     """An error of a key such as `evaluation.suites.*.tasks` with the recipe's own keys for it, and the recipe's file.
 
     Keys whose value is or has what is wrong come alone; else all that the step was made from.
     """
     if error.key is None or "*" not in error.key:
         return error
-    keys = [key for key in job.origin if fnmatch(key, error.key)]
-    guilty = [key for key in keys if isinstance(job.origin[key], list) and error.value in job.origin[key]]
+    keys = [key for key in job.recipe_values if fnmatch(key, error.key)]
+    guilty = [key for key in keys if isinstance(job.recipe_values[key], list) and error.value in job.recipe_values[key]]
     key = ", ".join(guilty or keys) or error.key
     places = (Path("config/recipes") / f"{job.recipe}.yaml", Path("examples") / job.recipe / "recipe.yaml")
     at = error.file or next((file for file in places if file.is_file()), f"the recipe {job.recipe}")

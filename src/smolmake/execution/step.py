@@ -24,7 +24,7 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def values(self) -> dict[str, Any]:
-        """The spec in JSON values, as the identity, the job's file and identity.json have it.
+        """The spec in JSON values, as the identity and identity.json have it.
 
         What is None is left out, so that a new setting that is off by default makes no other identity.
         """
@@ -53,6 +53,7 @@ class Run(BaseModel):
         return self.nodes * self.gpus_per_node
 
 
+PLAIN = Run()  # one process with one thread
 SpecT = TypeVar("SpecT", bound=Spec)
 RunT = TypeVar("RunT", bound=Run)
 
@@ -61,21 +62,31 @@ RunT = TypeVar("RunT", bound=Run)
 class Step:
     """One node of the graph. `spec`, `inputs` and the code decide `id`; `run` and `stage` do not.
 
-    `keys` are the places of the recipe that `spec` was made from, in the user's terms, and `meaning` is the identity
-    without the code: what a pin holds on to.
+    `recipe_keys` are the places of the recipe that `spec` was made from, in the user's terms, and `config_hash` is the
+    identity without the code: what a pin holds on to.
     """
 
     kind: str
     name: str
-    spec: dict[str, Any]
+    spec: Spec
     inputs: dict[str, Step]
     id: str
     stage: str
-    run: dict[str, Any]
-    keys: tuple[str, ...]
-    meaning: str
+    run: Run
+    recipe_keys: tuple[str, ...]
+    config_hash: str
     code: str
     pin: Pin | None = None
+
+    def spec_as(self, kind: type[SpecT]) -> SpecT:
+        """The spec, which is one of this class."""
+        assert isinstance(self.spec, kind), f"{self.label} has a {type(self.spec).__name__}"
+        return self.spec
+
+    def run_as(self, kind: type[RunT]) -> RunT:
+        """How it runs, which is told by this class."""
+        assert isinstance(self.run, kind), f"{self.label} has a {type(self.run).__name__}"
+        return self.run
 
     @cached_property
     def key(self) -> str:
@@ -112,11 +123,11 @@ class Steps:
         self,
         kind: str,
         name: str,
-        spec: dict[str, Any],
+        spec: Spec,
         inputs: dict[str, Step],
         stage: str,
-        keys: tuple[str, ...] = (),
-        **run: Any,
+        recipe_keys: tuple[str, ...] = (),
+        run: Run = PLAIN,
     ) -> Step:
         """Name, identify and keep a step.
 
@@ -126,24 +137,26 @@ class Steps:
         code = self._code.get(kind)
         if code is None:
             code = self._code[kind] = code_fingerprint(script_of(kind, self.root))
-        content = {"kind": kind, "spec": spec, "inputs": {role: step.id for role, step in inputs.items()}, "code": code}
-        meaning = digest({"kind": kind, "spec": spec, "inputs": {role: s.meaning for role, s in inputs.items()}})
-        identity, pin = digest(content)[:10], self.pins.get(f"{kind}/{name}")
+        values = spec.values()
+        content = {"kind": kind, "spec": values, "inputs": {role: other.id for role, other in inputs.items()}}
+        hashes = {role: other.config_hash for role, other in inputs.items()}
+        config_hash = digest({"kind": kind, "spec": values, "inputs": hashes})
+        identity, pin = digest(content | {"code": code})[:10], self.pins.get(f"{kind}/{name}")
         if pin is not None and pin.id != identity:
-            check_pin(pin, meaning, self.root)
+            check_pin(pin, config_hash, self.root)
             identity, inputs = pin.id, {}
         elif pin is not None:
             pin = None  # it names what the step is anyway
-        step = Step(kind, name, spec, inputs, identity, stage, run, keys, meaning, code, pin)
+        step = Step(kind, name, spec, inputs, identity, stage, run, recipe_keys, config_hash, code, pin)
         return self.all.setdefault(step.key, step)
 
     def of_kind(self, kind: str) -> list[Step]:
         return [step for step in self.all.values() if step.kind == kind]
 
-    def origin(self, step: Step) -> dict[str, Any]:
+    def recipe_values(self, step: Step) -> dict[str, Any]:
         """The slice of the recipe that the step was made from: recipe key -> value."""
         found: dict[str, Any] = {}
-        for key in step.keys:
+        for key in step.recipe_keys:
             flatten(look_up(self.values, key), key, found)
         return found
 
@@ -158,7 +171,7 @@ class Steps:
                 )  # fmt: skip
 
 
-def check_pin(pin: Pin, meaning: str, root: Path) -> None:
+def check_pin(pin: Pin, config_hash: str, root: Path) -> None:
     """Raise UserError unless the pinned result is there and differs from what the recipe wants by its code alone."""
     folder = root / "results" / f"{pin.step}-{pin.id}"
     if not (folder / "manifest.json").is_file():
@@ -169,13 +182,13 @@ def check_pin(pin: Pin, meaning: str, root: Path) -> None:
             " the pin",
         )  # fmt: skip
     try:
-        recorded = json.loads((folder / RECORD).read_text())["meaning"]
+        recorded = json.loads((folder / RECORD).read_text())["config_hash"]
     except (OSError, ValueError, KeyError):
         raise UserError(
             f"the pinned result has no readable {RECORD}, so nobody knows what it was made from",
             file=folder / RECORD, key=pin.step, value=pin.id, remedy="remove the pin, or bring the file back",
         ) from None  # fmt: skip
-    if recorded != meaning:
+    if recorded != config_hash:
         raise UserError(
             "a pinned result was made from another recipe or other data, not only by other code",
             file=pin.file, key=pin.step, value=pin.id,

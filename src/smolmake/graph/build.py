@@ -1,7 +1,6 @@
-"""The steps of a recipe: for each its slice of the recipe, its inputs, and its id. Read from top to bottom it is the
-pipeline.
+"""The graph of a recipe. Read from top to bottom, `build_steps` is the pipeline.
 
-What is in a step's `spec` decides its identity; what is in `run` only decides how it is executed.
+What is in a step's `spec` decides its identity; what is in its `run` only decides how it is executed.
 """
 
 from __future__ import annotations
@@ -11,20 +10,20 @@ from typing import Any
 
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.pins import read_pins
-from smolmake.execution.step import Steps
+from smolmake.execution.step import Step, Steps
 from smolmake.graph.data import add_documents, add_shards, add_tokenizers, adopt_base
 from smolmake.graph.datasets import add_generated
 from smolmake.graph.evaluate import add_evaluations
 from smolmake.graph.posttrain import add_post_training
 from smolmake.graph.pretrain import add_pretraining
+from smolmake.graph.specs import ReportSpec
 from smolmake.recipe.schema import Recipe
 
 
 def build_steps(recipe: Recipe, root: Path) -> Steps:
     """All steps of a recipe."""
     steps = Steps(root, recipe_values(recipe), read_pins(recipe.name, root))
-    if recipe.base is not None:
-        steps.checkpoints["base"] = adopt_base(steps, recipe)
+    adopt_base(steps, recipe)
     add_generated(steps, recipe)
     documents = add_documents(steps, recipe)
     if recipe.pretraining is not None:
@@ -33,12 +32,16 @@ def build_steps(recipe: Recipe, root: Path) -> Steps:
         add_pretraining(steps, recipe, recipe.pretraining, tokenizer, shards)
     add_post_training(steps, recipe)
     add_evaluations(steps, recipe, documents)
-    report_inputs = {step.key: step for step in steps.all.values() if not KINDS[step.kind].check}
-    about: dict[str, Any] = {"title": recipe.title, "text": recipe.description}
-    about["expectations"] = recipe.expectations.model_dump(exclude_none=True)
-    steps.add("report", recipe.name, about, report_inputs, "report", ("title", "description", "expectations"))
+    add_report(steps, recipe)
     steps.check_pins()
     return steps
+
+
+def add_report(steps: Steps, recipe: Recipe) -> Step:
+    """The report, which reads every step that a result depends on."""
+    inputs = {step.key: step for step in steps.all.values() if not KINDS[step.kind].check}
+    spec = ReportSpec(title=recipe.title, text=recipe.description, expectations=recipe.expectations)
+    return steps.add("report", recipe.name, spec, inputs, "report", ("title", "description", "expectations"))
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:

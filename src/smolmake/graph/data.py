@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from smolmake.execution.content_hash import content_digest
-from smolmake.execution.step import Step, Steps
-from smolmake.graph.datasets import PLACE_KEYS, place
-from smolmake.graph.decontamination import add_items, add_overlap_of_shards, add_overlaps
+from smolmake.execution.step import Run, Step, Steps
+from smolmake.graph.datasets import FILES_KEYS, dataset_spec
+from smolmake.graph.decontamination import add_overlap_of_shards, add_overlaps, items_to
+from smolmake.graph.specs import (
+    AdoptedRun,
+    AdoptedSpec,
+    DocumentsSpec,
+    PackingSpec,
+    ShardsSpec,
+    SourceLabels,
+    TokenizerComparisonSpec,
+    TokenizerSpec,
+)
 from smolmake.recipe.pretraining import LongContext, Stage
 from smolmake.recipe.schema import Recipe
-from smolmake.recipe.sources import Adopted, Tokenizer, TokenizerFiles
-
-ROW_KEYS = ("template", "turn", "where", "at_least", "at_most", "on_error")
+from smolmake.recipe.sources import Adopted, Rows, Tokenizer, TokenizerFiles
 
 
 def adopt(steps: Steps, name: str, adopted: Adopted, key: str) -> Step:
     """What exists already: its digest is its identity, wherever it lies."""
-    return steps.add("adopted", name, {"digest": adopted.digest}, {}, "data", (key,), path=adopted.path)
+    spec, run = AdoptedSpec(digest=adopted.digest), AdoptedRun(path=adopted.path)
+    return steps.add("adopted", name, spec, {}, "data", (key,), run)
 
 
-def adopt_base(steps: Steps, recipe: Recipe) -> Step:
-    """The model that a recipe starts from."""
-    assert recipe.base is not None
-    if recipe.base.adopt is not None:
-        return adopt(steps, "base", recipe.base.adopt, "base")
-    spec = {"hub": recipe.base.hub, "revision": recipe.base.revision}
-    return steps.add("adopted", "base", spec, {}, "data", ("base",))
+def adopt_base(steps: Steps, recipe: Recipe) -> None:
+    """The model that a recipe starts from, if it starts from one."""
+    base = recipe.base
+    if base is not None and base.adopt is not None:
+        steps.checkpoints["base"] = adopt(steps, "base", base.adopt, "base")
+    elif base is not None:
+        spec = AdoptedSpec(hub=base.hub, revision=base.revision)
+        steps.checkpoints["base"] = steps.add("adopted", "base", spec, {}, "data", ("base",), AdoptedRun())
 
 
 def add_documents(steps: Steps, recipe: Recipe) -> dict[str, Step]:
@@ -42,16 +50,25 @@ def add_documents(steps: Steps, recipe: Recipe) -> dict[str, Step]:
 def _documents(steps: Steps, recipe: Recipe, name: str, documents: dict[str, Step]) -> Step:
     """The cleaned documents of a source."""
     source, inputs = recipe.sources[name], dict[str, Step]()
-    spec: dict[str, Any] = {
-        "files": place(steps, source, inputs, "files"),
-        "text": source.text,
-        "cleaning": recipe.cleaning.model_dump(exclude={"decontamination"}),
-        **source.model_dump(include=set(ROW_KEYS)),
-    }
+    files = dataset_spec(steps, source, inputs, "files")
     inputs |= {f"duplicates_of:{other}": documents[other] for other in source.duplicates_of}
-    keys = tuple(f"sources.{name}.{key}" for key in (*PLACE_KEYS, "text", *ROW_KEYS, "duplicates_of")) + ("cleaning",)
-    keys += add_items(steps, recipe, "filter", spec, inputs)
-    return steps.add("documents", name, spec, inputs, "data", keys, data_workers=recipe.run.data_workers)
+    tasks, items_keys = items_to(steps, recipe, "filter", inputs)
+    spec = DocumentsSpec(files=files, rows=source, cleaning=recipe.cleaning, tasks=tasks)
+    keys = [f"sources.{name}.{key}" for key in (*FILES_KEYS, *Rows.model_fields, "duplicates_of")]
+    return steps.add("documents", name, spec, inputs, "data", (*keys, "cleaning", *items_keys), workers(recipe))
+
+
+def workers(recipe: Recipe) -> Run:
+    """How a step runs that is done in parts by several processes."""
+    return Run(threads=recipe.run.data_workers)
+
+
+def source_labels(recipe: Recipe, names: dict[str, Step]) -> tuple[dict[str, SourceLabels], list[str]]:
+    """Language and domain of some sources, and their recipe keys."""
+    labels = {
+        name: SourceLabels(language=recipe.sources[name].language, domain=recipe.sources[name].domain) for name in names
+    }
+    return labels, [f"sources.{name}.{key}" for name in labels for key in ("language", "domain")]
 
 
 def sources_in_order(recipe: Recipe) -> list[str]:
@@ -77,10 +94,9 @@ def add_shards(steps: Steps, recipe: Recipe, documents: dict[str, Step], tokeniz
             shards[name] = adopt(steps, name, source.shards, f"sources.{name}.shards")
             add_overlap_of_shards(steps, recipe, name, shards[name], tokenizer)
             continue
-        spec = {"special_tokens": True} if source.special_tokens else {}
-        inputs = {"documents": documents[name], "tokenizer": tokenizer}
-        keys, workers = (f"sources.{name}.special_tokens",), recipe.run.data_workers
-        shards[name] = steps.add("shards", name, spec, inputs, "data", keys, data_workers=workers)
+        spec = ShardsSpec(special_tokens=source.special_tokens)
+        inputs, keys = {"documents": documents[name], "tokenizer": tokenizer}, (f"sources.{name}.special_tokens",)
+        shards[name] = steps.add("shards", name, spec, inputs, "data", keys, workers(recipe))
     return shards
 
 
@@ -93,13 +109,13 @@ def add_packings(steps: Steps, recipe: Recipe, stage: Stage, shards: dict[str, S
     assert shaped is not None and recipe.pretraining is not None
     if (shaped.packing or recipe.pretraining.packing) != "best-fit":
         return {}
-    length, section = shaped.sequence_length, packing_key(stage).removesuffix(".packing")
-    keys, workers = (f"{section}.packing", f"{section}.sequence_length"), recipe.run.data_workers
+    spec, section = PackingSpec(sequence_length=shaped.sequence_length), packing_key(stage).removesuffix(".packing")
+    keys = (f"{section}.packing", f"{section}.sequence_length")
     packings = {}
     for role, step in shards.items():
-        name, spec = role.removeprefix("shards:"), {"sequence_length": length}
+        name, inputs = role.removeprefix("shards:"), {"shards": step}
         packings[f"packing:{name}"] = steps.add(
-            "packing", f"{name}-{length}", spec, {"shards": step}, "data", keys, data_workers=workers
+            "packing", f"{name}-{spec.sequence_length}", spec, inputs, "data", keys, workers(recipe)
         )
     return packings
 
@@ -110,16 +126,17 @@ def packing_key(stage: Stage) -> str:
 
 
 def add_tokenizers(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> Step:
-    """The chosen tokenizer; its rivals and the analysis are steps beside it."""
+    """The chosen tokenizer; its rivals and their comparison are steps beside it."""
     section, inputs = recipe.tokenizer, {f"documents:{name}": step for name, step in documents.items()}
     if section is None:
-        return steps.add("tokenizer", "given", {"from": "base"}, {"base": steps.checkpoints["base"]}, "tokenizer")
+        base = {"base": steps.checkpoints["base"]}
+        return steps.add("tokenizer", "given", TokenizerSpec(), base, "tokenizer")
     sizes = [*([] if _exists(section) else [section.vocab_size]), *section.compare]
     trained = [
         steps.add(
             "tokenizer",
             f"bpe-{size}",
-            {"vocab_size": size, "characters": section.characters_per_source},
+            TokenizerSpec(vocab_size=size, characters=section.characters_per_source),
             inputs,
             "tokenizer",
             ("tokenizer",),
@@ -128,16 +145,15 @@ def add_tokenizers(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> 
     ]
     taken: dict[str, Tokenizer | TokenizerFiles] = {"taken": section} if _exists(section) else {}
     existing = [
-        steps.add("tokenizer", name, _taken_tokenizer(steps, files), {}, "tokenizer", ("tokenizer",))
+        steps.add("tokenizer", name, _existing_tokenizer(steps, files), {}, "tokenizer", ("tokenizer",))
         for name, files in {**taken, **section.rivals}.items()
     ]
     chosen = existing[0] if taken else trained[0]
     if documents:
-        about = {n: {"language": recipe.sources[n].language, "domain": recipe.sources[n].domain} for n in documents}
-        rivals = {f"tokenizer:{step.name}": step for step in [*trained, *existing]}
-        told = tuple(f"sources.{name}.{key}" for name in about for key in ("language", "domain"))
-        spec = {"chosen": chosen.name, "sources": about}
-        steps.add("tokenizer_comparison", "analysis", spec, {**inputs, **rivals}, "tokenizer", (*told, "tokenizer"))
+        labels, keys = source_labels(recipe, documents)
+        compared = {f"tokenizer:{step.name}": step for step in [*trained, *existing]}
+        spec = TokenizerComparisonSpec(chosen=chosen.name, sources=labels)
+        steps.add("tokenizer_comparison", "analysis", spec, inputs | compared, "tokenizer", (*keys, "tokenizer"))
     return chosen
 
 
@@ -145,10 +161,10 @@ def _exists(files: Tokenizer | TokenizerFiles) -> bool:
     return files.path is not None or files.hub is not None
 
 
-def _taken_tokenizer(steps: Steps, files: Tokenizer | TokenizerFiles) -> dict[str, Any]:
-    """The spec of a tokenizer that exists; the recipe's own one has the size that its model counts on."""
-    size = {"vocab_size": files.vocab_size} if isinstance(files, Tokenizer) else {}
+def _existing_tokenizer(steps: Steps, files: Tokenizer | TokenizerFiles) -> TokenizerSpec:
+    """A tokenizer that exists; the recipe's own one has the size that its model counts on."""
+    size = files.vocab_size if isinstance(files, Tokenizer) else None
     if files.path is None:
-        return {"hub": files.hub, "revision": files.revision, **size}
-    file = f"{files.path}/tokenizer*.json"
-    return {"path": files.path, "content": content_digest(file, steps.root), **size}
+        return TokenizerSpec(vocab_size=size, hub=files.hub, revision=files.revision)
+    content = content_digest(f"{files.path}/tokenizer*.json", steps.root)
+    return TokenizerSpec(vocab_size=size, path=files.path, content=content)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from smolmake.execution.content_hash import code_digests, content_digest
 from smolmake.execution.step import Step, Steps
-from smolmake.graph.specs import GeneratedRun, GeneratedSpec
+from smolmake.graph.specs import (
+    DatasetSpec,
+    FileDataset,
+    GeneratedDataset,
+    GeneratedRun,
+    GeneratedSpec,
+    HubDataset,
+    PathDataset,
+)
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Files, Generated
 from smolmake.recipe.validate import all_files
 
-HUB_KEYS = ("hub", "config", "split", "files", "revision", "format")
-PLACE_KEYS = (*HUB_KEYS, "path", "generated")
+FILES_KEYS = ("hub", "config", "split", "files", "revision", "format", "path", "generated")
 
 
 def add_generated(steps: Steps, recipe: Recipe) -> None:
@@ -27,22 +33,10 @@ def add_generated(steps: Steps, recipe: Recipe) -> None:
             wanted.setdefault(name, []).append(inside)
     for name, patterns in wanted.items():
         generated, key = recipe.generated[name], f"generated.{name}"
-        spec = generated_spec(generated, steps.root).values()
+        spec = generated_spec(generated, steps.root)
         keys = tuple(f"{key}.{part}" for part in ("script", "arguments", "reads", "packages", "python"))
         run = GeneratedRun(script=generated.script, expected=sorted(set(patterns)))
-        steps.add("generated", name, spec, {}, "data", keys, **run.model_dump())
-
-
-def place(steps: Steps, files: Files, inputs: dict[str, Step], role: str) -> dict[str, Any]:
-    """Where a dataset lies, for a spec; what a program generates adds its step to `inputs`."""
-    if files.generated is not None:
-        name, _, inside = files.generated.partition("/")
-        inputs[role] = next(step for step in steps.all.values() if step.label == f"generated/{name}")
-        return {"generated": inside, "format": files.format}
-    if files.hub is not None:
-        return {key: getattr(files, key) for key in HUB_KEYS}
-    assert files.path is not None
-    return {"path": files.path, "format": files.format, "content": content_digest(files.path, steps.root)}
+        steps.add("generated", name, spec, {}, "data", keys, run)
 
 
 def generated_spec(generated: Generated, root: Path) -> GeneratedSpec:
@@ -54,3 +48,20 @@ def generated_spec(generated: Generated, root: Path) -> GeneratedSpec:
         packages={package: metadata.version(package) for package in generated.packages},
         python=platform.python_version() if generated.python else None,
     )
+
+
+def dataset_spec(steps: Steps, files: Files, inputs: dict[str, Step], role: str) -> DatasetSpec:
+    """Where a dataset lies; what a program generates adds its step to `inputs`."""
+    if files.hub is None:
+        return files_spec(steps, files, inputs, role)
+    return HubDataset(hub=files.hub, config=files.config, split=files.split, files=files.files, revision=files.revision)
+
+
+def files_spec(steps: Steps, files: Files, inputs: dict[str, Step], role: str) -> FileDataset:
+    """As `dataset_spec`, for what is never on the hub."""
+    if files.generated is not None:
+        name, _, inside = files.generated.partition("/")
+        inputs[role] = next(step for step in steps.of_kind("generated") if step.name == name)
+        return GeneratedDataset(generated=inside, format=files.format)
+    assert files.path is not None
+    return PathDataset(path=files.path, format=files.format, content=content_digest(files.path, steps.root))

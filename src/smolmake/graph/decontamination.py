@@ -6,10 +6,11 @@ touching what was trained. Tasks that are made to a length have no items of thei
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from smolmake.execution.step import Step, Steps
-from smolmake.graph.datasets import place
+from smolmake.graph.datasets import files_spec
+from smolmake.graph.specs import FileDataset, OverlapSpec, SuiteItemsSpec
 from smolmake.recipe.evaluation import Suite
 from smolmake.recipe.schema import Recipe
 
@@ -17,22 +18,20 @@ How = Literal["filter", "measure"]
 NAMES: dict[How, str] = {"filter": "filtered", "measure": "measured"}
 
 
-def add_items(steps: Steps, recipe: Recipe, how: How, spec: dict[str, Any], inputs: dict[str, Step]) -> tuple[str, ...]:
-    """Put the items that are filtered against, or measured, into a step's spec and inputs; returns their keys."""
-    keys: tuple[str, ...] = ()
+def items_to(steps: Steps, recipe: Recipe, how: How, inputs: dict[str, Step]) -> tuple[FileDataset | None, list[str]]:
+    """The task files that are filtered against, or measured, and their recipe keys; the suites' go to `inputs`."""
+    keys: list[str] = []
+    tasks = None
     if recipe.evaluation.data is not None and recipe.cleaning.decontamination == how:
-        spec["tasks"] = place(steps, recipe.evaluation.data, inputs, "tasks")
-        keys += ("evaluation.data",)
-    if tasks := suite_tasks(recipe, how):
-        told = tuple(
-            f"evaluation.suites.{name}.{key}"
-            for name in recipe.evaluation.suites
-            for key in ("tasks", "decontamination")
-        )
+        tasks = files_spec(steps, recipe.evaluation.data, inputs, "tasks")
+        keys += ["evaluation.data"]
+    if names := suite_tasks(recipe, how):
+        suites = recipe.evaluation.suites
+        read = [f"evaluation.suites.{name}.{key}" for name in suites for key in ("tasks", "decontamination")]
         inputs[f"suite_items:{NAMES[how]}"] = steps.add(
-            "suite_items", NAMES[how], {"tasks": tasks}, {}, "data", (*told, "cleaning.decontamination")
+            "suite_items", NAMES[how], SuiteItemsSpec(tasks=names), {}, "data", (*read, "cleaning.decontamination")
         )
-    return keys
+    return tasks, keys
 
 
 def suite_tasks(recipe: Recipe, how: How) -> list[str]:
@@ -51,17 +50,21 @@ def _how(suite: Suite, recipe: Recipe) -> How | None:
 def add_overlaps(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> None:
     """A step for each source's documents that counts the items that are only measured."""
     for name, made in documents.items():
-        spec: dict[str, Any] = {"ngram": recipe.cleaning.decontaminate_ngram}
-        inputs = {"documents": made}
-        keys = add_items(steps, recipe, "measure", spec, inputs)
-        if len(inputs) > 1 or "tasks" in spec:
-            steps.add("overlap", name, spec, inputs, "data", ("cleaning.decontaminate_ngram", *keys))
+        _add_overlap(steps, recipe, name, {"documents": made}, ("measure",))
 
 
 def add_overlap_of_shards(steps: Steps, recipe: Recipe, name: str, shards: Step, tokenizer: Step) -> None:
     """A step that counts all items in adopted shards, where nothing can be dropped any more."""
-    spec: dict[str, Any] = {"ngram": recipe.cleaning.decontaminate_ngram}
-    inputs = {"shards": shards, "tokenizer": tokenizer}
-    keys = tuple(key for how in NAMES for key in add_items(steps, recipe, how, spec, inputs))
-    if len(inputs) > 2 or "tasks" in spec:
-        steps.add("overlap", name, spec, inputs, "data", ("cleaning.decontaminate_ngram", *keys))
+    _add_overlap(steps, recipe, name, {"shards": shards, "tokenizer": tokenizer}, ("filter", "measure"))
+
+
+def _add_overlap(steps: Steps, recipe: Recipe, name: str, searched: dict[str, Step], hows: tuple[How, ...]) -> None:
+    """A step that counts items in what is `searched`, if there are any to count."""
+    inputs, tasks = dict(searched), None
+    keys = ["cleaning.decontaminate_ngram"]
+    for how in hows:
+        files, read = items_to(steps, recipe, how, inputs)
+        tasks, keys = files or tasks, keys + read
+    if tasks is not None or len(inputs) > len(searched):
+        spec = OverlapSpec(ngram=recipe.cleaning.decontaminate_ngram, tasks=tasks)
+        steps.add("overlap", name, spec, inputs, "data", tuple(keys))

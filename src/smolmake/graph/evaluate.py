@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from smolmake.execution.content_hash import content_digest
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step, Steps
-from smolmake.graph.datasets import place
-from smolmake.graph.posttrain import run_of, template_text
+from smolmake.graph.data import source_labels
+from smolmake.graph.datasets import files_spec
+from smolmake.graph.posttrain import template_text
+from smolmake.graph.specs import (
+    CheckTasksSpec,
+    DeviceRun,
+    EvaluationSpec,
+    HeldoutSpec,
+    SegmentRun,
+    SuiteRun,
+    SuiteSpec,
+    TaskFiles,
+)
 from smolmake.recipe.evaluation import Suite
+from smolmake.recipe.runtime import Layout
 from smolmake.recipe.schema import Recipe
 
 
@@ -25,10 +36,6 @@ class Evaluated:
     ends: bool
 
     @property
-    def spec(self) -> dict[str, Any]:
-        return {} if self.milestone is None else {"milestone": self.milestone}
-
-    @property
     def keys(self) -> tuple[str, ...]:
         return () if self.milestone is None else ("pretraining.milestone_steps",)
 
@@ -38,7 +45,7 @@ def evaluated(steps: Steps) -> Iterator[Evaluated]:
     last = {step.key for step in steps.checkpoints.values()}
     for step in list(steps.all.values()):
         if step.kind == "segment":
-            for at in step.run["milestones"]:
+            for at in step.run_as(SegmentRun).milestones:
                 yield Evaluated(f"{step.stage}-at-{at}", step, at, False)
             yield Evaluated(step.name, step, None, step.key in last)
         elif KINDS[step.kind].chat or step.label == "adopted/base":
@@ -47,61 +54,77 @@ def evaluated(steps: Steps) -> Iterator[Evaluated]:
 
 def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> None:
     """One evaluation for every checkpoint, milestones included, and one for each of its suites."""
-    section = recipe.evaluation
-    template = template_text(steps, recipe)
+    section, template = recipe.evaluation, template_text(steps, recipe)
+    shared: dict[str, Step] = {"heldout": _heldout(steps, recipe, documents)} if documents else {}
+    tasks = _task_files(steps, recipe, shared)
+    layout, device = recipe.run.layouts.get("evaluation") or Layout(), recipe.run.device
     keys = tuple(f"evaluation.{key}" for key in ("tasks", "data", "limit", "prompts", "chat_prompts"))
-    shared_inputs: dict[str, Step] = {"heldout": _heldout(steps, recipe, documents)} if documents else {}
-    run = run_of(recipe, "evaluation")
-    length = recipe.pretraining.sequence_length if recipe.pretraining is not None else None
-    shared: dict[str, Any] = section.model_dump(include={"limit", "prompts", "chat_prompts"})
-    shared |= {"template": template, "tasks": None, "heldout_tokens": length}  # the same text for every checkpoint
     checkpoints = list(evaluated(steps))
-    if section.tasks is not None and section.data is not None:
-        shared["tasks"] = {"folder": section.tasks, "content": content_digest(section.tasks, steps.root)}
-        shared["data"] = place(steps, section.data, shared_inputs, "data")
-    asked = {
-        name: suite.model_dump(exclude={"on", "tokens", "decontamination"})
-        | {"template": template if suite.chat else None}
-        for name, suite in section.suites.items()
-    }
-    _check_tasks(steps, recipe, shared, asked, shared_inputs, run)
+    _check_tasks(steps, recipe, tasks, template, shared)
     for checkpoint in checkpoints:
-        inputs = {"checkpoint": checkpoint.step, **shared_inputs}
-        spec, told = shared | checkpoint.spec, (*keys, *checkpoint.keys)
-        steps.add("evaluation", checkpoint.name, spec, inputs, checkpoint.step.stage, told, **run)
+        spec = EvaluationSpec(
+            tasks=tasks,
+            limit=section.limit,
+            prompts=section.prompts,
+            chat_prompts=section.chat_prompts,
+            template=template,
+            # the same text for every checkpoint
+            heldout_tokens=recipe.pretraining.sequence_length if recipe.pretraining is not None else None,
+            milestone=checkpoint.milestone,
+        )
+        inputs, stage = {"checkpoint": checkpoint.step}, checkpoint.step.stage
+        run = DeviceRun(layout=layout, device=device)
+        steps.add("evaluation", checkpoint.name, spec, inputs | shared, stage, (*keys, *checkpoint.keys), run)
         for name, suite in section.suites.items():
-            if _asked(suite, checkpoint):
-                spec, inputs = asked[name] | checkpoint.spec, {"checkpoint": checkpoint.step}
-                told, label = (f"evaluation.suites.{name}", *checkpoint.keys), f"{checkpoint.name}.{name}"
-                steps.add("suite", label, spec, inputs, checkpoint.step.stage, told, **run, suite=name)
+            if _requested(suite, checkpoint):
+                steps.add(
+                    "suite",
+                    f"{checkpoint.name}.{name}",
+                    _suite_spec(suite, template, checkpoint.milestone),
+                    inputs,
+                    stage,
+                    (f"evaluation.suites.{name}", *checkpoint.keys),
+                    SuiteRun(layout=layout, device=device, suite=name),
+                )
+
+
+def _task_files(steps: Steps, recipe: Recipe, inputs: dict[str, Step]) -> TaskFiles | None:
+    """The recipe's own tasks, if it has any."""
+    section = recipe.evaluation
+    if section.tasks is None or section.data is None:
+        return None
+    data = files_spec(steps, section.data, inputs, "data")
+    return TaskFiles(folder=section.tasks, content=content_digest(section.tasks, steps.root), data=data)
+
+
+def _suite_spec(suite: Suite, template: str | None, milestone: int | None = None) -> SuiteSpec:
+    return SuiteSpec(harness=suite, template=template if suite.chat else None, milestone=milestone)
 
 
 def _check_tasks(
-    steps: Steps, recipe: Recipe, shared: dict[str, Any], suites: dict[str, Any], inputs: dict[str, Step],
-    run: dict[str, Any],
-) -> None:  # fmt: skip
+    steps: Steps, recipe: Recipe, tasks: TaskFiles | None, template: str | None, shared: dict[str, Step]
+) -> None:
     """Every task on a tiny model, where machines are checked too: a task that cannot run is found before training."""
-    tokenizer = next(iter(steps.of_kind("tokenizer")), None)
-    if tokenizer is None or not steps.of_kind("preflight") or not (shared["tasks"] or suites):
+    tokenizer, suites = next(iter(steps.of_kind("tokenizer")), None), recipe.evaluation.suites
+    if tokenizer is None or not steps.of_kind("preflight") or not (tasks or suites):
         return
-    spec = {key: shared.get(key) for key in ("tasks", "data", "template")} | {"suites": suites}
-    inputs = {"tokenizer": tokenizer, **{role: step for role, step in inputs.items() if role == "data"}}
+    asked = {name: _suite_spec(suite, template) for name, suite in suites.items()}
+    spec = CheckTasksSpec(tasks=tasks, template=template, suites=asked)
+    inputs = {"tokenizer": tokenizer, **{role: step for role, step in shared.items() if role == "data"}}
     keys = ("evaluation.tasks", "evaluation.data", *(f"evaluation.suites.{name}" for name in suites))
-    steps.add("check_tasks", recipe.name, spec, inputs, "preflight", keys, **run)
+    run = DeviceRun(device=recipe.run.device, threads=recipe.run.threads)
+    steps.add("check_tasks", recipe.name, spec, inputs, "preflight", keys, run)
 
 
 def _heldout(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> Step:
     """The held-out documents of all sources in one place, so that an evaluation has one input for them, not dozens."""
-    told = {
-        name: {"language": recipe.sources[name].language, "domain": recipe.sources[name].domain} for name in documents
-    }
-    spec = {"documents": recipe.evaluation.heldout_documents, "sources": told}
+    labels, keys = source_labels(recipe, documents)
+    spec = HeldoutSpec(documents=recipe.evaluation.heldout_documents, sources=labels)
     inputs = {f"documents:{name}": step for name, step in documents.items()}
-    keys = tuple(f"sources.{name}.{key}" for name in documents for key in ("language", "domain"))
     return steps.add("heldout", recipe.name, spec, inputs, "data", (*keys, "evaluation.heldout_documents"))
 
 
-def _asked(suite: Suite, checkpoint: Evaluated) -> bool:
+def _requested(suite: Suite, checkpoint: Evaluated) -> bool:
     """Whether a suite is for a checkpoint; one that asks through the chat template is for post-trained ones alone."""
     chat = KINDS[checkpoint.step.kind].chat
     if suite.on == "chat" or suite.chat:

@@ -3,46 +3,64 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from smolmake.execution.step import Step, Steps
-from smolmake.graph.datasets import place
-from smolmake.recipe.posttraining import Apo, Conversations, PostTraining, SupervisedTraining
+from smolmake.graph.datasets import dataset_spec
+from smolmake.graph.specs import (
+    AlignmentSpec,
+    ConversationsSpec,
+    DeviceRun,
+    MergeSpec,
+    PostTrainingRun,
+    PreferencesSpec,
+    SupervisedSpec,
+)
+from smolmake.recipe.posttraining import Apo, Conversations, Merge, PostTraining, Preferences, SupervisedTraining
 from smolmake.recipe.runtime import Layout
 from smolmake.recipe.schema import Recipe
 
 
 def add_post_training(steps: Steps, recipe: Recipe) -> None:
-    """Mid-training, SFT, preference pairs, APO and the merge, each from the step before."""
-    for name, key, section in (("mid", "mid_training", recipe.mid_training), ("sft", "sft", recipe.sft)):
-        if section is not None:
-            _supervised(steps, recipe, name, key, section)
-    pairs: Step | None = None
-    if recipe.preferences is not None:
-        pairs_section = recipe.preferences
-        inputs = {"strong": steps.checkpoints[pairs_section.strong], "weak": steps.checkpoints[pairs_section.weak]}
-        spec = pairs_section.model_dump(exclude={"strong", "weak", "prompts"}) | {"seed": recipe.seed}
-        spec["prompts"] = place(steps, pairs_section.prompts, inputs, "prompts")
-        spec["template"] = template_text(steps, recipe)
-        run = run_of(recipe, "apo", devices=1)
-        pairs = steps.add("preferences", "pairs", spec, inputs, "apo", ("preferences", "seed"), **run)
+    """Each from the step before."""
+    if recipe.mid_training is not None:
+        _supervised(steps, recipe, "mid", "mid_training", recipe.mid_training)
+    if recipe.sft is not None:
+        _supervised(steps, recipe, "sft", "sft", recipe.sft)
+    pairs = _preferences(steps, recipe, recipe.preferences) if recipe.preferences is not None else None
     if recipe.apo is not None:
         _alignment(steps, recipe, recipe.apo, pairs)
     if recipe.merge is not None:
-        total = math.fsum(recipe.merge.weights.values())
-        weights = {name: weight / total for name, weight in recipe.merge.weights.items() if weight > 0}
-        inputs = {f"model:{name}": steps.checkpoints[name] for name in weights}
-        inputs["tokenizer"] = list(steps.checkpoints.values())[-1]
-        merged = steps.add("merge", "merged", {"weights": weights}, inputs, "merge", ("merge",))
-        steps.checkpoints["merged"] = merged
+        _merge(steps, recipe.merge)
 
 
 def _supervised(steps: Steps, recipe: Recipe, name: str, key: str, section: SupervisedTraining) -> None:
     inputs = {"parent": list(steps.checkpoints.values())[-1]}
-    spec = _training_spec(section, recipe) | {"loss": section.loss, "packing": section.packing}
-    spec["template"] = _template(steps, section)
-    spec["data"] = _shares(steps, section.data, inputs)
-    steps.checkpoints[name] = steps.add("posttraining", name, spec, inputs, name, (key, "seed"), **run_of(recipe, name))
+    spec = SupervisedSpec(
+        training=section,
+        seed=_seed(section, recipe),
+        loss=section.loss,
+        packing=section.packing,
+        template=_template(steps, section),
+        data=_conversations(steps, section.data, inputs),
+    )
+    run = _training_run(recipe, name)
+    steps.checkpoints[name] = steps.add("posttraining", name, spec, inputs, name, (key, "seed"), run)
+
+
+def _preferences(steps: Steps, recipe: Recipe, section: Preferences) -> Step:
+    """Pairs, answered on one device."""
+    inputs = {"strong": steps.checkpoints[section.strong], "weak": steps.checkpoints[section.weak]}
+    spec = PreferencesSpec(
+        prompts=dataset_spec(steps, section.prompts, inputs, "prompts"),
+        template=template_text(steps, recipe),
+        max_new_tokens=section.max_new_tokens,
+        temperature=section.temperature,
+        seed=recipe.seed,
+    )
+    layout = _layout(recipe, "apo")
+    one = Layout(gpus_per_node=min(layout.gpus_per_node, 1), mfu=layout.mfu)
+    run = DeviceRun(layout=one, device=recipe.run.device, threads=recipe.run.threads_posttraining)
+    return steps.add("preferences", "pairs", spec, inputs, "apo", ("preferences", "seed"), run)
 
 
 def _alignment(steps: Steps, recipe: Recipe, section: Apo, pairs: Step | None) -> None:
@@ -50,37 +68,50 @@ def _alignment(steps: Steps, recipe: Recipe, section: Apo, pairs: Step | None) -
     runs: dict[str, Step] = {}
     for number in range(section.soup):
         inputs = {"parent": steps.checkpoints["sft"]} | ({"pairs": pairs} if pairs is not None else {})
-        spec = _training_spec(section, recipe) | {"beta": section.beta}
-        spec["seed"] += number
-        spec["data"] = _shares(steps, section.data, inputs)
+        data = _conversations(steps, section.data, inputs)
+        spec = AlignmentSpec(training=section, seed=_seed(section, recipe) + number, beta=section.beta, data=data)
         name = "apo" if section.soup == 1 else f"apo-{number + 1}"
-        runs[name] = steps.add("alignment", name, spec, inputs, "apo", ("apo", "seed"), **run_of(recipe, "apo"))
+        run = _training_run(recipe, "apo")
+        runs[name] = steps.add("alignment", name, spec, inputs, "apo", ("apo", "seed"), run)
     checkpoint = runs.get("apo")
     if checkpoint is None:
         inputs = {f"model:{name}": step for name, step in runs.items()} | {"tokenizer": next(iter(runs.values()))}
-        weights = dict.fromkeys(runs, 1 / len(runs))
-        checkpoint = steps.add("merge", "apo", {"weights": weights}, inputs, "apo", ("apo.soup",))
+        soup = MergeSpec(weights=dict.fromkeys(runs, 1 / len(runs)))
+        checkpoint = steps.add("merge", "apo", soup, inputs, "apo", ("apo.soup",))
     steps.checkpoints["apo"] = checkpoint
 
 
-def _shares(steps: Steps, data: dict[str, Conversations], inputs: dict[str, Step]) -> dict[str, dict[str, Any]]:
-    return {name: place(steps, files, inputs, f"data:{name}") | {"share": files.share} for name, files in data.items()}
+def _merge(steps: Steps, section: Merge) -> None:
+    """The last model: a weighted mean of earlier ones."""
+    total = math.fsum(section.weights.values())
+    weights = {name: weight / total for name, weight in section.weights.items() if weight > 0}
+    inputs = {f"model:{name}": steps.checkpoints[name] for name in weights}
+    inputs["tokenizer"] = list(steps.checkpoints.values())[-1]
+    steps.checkpoints["merged"] = steps.add("merge", "merged", MergeSpec(weights=weights), inputs, "merge", ("merge",))
 
 
-def _training_spec(section: PostTraining, recipe: Recipe) -> dict[str, Any]:
-    spec = section.model_dump(include=set(PostTraining.model_fields))
-    return spec | {"seed": recipe.seed if section.seed is None else section.seed}
-
-
-def run_of(recipe: Recipe, group: str, devices: int | None = None) -> dict[str, Any]:
-    """How a step of that group runs: on its layout, or on that many devices of one node of it."""
-    layout = recipe.run.layouts.get(group)
-    if layout is not None and devices is not None:
-        layout = Layout(gpus_per_node=min(layout.gpus_per_node, devices), mfu=layout.mfu)
-    return recipe.run.model_dump(exclude={"layouts"}) | {
-        "layout": layout.model_dump() if layout is not None else None,
-        "launcher": (layout or Layout()).launcher(recipe.run.threads_posttraining),
+def _conversations(
+    steps: Steps, data: dict[str, Conversations], inputs: dict[str, Step]
+) -> dict[str, ConversationsSpec]:
+    return {
+        name: ConversationsSpec(files=dataset_spec(steps, files, inputs, f"data:{name}"), share=files.share)
+        for name, files in data.items()
     }
+
+
+def _seed(section: PostTraining, recipe: Recipe) -> int:
+    return recipe.seed if section.seed is None else section.seed
+
+
+def _layout(recipe: Recipe, stage: str) -> Layout:
+    return recipe.run.layouts.get(stage) or Layout()
+
+
+def _training_run(recipe: Recipe, stage: str) -> PostTrainingRun:
+    run = recipe.run
+    return PostTrainingRun(
+        layout=_layout(recipe, stage), device=run.device, threads=run.threads_posttraining, micro_batch=run.micro_batch
+    )
 
 
 def _template(steps: Steps, section: SupervisedTraining) -> str:

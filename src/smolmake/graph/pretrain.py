@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from smolmake.execution.step import Step, Steps
 from smolmake.graph.data import add_packings, packing_key
-from smolmake.graph.specs import PreflightRun, PreflightSpec, SegmentRun, SegmentSpec
+from smolmake.graph.specs import (
+    EpochsSpec,
+    MixtureSpec,
+    PreflightRun,
+    PreflightSpec,
+    RepeatCap,
+    SegmentRun,
+    SegmentSpec,
+    StageSequences,
+)
 from smolmake.recipe.pretraining import LongContext, Pretraining, Stage
 from smolmake.recipe.runtime import Layout, Run
 from smolmake.recipe.schedule import SchedulePiece, batch_at, batch_pieces, batches_within, schedule_pieces, within
@@ -40,43 +48,53 @@ def add_pretraining(
 
 def _mixtures(steps: Steps, recipe: Recipe, pretraining: Pretraining, shards: dict[str, Step]) -> dict[str, Step]:
     """One mixture per stage, each going on where the one before stops, and the step that counts the epochs of all."""
-    mixtures, counted = dict[str, Step](), list[dict[str, Any]]()
+    mixtures, counted = dict[str, Step](), list[StageSequences]()
     before: tuple[Step, int] | None = None
     stages: list[tuple[str, Stage]] = [("pretraining.stages", stage) for stage in pretraining.stages]
     stages += [("long_context", stage) for stage in recipe.long_context]
     for section, stage in stages:
-        shaped: LongContext | Pretraining = pretraining
-        about: dict[str, Any] = {}
-        if isinstance(stage, LongContext):
-            shaped, about, before = stage, {"fresh": stage.name}, None
+        extension = stage if isinstance(stage, LongContext) else None
+        shaped = extension or pretraining
+        if extension is not None:
+            before = None
         total = math.fsum(stage.mixture.values())
         weights = {name: weight / total for name, weight in sorted(stage.mixture.items()) if weight > 0}
-        spec: dict[str, Any] = {"weights": weights, "sequence_length": shaped.sequence_length, "seed": recipe.seed}
-        spec |= about
         inputs = {f"shards:{name}": shards[name] for name in weights}
         inputs |= add_packings(steps, recipe, stage, inputs)
-        keys: tuple[str, ...] = (f"{section}.{stage.name}.mixture", "pretraining.sequence_length", "seed")
-        keys += (packing_key(stage),)
+        keys = [f"{section}.{stage.name}.mixture", "pretraining.sequence_length", "seed", packing_key(stage)]
         if before is not None:
-            inputs["before"], spec["before_sequences"] = before
-            keys += (f"{section}.{before[0].name}.steps", "pretraining.global_batch", "pretraining.batch_warmup")
-        mixtures[stage.name] = steps.add("mixture", stage.name, spec, inputs, "data", keys)
+            inputs["before"] = before[0]
+            keys += [f"{section}.{before[0].name}.steps", "pretraining.global_batch", "pretraining.batch_warmup"]
+        spec = MixtureSpec(
+            weights=weights,
+            sequence_length=shaped.sequence_length,
+            seed=recipe.seed,
+            label=extension.name if extension is not None else "pretraining",
+            before_sequences=before[1] if before is not None else None,
+        )
+        mixtures[stage.name] = steps.add("mixture", stage.name, spec, inputs, "data", tuple(keys))
         sequences = stage.steps * shaped.global_batch
         if stage is pretraining.stages[0] and pretraining.batch_warmup:
             sequences = batch_at(batch_pieces(pretraining), stage.steps)[1]
         before = (mixtures[stage.name], sequences)
-        capped = not isinstance(stage, LongContext)
-        counted.append({"stage": stage.name, "sequences": sequences, "capped": capped})
-    about_sources = {
-        name: {"max_epochs": source.max_epochs, "domain": source.domain, "language": source.language}
+        counted.append(StageSequences(stage=stage.name, sequences=sequences, capped=extension is None))
+    keys = [f"{section}.{stage.name}.steps" for section, stage in stages]
+    _epochs(steps, recipe, counted, mixtures, (*keys, "pretraining.global_batch", "pretraining.batch_warmup"))
+    return mixtures
+
+
+def _epochs(
+    steps: Steps, recipe: Recipe, stages: list[StageSequences], mixtures: dict[str, Step], keys: tuple[str, ...]
+) -> None:
+    """The step that counts how often each source is seen."""
+    caps = {
+        name: RepeatCap(max_epochs=source.max_epochs, domain=source.domain, language=source.language)
         for name, source in recipe.sources.items()
     }
-    told = tuple(f"sources.{name}.{key}" for name in about_sources for key in ("max_epochs", "domain", "language"))
-    told += tuple(f"{section}.{stage.name}.steps" for section, stage in stages)
-    told += ("pretraining.global_batch", "pretraining.batch_warmup")
-    inputs_of_epochs = {f"mixture:{name}": step for name, step in mixtures.items()}
-    steps.add("epochs", recipe.name, {"stages": counted, "sources": about_sources}, inputs_of_epochs, "data", told)
-    return mixtures
+    of_sources = [f"sources.{name}.{key}" for name in caps for key in ("max_epochs", "domain", "language")]
+    inputs = {f"mixture:{name}": step for name, step in mixtures.items()}
+    spec = EpochsSpec(stages=stages, sources=caps)
+    steps.add("epochs", recipe.name, spec, inputs, "data", (*of_sources, *keys))
 
 
 def _preflights(steps: Steps, recipe: Recipe, pretraining: Pretraining) -> None:
@@ -102,7 +120,7 @@ def _preflights(steps: Steps, recipe: Recipe, pretraining: Pretraining) -> None:
             mfu=layout.mfu or recipe.compute.mfu, cpu_flops=recipe.compute.cpu_flops,
             recovery_every=run.recovery_every, scratch=run.scratch,
         )  # fmt: skip
-        steps.add("preflight", name, spec.values(), {}, "preflight", keys, **how.model_dump(), launcher=how.launcher)
+        steps.add("preflight", name, spec, {}, "preflight", keys, how)
 
 
 def _segments(
@@ -142,9 +160,9 @@ def _segments(
             recipe.run.layout_name(stage.name),
         )  # fmt: skip
         parent = steps.add(
-            "segment", f"{stage.name}-{start}-{end}", spec.values(),
+            "segment", f"{stage.name}-{start}-{end}", spec,
             inputs if parent is None else inputs | {"parent": parent}, stage.name,
-            keys if parent is not None else (*keys, "model", "seed"), **how.model_dump(), launcher=how.launcher,
+            keys if parent is not None else (*keys, "model", "seed"), how,
         )  # fmt: skip
     assert parent is not None
     steps.checkpoints[stage.name] = parent

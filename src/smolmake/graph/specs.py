@@ -2,6 +2,8 @@
 
 A step's identity is the digest of its `Spec` in canonical JSON, of its inputs' ids and of the code that computes it.
 How it runs (devices, threads, folders) is in a `Run` model beside it and decides no result.
+
+A field may be typed as a part of a section of the recipe: it is given the section and keeps that part of it.
 """
 
 from __future__ import annotations
@@ -11,17 +13,20 @@ from typing import Annotated, Literal
 from pydantic import PlainSerializer
 
 from smolmake.execution.step import Run, Spec
+from smolmake.recipe.evaluation import HarnessTasks
+from smolmake.recipe.expectations import Expectations
+from smolmake.recipe.posttraining import TrainingSettings
 from smolmake.recipe.pretraining import Guard, ModelShape, Optimizer, Precision
 from smolmake.recipe.runtime import Alerts, DeviceLayout, Layout, Preflight, Upload
 from smolmake.recipe.schedule import BatchPiece, SchedulePiece, batch_at
-from smolmake.recipe.sources import Argument
+from smolmake.recipe.sources import Argument, CleaningRules, Rows
 
 
 class DeviceRun(Run):
     """A step that computes on the devices of a layout."""
 
     layout: Layout = Layout()
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"]
 
     @property
     def nodes(self) -> int:
@@ -37,7 +42,43 @@ class DeviceRun(Run):
         return self.layout.launcher(self.threads)
 
 
-# Data: GeneratedSpec and GeneratedRun.
+# Data.
+
+
+class PathDataset(Spec):
+    """Files of the user's, with the digest of their content."""
+
+    path: str
+    format: str
+    content: str
+
+
+class HubDataset(Spec):
+    """A dataset of the Hugging Face hub."""
+
+    hub: str
+    config: str | None
+    split: str
+    files: list[str]
+    revision: str | None
+
+
+class GeneratedDataset(Spec):
+    """A file, folder or glob of what a program generates, which is an input."""
+
+    generated: str
+    format: str
+
+
+FileDataset = PathDataset | GeneratedDataset
+DatasetSpec = FileDataset | HubDataset
+
+
+class SourceLabels(Spec):
+    """What a source is for comparisons by source."""
+
+    language: str
+    domain: str
 
 
 class GeneratedSpec(Spec):
@@ -55,6 +96,112 @@ class GeneratedRun(Run):
 
     script: str
     expected: list[str]
+
+
+class AdoptedSpec(Spec):
+    """Files that exist, by their digest wherever they lie, or a model of the hub by its commit."""
+
+    digest: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+
+
+class AdoptedRun(Run):
+    path: str | None = None
+
+
+class DocumentsSpec(Spec):
+    """The cleaned documents of a source; `tasks` is a dataset whose items they must not contain."""
+
+    files: DatasetSpec
+    rows: Rows
+    cleaning: CleaningRules
+    tasks: FileDataset | None = None
+
+
+class SuiteItemsSpec(Spec):
+    """The items of tasks of the lm-evaluation-harness."""
+
+    tasks: list[str]
+
+
+class OverlapSpec(Spec):
+    """How many evaluation items stand in a source's documents or shards, by runs of `ngram` words."""
+
+    ngram: int
+    tasks: FileDataset | None = None
+
+
+class HeldoutSpec(Spec):
+    """So many held-out documents of every source."""
+
+    documents: int
+    sources: dict[str, SourceLabels]
+
+
+class TokenizerSpec(Spec):
+    """A tokenizer: trained on so many characters of each source, or one of a folder, of the hub, or of the base model.
+
+    `vocab_size` is what it must have; None for those that are only compared with.
+    """
+
+    vocab_size: int | None = None
+    characters: int | None = None
+    path: str | None = None
+    content: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+
+
+class TokenizerComparisonSpec(Spec):
+    """The tokenizers compared on every source, and which of them is the recipe's."""
+
+    chosen: str
+    sources: dict[str, SourceLabels]
+
+
+class ShardsSpec(Spec):
+    """A source's documents as tokens; `special_tokens`: text such as <|im_start|> in them stands for that token."""
+
+    special_tokens: bool
+
+
+class PackingSpec(Spec):
+    """A source's documents side by side in sequences of one length."""
+
+    sequence_length: int
+
+
+class MixtureSpec(Spec):
+    """The order of sources in a stage. It goes on where the `before_sequences` first sequences of the stage before it
+    end; `label` keys the permutations of its sources."""
+
+    weights: dict[str, float]
+    sequence_length: int
+    seed: int
+    label: str
+    before_sequences: int | None = None
+
+
+class StageSequences(Spec):
+    """How many sequences a stage reads, and whether the sources' repeat caps hold for it."""
+
+    stage: str
+    sequences: int
+    capped: bool
+
+
+class RepeatCap(SourceLabels):
+    """How often a source may be repeated."""
+
+    max_epochs: float
+
+
+class EpochsSpec(Spec):
+    """How often each source is seen by the end of each stage."""
+
+    stages: list[StageSequences]
+    sources: dict[str, RepeatCap]
 
 
 # Pretraining.
@@ -139,14 +286,107 @@ class PreflightRun(DeviceRun):
     scratch: str | None
 
 
-__all__ = [
-    "DeviceRun",
-    "GeneratedRun",
-    "GeneratedSpec",
-    "PreflightRun",
-    "PreflightSpec",
-    "Run",
-    "SegmentRun",
-    "SegmentSpec",
-    "Spec",
-]
+# Post-training.
+
+
+class PostTrainingRun(DeviceRun):
+    """`micro_batch` is the largest number of rows in a forward pass where the layout says none."""
+
+    micro_batch: int
+
+
+class ConversationsSpec(Spec):
+    """A dataset of which a share of the rows is used."""
+
+    files: DatasetSpec
+    share: float = 1.0
+
+
+class SupervisedSpec(Spec):
+    """Mid-training or SFT."""
+
+    training: TrainingSettings
+    seed: int
+    loss: Literal["all", "assistant"]
+    packing: Literal["none", "bfd", "wrapped"]
+    template: str
+    data: dict[str, ConversationsSpec]
+
+
+class PreferencesSpec(Spec):
+    """Pairs of answers of two checkpoints."""
+
+    prompts: DatasetSpec
+    template: str | None
+    max_new_tokens: int
+    temperature: float
+    seed: int
+
+
+class AlignmentSpec(Spec):
+    """APO: preference optimisation."""
+
+    training: TrainingSettings
+    seed: int
+    beta: float
+    data: dict[str, ConversationsSpec]
+
+
+class MergeSpec(Spec):
+    """Weights of models, whose sum is 1."""
+
+    weights: dict[str, float]
+
+
+# Evaluation and report.
+
+
+class TaskFiles(Spec):
+    """A folder of task files, with the digest of their content, and the data that they ask."""
+
+    folder: str
+    content: str
+    data: FileDataset
+
+
+class EvaluationSpec(Spec):
+    """What a checkpoint is measured on; `milestone`: of a segment's, not its last one. `heldout_tokens` is how much of
+    a held-out document is read."""
+
+    tasks: TaskFiles | None
+    limit: int | None
+    prompts: list[str]
+    chat_prompts: list[str]
+    template: str | None
+    heldout_tokens: int | None
+    milestone: int | None = None
+
+
+class SuiteSpec(Spec):
+    """A suite that a checkpoint is measured on."""
+
+    harness: HarnessTasks
+    template: str | None
+    milestone: int | None = None
+
+
+class SuiteRun(DeviceRun):
+    """`suite` is the suite's name in the recipe."""
+
+    suite: str
+
+
+class CheckTasksSpec(Spec):
+    """All tasks of a recipe."""
+
+    tasks: TaskFiles | None
+    template: str | None
+    suites: dict[str, SuiteSpec]
+
+
+class ReportSpec(Spec):
+    """What the report says beside the steps' results."""
+
+    title: str
+    text: str
+    expectations: Expectations

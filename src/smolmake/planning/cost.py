@@ -16,6 +16,7 @@ from typing import Any
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.files import matching_files
+from smolmake.graph.specs import DeviceRun, EvaluationSpec, SegmentRun, SegmentSpec, SuiteRun
 from smolmake.hardware.gpus import gpu_kind
 from smolmake.hardware.memory import FP32, RECOVERY_COPIES, training_state_bytes
 from smolmake.model.counts import Parameters, Shape, count_parameters, flops_per_token
@@ -71,23 +72,24 @@ class Costs:
 
     def _timed(self, step: Step, tokens: float | None, flops_per_token: float | None, **sizes: float) -> Cost:
         """A cost whose time follows from the FLOPs and the step's layout."""
-        layout = step.run.get("layout") or {}
-        gpus = layout.get("nodes", 1) * layout.get("gpus_per_node", 0)
+        run = step.run_as(DeviceRun)
+        gpus = run.gpus
         if tokens is None or flops_per_token is None:
             return Cost(gpus=gpus, hours=self.measured(step), **sizes)
         flops, compute = tokens * flops_per_token, self.recipe.compute
         if gpus:
-            rate = gpus * self.peak * (layout.get("mfu") or compute.mfu) * compute.goodput
+            rate = gpus * self.peak * (run.layout.mfu or compute.mfu) * compute.goodput
             return Cost(tokens, flops, gpus, flops / rate / 3600, **sizes)
-        threads = threads_of(step)
         hours = self.measured(step)
-        return Cost(tokens, flops, 0, flops / (threads * compute.cpu_flops) / 3600 if hours is None else hours, **sizes)
+        if hours is None:
+            hours = flops / (run.threads * compute.cpu_flops) / 3600
+        return Cost(tokens, flops, 0, hours, **sizes)
 
     def _documents(self, step: Step) -> Cost:
         tokens = source_tokens(self.recipe.sources[step.name], self.root)
         if tokens is None:
             return Cost(hours=self.measured(step))
-        hours = tokens / KINDS["documents"].tokens_per_second / threads_of(step) / 3600
+        hours = tokens / KINDS["documents"].tokens_per_second / step.run.threads / 3600
         return Cost(tokens, hours=hours, kept_bytes=tokens * BYTES_PER_TOKEN * TEXT_COMPRESSION)
 
     def _shards(self, step: Step) -> Cost:
@@ -95,18 +97,18 @@ class Costs:
         if tokens is None:
             return Cost(hours=self.measured(step))
         vocabulary = self.shape.vocab_size if self.shape is not None else 0
-        hours = tokens / KINDS["shards"].tokens_per_second / threads_of(step) / 3600
+        hours = tokens / KINDS["shards"].tokens_per_second / step.run.threads / 3600
         return Cost(tokens, hours=hours, kept_bytes=tokens * (2 if vocabulary <= 2**16 else 4))
 
     def _segment(self, step: Step) -> Cost:
-        spec = step.spec
-        tokens = (spec["end"] - spec["start"]) * spec["global_batch"] * spec["sequence_length"]
-        milestones = len(step.run["milestones"]) * self.parameters * FP32
+        spec, run = step.spec_as(SegmentSpec), step.run_as(SegmentRun)
+        tokens = (spec.end - spec.start) * spec.global_batch * spec.sequence_length
+        milestones = len(run.milestones) * self.parameters * FP32
         state = self.state_bytes(step)
         return self._timed(
             step,
             tokens,
-            self._training_flops(spec["sequence_length"]),
+            self._training_flops(spec.sequence_length),
             kept_bytes=state + milestones,
             temporary_bytes=RECOVERY_COPIES * state,
         )
@@ -136,7 +138,7 @@ class Costs:
     def state_bytes(self, step: Step) -> int:
         """Bytes of a step's training state; post-training, whose spec names no optimizer, takes AdamW."""
         return training_state_bytes(
-            self.counts, step.spec["optimizer"]["name"] if "optimizer" in step.spec else "adamw"
+            self.counts, step.spec.optimizer.name if isinstance(step.spec, SegmentSpec) else "adamw"
         )
 
     def _merge(self, step: Step) -> Cost:
@@ -145,24 +147,18 @@ class Costs:
     def _evaluation(self, step: Step) -> Cost:
         section = self.recipe.evaluation
         documents = section.heldout_documents * len(self.recipe.sources) if "heldout" in step.inputs else 0
-        length = step.spec["heldout_tokens"] or 0
+        length = step.spec_as(EvaluationSpec).heldout_tokens or 0
         # Without task tokens of its own in the recipe, the held-out text is all there is.
         flops = self._training_flops(length) if length else None
         return self._timed(step, documents * length, flops / 3 if flops is not None else None)
 
     def _suite(self, step: Step) -> Cost:
-        suite = self.recipe.evaluation.suites[step.run["suite"]]
+        suite = self.recipe.evaluation.suites[step.run_as(SuiteRun).suite]
         flops = 2.0 * self.parameters if self.parameters else None
         return self._timed(step, suite.tokens, flops)
 
     def _training_flops(self, sequence_length: int) -> float | None:
         return flops_per_token(self.shape, sequence_length) if self.shape is not None else None
-
-
-def threads_of(step: Step) -> int:
-    """The cores that a step takes, by its recipe."""
-    setting = KINDS[step.kind].threads
-    return 1 if setting is None else int(step.run[setting])
 
 
 def shape_of(recipe: Recipe) -> Shape | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from smolmake.graph.specs import EpochsSpec, MixtureSpec
 from smolmake.planning.cost import source_tokens
 from smolmake.planning.workflow import Workflow
 
@@ -37,12 +38,12 @@ def _epochs(workflow: Workflow, running: set[str]) -> Iterator[tuple[str, str, f
         if epochs.key not in running:
             continue
         seen: dict[str, float] = {}
-        for stage in epochs.spec["stages"]:
-            mixture = epochs.inputs[f"mixture:{stage['stage']}"]
-            if "before" not in mixture.inputs:  # a long-context extension counts anew
+        for stage in epochs.spec_as(EpochsSpec).stages:
+            mixture = epochs.inputs[f"mixture:{stage.stage}"].spec_as(MixtureSpec)
+            if mixture.before_sequences is None:  # a long-context extension counts from 0
                 seen = {}
-            for name, weight in mixture.spec["weights"].items():
-                drawn = weight * stage["sequences"] * mixture.spec["sequence_length"]
+            for name, weight in mixture.weights.items():
+                drawn = weight * stage.sequences * mixture.sequence_length
                 seen[name] = seen.get(name, 0.0) + drawn
                 if available := tokens[name]:
-                    yield name, stage["stage"], seen[name] / available, sources[name].max_epochs
+                    yield name, stage.stage, seen[name] / available, sources[name].max_epochs

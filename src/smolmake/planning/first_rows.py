@@ -38,14 +38,13 @@ def check_first_rows(recipe: Recipe, root: Path) -> None:
         section, name = key.split(".")[0], key.split(".")[-1]
         if files.path is None or not (isinstance(files, Source) or section in COLUMNS):
             continue
-        spec = files.model_dump()
         try:
-            _check_first(files, needed_columns(spec) if isinstance(files, Source) else COLUMNS[section], root)
+            _check_first(files, needed_columns(files) if isinstance(files, Source) else COLUMNS[section], root)
         except UserError as error:
             if not isinstance(files, Source):
                 raise told_of_section(error, key) from None
             if files.on_error == "stop" or isinstance(error, MissingColumn):
-                raise told_of_source(error, spec, name) from None
+                raise told_of_source(error, files, name) from None
 
 
 def _check_first(place: Files, columns: list[str], root: Path) -> None:

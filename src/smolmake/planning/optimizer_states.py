@@ -17,6 +17,7 @@ from smolmake.execution.manifest import MANIFEST, REMOVED, note_removed, removed
 from smolmake.execution.remote_storage import has_remote
 from smolmake.execution.step import Step, Steps
 from smolmake.files import lock_file
+from smolmake.graph.specs import SegmentSpec
 
 OPTIMIZER_STATE = "checkpoint/optimizer.safetensors"
 
@@ -52,7 +53,7 @@ def check_states(steps: Steps) -> None:
     """Raise UserError if a segment that is still to run follows one whose optimizer state was removed."""
     for step in steps.of_kind("segment"):
         parent = step.inputs.get("parent")
-        if parent is None or step.spec["fresh_optimizer"] or (steps.root / step.manifest).exists():
+        if parent is None or step.spec_as(SegmentSpec).fresh_optimizer or (steps.root / step.manifest).exists():
             continue
         folder = steps.root / "results" / parent.key
         if (

@@ -12,7 +12,7 @@ from typing import Any
 
 from smolmake.errors import UserError
 from smolmake.execution.step import Step
-from smolmake.planning.cost import Cost, Costs, cost_json, threads_of
+from smolmake.planning.cost import Cost, Costs, cost_json
 from smolmake.planning.history import History
 from smolmake.planning.reasons import Reasons
 from smolmake.planning.workflow import Workflow
@@ -98,7 +98,7 @@ class Plan:
                 number, key = heapq.heappop(ready)
                 cost = self.costs[key]
                 need_gpus = min(cost.gpus, all_gpus)
-                need_cores = 0.0 if cost.gpus else min(threads_of(self.workflow.steps.all[key]), all_cores)
+                need_cores = 0.0 if cost.gpus else min(self.workflow.steps.all[key].run.threads, all_cores)
                 if need_gpus > gpus or need_cores > cores:
                     held.append((number, key))
                     continue

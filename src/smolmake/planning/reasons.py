@@ -54,9 +54,10 @@ class Reasons:
         if earlier is None:
             return self._asked_for(step) or [NEW]
         changes = []
-        if earlier["spec"] != step.spec:
-            changes += recipe_changes(earlier["origin"], self.steps.origin(step))
-            changes += content_changes(earlier["spec"], step.spec) or ([] if changes else spec_changes(earlier, step))
+        before, now = earlier["spec"], step.spec.values()
+        if before != now:
+            changes += recipe_changes(earlier["recipe_values"], self.steps.recipe_values(step))
+            changes += content_changes(before, now) or ([] if changes else spec_changes(before, now))
         changes += code_changes(earlier["code"], code_definitions(script_of(step.kind, self.steps.root)))
         if not changes and earlier["inputs"] == {role: other.key for role, other in step.inputs.items()}:
             return [NEW]  # an equal result once, now lost
@@ -68,9 +69,9 @@ class Reasons:
         if last is None:
             return []
         before: dict[str, Any] = {}
-        for key in step.keys:
+        for key in step.recipe_keys:
             flatten(look_up(last, key), key, before)
-        return recipe_changes(before, self.steps.origin(step))
+        return recipe_changes(before, self.steps.recipe_values(step))
 
 
 def recipe_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -99,9 +100,9 @@ def content_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def spec_changes(earlier: dict[str, Any], step: Step) -> list[str]:
+def spec_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The last resort: the parts of the spec itself that differ."""
-    old, new = _leaves(earlier["spec"]), _leaves(step.spec)
+    old, new = _leaves(before), _leaves(now)
     return [
         f"{place} {_told(old.get(place))} → {_told(new.get(place))}"
         for place in sorted({*old, *new})

@@ -44,8 +44,7 @@ class Requests:
 
     def of(self, step: Step, mem_mb: int, runtime: int) -> dict[str, Any]:
         """Resources by name; None where a step asks for nothing. `mem_mb` and `runtime` (minutes) are the least."""
-        layout = step.run.get("layout") or {}
-        nodes, gpus = layout.get("nodes", 1), layout.get("gpus_per_node", 0)
+        nodes, gpus = step.run.nodes, step.run.gpus_per_node
         asked: dict[str, Any] = dict.fromkeys(
             ("gres", "nodes", "mpi", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_per_task")
         )
@@ -55,7 +54,7 @@ class Requests:
             share = {"tasks": nodes} if gpus <= 1 else {"tasks_per_node": gpus}
             asked |= {"nodes": nodes, "mpi": "srun", "tasks_per_gpu": 0, **share}
         elif gpus > 1:
-            asked["cpus_per_task"] = gpus * int(step.run.get("threads", 1))
+            asked["cpus_per_task"] = gpus * step.run.threads
         asked["mem_mb"] = max(mem_mb, self._memory(step, gpus))
         asked["runtime"] = self._minutes(step, runtime)
         return asked
@@ -77,10 +76,9 @@ class Requests:
 def check_one_machine(steps: Iterable[Step]) -> None:
     """Raise UserError if a step's layout needs several nodes, where jobs run on this machine."""
     for step in steps:
-        nodes = (step.run.get("layout") or {}).get("nodes", 1)
-        if nodes > 1:
+        if step.run.nodes > 1:
             raise UserError(
                 f"{step.label} runs on several nodes, and this profile runs jobs on this machine",
-                key="run.layouts", value=f"nodes {nodes}",
+                key="run.layouts", value=f"nodes {step.run.nodes}",
                 remedy="run with --profile profiles/slurm, or give the layout one node: the result is the same",
             )  # fmt: skip

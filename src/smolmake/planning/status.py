@@ -29,6 +29,7 @@ from smolmake.execution.fingerprint import remembered_modules
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.graph.build import build_steps
+from smolmake.graph.specs import SegmentSpec
 from smolmake.monitoring.events import read_events, read_starts
 from smolmake.monitoring.run_state import END, TrainingState, disk_use, holder, training
 from smolmake.planning.cost import Costs
@@ -161,7 +162,7 @@ def _running(missing: list[Step], results: Path) -> Iterator[Running]:
         who, at = holder(folder), training(folder) if KINDS[step.kind].trains else None
         if who is not None or at is not None:
             host, job = (who.host, who.job) if who is not None else (None, None)
-            span = step.spec.get("start"), step.spec.get("end")
+            span = (step.spec.start, step.spec.end) if isinstance(step.spec, SegmentSpec) else (None, None)
             found.append(Running(step.key, who is not None, host, job, at, *span))
     yield from sorted(found, key=lambda entry: (entry.training is None, not entry.alive))
 

@@ -14,6 +14,7 @@ from smolmake.execution.fingerprint import remembered_modules
 from smolmake.execution.step import Step, Steps
 from smolmake.files import canonical_json, digest
 from smolmake.graph.build import build_steps
+from smolmake.graph.specs import DeviceRun, SegmentRun
 from smolmake.planning.checks import check_plan
 from smolmake.planning.optimizer_states import check_states
 from smolmake.recipe.load import find_recipe, load_recipe
@@ -60,7 +61,11 @@ class Workflow:
 
     def _gates(self, segment: Step) -> list[str]:
         """The counts of epochs, the preflight of a segment's layout, and the check of all tasks."""
-        checks = [step.manifest for step in self.steps.of_kind("preflight") if step.name == segment.run["preflight"]]
+        checks = [
+            step.manifest
+            for step in self.steps.of_kind("preflight")
+            if step.name == segment.run_as(SegmentRun).preflight
+        ]
         return [*self.manifests("epochs", "check_tasks"), *checks]
 
     def job(self, kind: str, name_and_id: str) -> str:
@@ -74,11 +79,11 @@ class Workflow:
                 "name": step.name,
                 "id": step.id,
                 "folder": f"results/{step.key}",
-                "spec": step.spec,
+                "spec": step.spec.model_dump(mode="json"),
                 "inputs": {role: other.manifest for role, other in step.inputs.items()},
-                "run": step.run,
-                "origin": self.steps.origin(step),
-                "meaning": step.meaning,
+                "run": step.run.model_dump(mode="json"),
+                "recipe_values": self.steps.recipe_values(step),
+                "config_hash": step.config_hash,
                 "recipe": self.recipe.name,
                 "code": step.code,
             }
@@ -86,7 +91,7 @@ class Workflow:
 
     def launcher(self, kind: str, name_and_id: str) -> str:
         """What starts the step's script on its devices."""
-        return str(self.step(kind, name_and_id).run["launcher"])
+        return self.step(kind, name_and_id).run_as(DeviceRun).launcher
 
     def manifests(self, *kinds: str) -> list[str]:
         """The manifests of the steps of these kinds; of all steps if none is named."""

@@ -11,13 +11,14 @@ from datasets import Dataset
 from smolmake.data.hub import hub_rows
 from smolmake.data.readers import MissingColumn, data_files, read_rows
 from smolmake.errors import UserError
+from smolmake.graph.specs import ConversationsSpec, DatasetSpec, HubDataset
 from smolmake.posttrain.columns import CONVERSATIONS, PAIRS, told_of_section
 
 SETTINGS = "chat_template_kwargs"
 
 
 def read_conversations(
-    places: dict[str, dict[str, Any]], generated: dict[str, Path], seed: int, section: str = "sft"
+    datasets: dict[str, ConversationsSpec], generated: dict[str, Path], seed: int, section: str
 ) -> Dataset:
     """Rows with `messages` (and `chat_template_kwargs` where present) of all datasets, each by its share, shuffled.
 
@@ -25,32 +26,32 @@ def read_conversations(
     `section` is the recipe's, for errors.
     """
     chosen: list[dict[str, Any]] = []
-    for name, place in sorted(places.items()):
+    for name, dataset in sorted(datasets.items()):
         key = f"{section}.data.{name}"
-        rows = _rows(key, place, generated.get(name), CONVERSATIONS)
+        rows = _rows(key, dataset.files, generated.get(name), CONVERSATIONS)
         for row in rows:
             check_messages(row["messages"], key)
         random.Random(f"{seed}:{name}").shuffle(rows)
-        chosen += rows[: int(len(rows) * place["share"])]
+        chosen += rows[: int(len(rows) * dataset.share)]
     random.Random(seed).shuffle(chosen)
     return Dataset.from_list(_with_settings(chosen, ["messages"]))
 
 
-def read_pairs(places: dict[str, dict[str, Any]], generated: dict[str, Path], seed: int) -> Dataset:
+def read_pairs(datasets: dict[str, ConversationsSpec], generated: dict[str, Path], seed: int) -> Dataset:
     """Rows with `chosen` and `rejected` conversations, each dataset by its share, shuffled.
 
     TRL finds the prompt as their common beginning.
     """
     pairs: list[dict[str, Any]] = []
-    for name, place in sorted(places.items()):
+    for name, dataset in sorted(datasets.items()):
         key = f"apo.data.{name}"
-        rows = _rows(key, place, generated.get(name), PAIRS)
+        rows = _rows(key, dataset.files, generated.get(name), PAIRS)
         for row in rows:
             for column in PAIRS:
                 check_messages(row[column], key, column)
-        if (share := place.get("share", 1.0)) < 1:
+        if dataset.share < 1:
             random.Random(f"{seed}:{name}").shuffle(rows)
-            rows = rows[: int(len(rows) * share)]
+            rows = rows[: int(len(rows) * dataset.share)]
         pairs += rows
     random.Random(seed).shuffle(pairs)
     return Dataset.from_list(_with_settings(pairs, ["chosen", "rejected"]))
@@ -72,19 +73,19 @@ def check_messages(messages: Any, key: str, column: str = "messages") -> None:
         )
 
 
-def _rows(key: str, place: dict[str, Any], generated: Path | None, columns: list[str]) -> list[dict[str, Any]]:
-    if "hub" in place:
-        rows = list(hub_rows(place, key))
+def _rows(key: str, dataset: DatasetSpec, generated: Path | None, columns: list[str]) -> list[dict[str, Any]]:
+    if isinstance(dataset, HubDataset):
+        rows = list(hub_rows(dataset, key))
         for column in columns:
             if rows and column not in rows[0]:
-                missing = MissingColumn(column, rows[0], file=place["hub"], place="this dataset")
+                missing = MissingColumn(column, rows[0], file=dataset.hub, place="this dataset")
                 raise told_of_section(missing, key)
         return rows
-    files = data_files(place, generated)
+    files = data_files(dataset, generated)
     try:
         for file in files:
-            next(read_rows(file, place["format"], columns), None)  # tells a missing column
-        return [row for file in files for row in read_rows(file, place["format"])]
+            next(read_rows(file, dataset.format, columns), None)  # tells a missing column
+        return [row for file in files for row in read_rows(file, dataset.format)]
     except UserError as error:
         raise told_of_section(error, key) from None
 

@@ -30,6 +30,7 @@ from smolmake.model.kernels import has_flash_attention
 from smolmake.monitoring.metrics import METRICS, Metrics
 from smolmake.monitoring.progress import Progress
 from smolmake.posttrain.parallelism import Devices, sharing_settings
+from smolmake.recipe.posttraining import TrainingSettings
 from smolmake.train.parallel import destroy_process_group
 
 WHOLE = "whole.json"  # in a recovery checkpoint: it is complete, and how many devices wrote it
@@ -63,17 +64,17 @@ def attention(devices: Devices) -> str:
     return "flash_attention_4" if flash else "sdpa"
 
 
-def common_settings(spec: dict[str, Any], devices: Devices, folder: Path) -> dict[str, Any]:
+def common_settings(settings: TrainingSettings, seed: int, devices: Devices, folder: Path) -> dict[str, Any]:
     """Arguments of both SFTConfig and DPOConfig, after SmolLM3's recipes (cosine to a tenth of the peak)."""
     return {
         "output_dir": str(folder / "recovery"),
-        "learning_rate": spec["learning_rate"],
+        "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "cosine_with_min_lr",
         "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
-        "max_grad_norm": spec["clip_grad_norm"],
-        "max_length": spec["max_length"],
+        "max_grad_norm": settings.clip_grad_norm,
+        "max_length": settings.max_length,
         "weight_decay": 0.0,
-        "seed": spec["seed"],
+        "seed": seed,
         "save_strategy": "steps",
         "save_steps": 0.25,
         "save_total_limit": 2,
@@ -81,7 +82,7 @@ def common_settings(spec: dict[str, Any], devices: Devices, folder: Path) -> dic
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": False,
-        **sharing_settings(devices, spec["clip_grad_norm"]),
+        **sharing_settings(devices, settings.clip_grad_norm),
     }
 
 
@@ -112,11 +113,11 @@ class FullBatches:
     train_dataset: Any
     total_rows = 0
 
-    def plan_steps(self, spec: dict[str, Any]) -> None:
+    def plan_steps(self, settings: TrainingSettings) -> None:
         """Set the number of steps by the rows that there are once they are packed."""
-        steps = max(1, math.ceil(spec["epochs"] * len(self.train_dataset) / spec["batch"] - 1e-9))
-        self.args.max_steps, self.args.warmup_steps = steps, round(spec["warmup_ratio"] * steps)
-        self.total_rows = steps * spec["batch"]
+        steps = max(1, math.ceil(settings.epochs * len(self.train_dataset) / settings.batch - 1e-9))
+        self.args.max_steps, self.args.warmup_steps = steps, round(settings.warmup_ratio * steps)
+        self.total_rows = steps * settings.batch
 
     def _get_train_sampler(self, train_dataset: Any = None) -> RowOrder:
         return RowOrder(len(self.train_dataset), self.total_rows, self.args.seed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smolmake.errors import UserError
+from smolmake.graph.specs import PostTrainingRun
 from smolmake.model.device import on_gpu
 
 STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
@@ -25,30 +26,29 @@ class Devices:
     accumulation: int
 
 
-def divide(batch: int, run: dict[str, Any]) -> Devices:
+def divide(batch: int, run: PostTrainingRun) -> Devices:
     """The devices that torchrun's variables and the layout describe, and how they share a batch of that many rows.
 
     Raises:
         UserError: for another number of processes than devices, a batch that does not divide, a strategy that
             post-training does not have.
     """
-    layout, world = run["layout"] or {}, int(os.environ.get("WORLD_SIZE", "1"))
-    asked = layout.get("nodes", 1) * layout.get("gpus_per_node", 0)
-    if asked > 1 and asked != world:
+    layout, world = run.layout, int(os.environ.get("WORLD_SIZE", "1"))
+    if layout.gpus > 1 and layout.gpus != world:
         raise UserError(
-            f"the layout has {asked} devices and {world} processes were started",
-            key="run.layouts", value=f"nodes {layout.get('nodes', 1)}, gpus_per_node {layout['gpus_per_node']}",
+            f"the layout has {layout.gpus} devices and {world} processes were started",
+            key="run.layouts", value=f"nodes {layout.nodes}, gpus_per_node {layout.gpus_per_node}",
             remedy="start one process a device, as the rule does with torchrun",
         )  # fmt: skip
-    on_cpu = not on_gpu(run["device"])
-    strategy = layout.get("strategy", "ddp") if world > 1 else "ddp"
-    _check_strategy(strategy, layout.get("context_parallel", 1), on_cpu)
+    on_cpu = not on_gpu(run.device)
+    strategy = layout.strategy if world > 1 else "ddp"
+    _check_strategy(strategy, layout.context_parallel, on_cpu)
     share, rest = divmod(batch, world)
-    micro = layout.get("micro_batch") or max(n for n in range(1, run["micro_batch"] + 1) if share % n == 0)
+    micro = layout.micro_batch or max(n for n in range(1, run.micro_batch + 1) if share % n == 0)
     if rest or share % micro:
         raise UserError(
             f"a batch of {batch} rows does not divide over {world} devices with {micro} rows in a forward pass",
-            key="run.layouts", value=f"micro_batch {layout.get('micro_batch')}, {world} devices",
+            key="run.layouts", value=f"micro_batch {layout.micro_batch}, {world} devices",
             remedy="change micro_batch, nodes or gpus_per_node so that their product divides the step's `batch`",
         )  # fmt: skip
     return Devices(world, strategy, on_cpu, micro, share // micro)

@@ -15,6 +15,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from smolmake.data.tokenizer import TURN_END
 from smolmake.execution.job import Job
+from smolmake.execution.step import Run, Spec
+from smolmake.graph.specs import AlignmentSpec, SupervisedSpec
 from smolmake.posttrain.hf_trainer import FullBatches, attention, common_settings, load_for_training, train_and_save
 from smolmake.posttrain.parallelism import Devices
 
@@ -31,42 +33,46 @@ class Alignment(FullBatches, DPOTrainer):
 
 
 def conversation_trainer(
-    spec: dict[str, Any], devices: Devices, folder: Path, parent: Path, data: Dataset, **settings: Any
+    spec: SupervisedSpec, devices: Devices, folder: Path, parent: Path, data: Dataset, **settings: Any
 ) -> tuple[Supervised, PreTrainedTokenizerBase]:
     """For rows with `messages`; `parent` is the checkpoint to start from, `settings` replace those of SFTConfig."""
     arguments: dict[str, Any] = {
-        "assistant_only_loss": spec["loss"] == "assistant",
+        "assistant_only_loss": spec.loss == "assistant",
         "eos_token": TURN_END,
-        "packing": spec["packing"] != "none",
-        "packing_strategy": "bfd" if spec["packing"] == "none" else spec["packing"],
-        **common_settings(spec, devices, folder),
+        "packing": spec.packing != "none",
+        "packing_strategy": "bfd" if spec.packing == "none" else spec.packing,
+        **common_settings(spec.training, spec.seed, devices, folder),
     }
     config = SFTConfig(**arguments | settings)
-    model, tokenizer = load_for_training(parent, spec["template"], attention(devices))
+    model, tokenizer = load_for_training(parent, spec.template, attention(devices))
     trainer = Supervised(model=model, args=config, train_dataset=data, processing_class=tokenizer)
-    trainer.plan_steps(spec)
+    trainer.plan_steps(spec.training)
     return trainer, tokenizer
 
 
 def preference_trainer(
-    spec: dict[str, Any], devices: Devices, folder: Path, parent: Path, data: Dataset, **settings: Any
+    spec: AlignmentSpec, devices: Devices, folder: Path, parent: Path, data: Dataset, **settings: Any
 ) -> tuple[Alignment, PreTrainedTokenizerBase]:
     """For rows with `chosen` and `rejected`, by APO-zero against `parent` itself; `settings` replace DPOConfig's."""
     arguments: dict[str, Any] = {
         "loss_type": ["apo_zero"],
-        "beta": spec["beta"],
-        **common_settings(spec, devices, folder),
+        "beta": spec.beta,
+        **common_settings(spec.training, spec.seed, devices, folder),
     }
     config = DPOConfig(**arguments | settings)
     model, tokenizer = load_for_training(parent, None, attention(devices))
     reference, _ = load_for_training(parent, None, attention(devices))
     trainer = Alignment(model=model, ref_model=reference, args=config, train_dataset=data, processing_class=tokenizer)
-    trainer.plan_steps(spec)
+    trainer.plan_steps(spec.training)
     return trainer, tokenizer
 
 
 def train_step(
-    job: Job, trainer: Supervised | Alignment, tokenizer: PreTrainedTokenizerBase, devices: Devices, rows: int
+    job: Job[Spec, Run],
+    trainer: Supervised | Alignment,
+    tokenizer: PreTrainedTokenizerBase,
+    devices: Devices,
+    rows: int,
 ) -> None:
     """Train a step to its end and finish its artefact; all processes call it."""
     facts = train_and_save(trainer, tokenizer, job.folder, devices)

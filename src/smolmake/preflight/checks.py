@@ -21,22 +21,23 @@ from smolmake.preflight.parity import ParityRun, parity, resume
 from smolmake.preflight.results import CheckResult
 from smolmake.train.parallel import ParallelContext, destroy_parallel, init_parallel
 
+PreflightJob = Job[PreflightSpec, PreflightRun]
 SAVING = 0.05  # of the time between recovery checkpoints may be spent on writing one
 TOKEN_BYTES, READ_AHEAD = 4, 2  # the loader may need twice the mean rate for a while
 
 
-def run_checks(job: Job, spec: PreflightSpec, run: PreflightRun) -> None:
+def run_checks(job: PreflightJob) -> None:
     """Do all checks on all processes, and write their results and, if all passed, the manifest.
 
     Raises:
         UserError: naming the checks and the nodes that failed.
     """
-    torch.set_num_threads(run.threads)
+    torch.set_num_threads(job.run.threads)
     report = job.folder / CHECKS
     report.unlink(missing_ok=True)
-    parallel = init_parallel(run.device, run.layout)
+    parallel = init_parallel(job.run.device, job.run.layout)
     results: list[CheckResult] = []
-    for result in all_checks(job, spec, run, parallel):
+    for result in all_checks(job, parallel):
         results.append(result)
         if parallel.is_main:
             print(result, file=sys.stderr, flush=True)
@@ -50,17 +51,17 @@ def run_checks(job: Job, spec: PreflightSpec, run: PreflightRun) -> None:
     destroy_parallel(parallel)
 
 
-def all_checks(job: Job, spec: PreflightSpec, run: PreflightRun, parallel: ParallelContext) -> Iterator[CheckResult]:
+def all_checks(job: PreflightJob, parallel: ParallelContext) -> Iterator[CheckResult]:
     """Devices, network and storage, then the trainer itself."""
+    spec = job.spec
     small = ParityRun(spec.model, spec.rope_theta, spec.optimizer, spec.precision, parallel)
-    yield from machine_checks(job, spec, run, parallel)
+    yield from machine_checks(job, parallel)
     yield resume(small, job.folder)
     yield parity(small)
 
 
-def machine_checks(
-    job: Job, spec: PreflightSpec, run: PreflightRun, parallel: ParallelContext
-) -> Iterator[CheckResult]:
+def machine_checks(job: PreflightJob, parallel: ParallelContext) -> Iterator[CheckResult]:
+    spec, run = job.spec, job.run
     limits, length, gpu = run.limits, spec.sequence_length, parallel.device.type == "cuda"
     config = ModelConfig.of(
         spec.model, vocab_size=spec.vocab_size, rope_theta=spec.rope_theta, max_position_embeddings=length
@@ -79,7 +80,7 @@ def machine_checks(
         yield scratch(parallel, run.scratch, reading / 1e6)
 
 
-def refuse(job: Job, failed: list[CheckResult]) -> None:
+def refuse(job: PreflightJob, failed: list[CheckResult]) -> None:
     """Raise UserError with what failed."""
     nodes = sorted({node for result in failed for node in result.nodes})
     raise UserError(

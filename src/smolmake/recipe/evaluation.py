@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from smolmake.recipe.sources import Files
 from smolmake.recipe.types import Count, Length, Name, Section
 
 
-class Suite(Section):
-    """Tasks of the lm-evaluation-harness itself, which fetches their data from the hub."""
+class HarnessTasks(Section):
+    """Tasks of the lm-evaluation-harness, and how they are asked."""
 
     tasks: list[str] = Field(..., min_length=1, description="Names of tasks or groups of the harness.")
     shots: int | None = Field(None, ge=0, description="Examples before the question; null: as the task says.")
     limit: Count | None = Field(None, ge=1, description="Items per task at most; null: all.")
     chat: bool = Field(False, description="Ask through the chat template, as of post-trained checkpoints.")
-    tokens: Count | None = Field(None, ge=1, description="Known tokens of all its requests. For the plan alone.")
     system: str = Field("", description="System message of the chat, such as /think or /no_think.")
     generation: dict[str, bool | int | float | str] = Field(
         {}, description="Settings of generation instead of the tasks' own, such as `temperature: 0.6`."
     )
     repeats: int = Field(1, ge=1, description="Answers sampled for each item, over which the score is averaged.")
     lengths: list[Length] = Field([], description="Context lengths of tasks that are made to a length, such as ruler.")
+
+
+class Suite(HarnessTasks):
+    """Tasks of the lm-evaluation-harness itself, which fetches their data from the hub."""
+
+    tokens: Count | None = Field(None, ge=1, description="Known tokens of all its requests. For the plan alone.")
     on: Literal["all", "ends", "chat"] = Field(
         "all", description="Which checkpoints: all; ends of stages and all post-training; post-training alone."
     )
@@ -46,3 +51,9 @@ class Evaluation(Section):
     heldout_documents: Count = Field(60, ge=1, description="Held-out documents per source for the loss.")
     prompts: list[str] = Field(["The "], description="What base checkpoints continue for the report's samples.")
     chat_prompts: list[str] = Field([], description="What all checkpoints answer for the report's samples.")
+
+    @model_validator(mode="after")
+    def _data_is_local(self) -> Evaluation:
+        if self.data is not None and self.data.hub is not None:
+            raise ValueError("`data` is a folder of yours: give its `path`; tasks with data of the hub are `suites`")
+        return self

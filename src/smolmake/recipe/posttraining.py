@@ -16,8 +16,8 @@ class Conversations(Files):
     share: Share = Field(1.0, description="Share of its rows to use, drawn with the recipe's seed.")
 
 
-class PostTraining(Section):
-    """What mid-training, SFT and APO have in common. They run through TRL."""
+class TrainingSettings(Section):
+    """How a model is trained on rows."""
 
     learning_rate: float = Field(..., gt=0, description="Peak; cosine down to a tenth of it.")
     epochs: float = Field(1.0, gt=0, description="Passes over the data.")
@@ -25,6 +25,11 @@ class PostTraining(Section):
     max_length: Length = Field(..., ge=8, description="Longer rows are cut to this many tokens.")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of the steps that warm up.")
     clip_grad_norm: float = Field(0.2, gt=0, description="Gradients are scaled down to this global norm.")
+
+
+class PostTraining(TrainingSettings):
+    """What mid-training, SFT and APO have in common. They run through TRL."""
+
     seed: int | None = Field(None, ge=0, description="Of the order of its rows; null takes the recipe's.")
 
 

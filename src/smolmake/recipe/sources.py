@@ -91,8 +91,8 @@ class Adopted(Section):
     digest: Digest = Field(..., description="The digest of its files; `smolmake adopt FOLDER` prints it.")
 
 
-class Source(Files):
-    """A dataset of documents for pretraining."""
+class Rows(Section):
+    """Which rows of a dataset become documents, and how."""
 
     text: str = Field("text", description="The column that holds a document's text (Parquet and JSONL).")
     template: str | None = Field(
@@ -101,9 +101,6 @@ class Source(Files):
     turn: str = Field(
         "{role}: {content}\n\n", description="How a turn is written where a column holds a dialogue (a list of turns)."
     )
-    special_tokens: bool = Field(
-        False, description="Whether text such as <|im_start|> in the documents stands for that special token."
-    )
     where: dict[str, list[bool | int | float | str]] = Field(
         {}, description="Rows to keep: those whose column has one of these values, such as `lang: [Python]`."
     )
@@ -111,11 +108,27 @@ class Source(Files):
         {}, description="Rows to keep: those whose column is no lower, such as a quality score `{int_score: 3}`."
     )
     at_most: dict[str, float] = Field({}, description="Rows to keep: those whose column is no higher.")
-    duplicates_of: list[Name] = Field(
-        [], description="Sources whose documents are dropped here, exact and near duplicates as `cleaning` says."
-    )
     on_error: Literal["stop", "skip"] = Field(
         "stop", description="What a damaged line or file does: stop the run, or be passed over and counted."
+    )
+
+    @field_validator("template", "turn")
+    @classmethod
+    def _only_names(cls, template: str | None) -> str | None:
+        for _, name, spec, conversion in string.Formatter().parse(template or ""):
+            if name is not None and (not name.isidentifier() or spec or conversion):
+                raise ValueError(f"`{{{name}}}` is not a column's name; write {{{{ and }}}} for braces in the text")
+        return template
+
+
+class Source(Rows, Files):
+    """A dataset of documents for pretraining."""
+
+    special_tokens: bool = Field(
+        False, description="Whether text such as <|im_start|> in the documents stands for that special token."
+    )
+    duplicates_of: list[Name] = Field(
+        [], description="Sources whose documents are dropped here, exact and near duplicates as `cleaning` says."
     )
     domain: Name = Field("web", description="What it is for the mixture and the report: web, code, math, ...")
     language: str = Field("en", description="Language code of the text, or the programming language.")
@@ -127,14 +140,6 @@ class Source(Files):
     shards: Adopted | None = Field(
         None, description="Token shards made before (a folder results/shards/...): nothing is read or tokenized."
     )
-
-    @field_validator("template", "turn")
-    @classmethod
-    def _only_names(cls, template: str | None) -> str | None:
-        for _, name, spec, conversion in string.Formatter().parse(template or ""):
-            if name is not None and (not name.isidentifier() or spec or conversion):
-                raise ValueError(f"`{{{name}}}` is not a column's name; write {{{{ and }}}} for braces in the text")
-        return template
 
 
 class RepeatedNgrams(Section):
@@ -152,8 +157,8 @@ class NearDuplicates(Section):
     permutations: int = Field(64, ge=16, description="MinHash permutations.")
 
 
-class Cleaning(Section):
-    """Filtering, duplicate removal, decontamination and the held-out split, the same for all sources."""
+class CleaningRules(Section):
+    """What is done to the documents of a source."""
 
     min_characters: Count = Field(200, ge=0, description="Shorter documents are dropped.")
     max_characters: Count = Field(100_000, ge=1, description="Longer documents are dropped.")
@@ -165,12 +170,17 @@ class Cleaning(Section):
     decontaminate_ngram: int = Field(
         13, ge=3, description="A document that shares a run of this many words with an evaluation item is dropped."
     )
+    heldout_share: float = Field(0.02, ge=0, lt=0.5, description="Share of documents kept out for held-out loss.")
+
+
+class Cleaning(CleaningRules):
+    """Filtering, duplicate removal, decontamination and the held-out split, the same for all sources."""
+
     decontamination: Literal["filter", "measure"] = Field(
         "filter",
         description="filter: drop documents that overlap with an evaluation item. measure: keep them and count the "
         "overlap in steps of their own, so that a task can be added without touching what was trained.",
     )
-    heldout_share: float = Field(0.02, ge=0, lt=0.5, description="Share of documents kept out for held-out loss.")
 
 
 class TokenizerFiles(Section):

@@ -35,15 +35,17 @@ from smolmake.train.spikes import dropped_facts
 from smolmake.train.trainer import Batches, Trainer
 
 OPTIMIZER = "optimizer.safetensors"
+SegmentJob = Job[SegmentSpec, SegmentRun]
 
 
-def train_segment(job: Job, spec: SegmentSpec, run: SegmentRun) -> None:
+def train_segment(job: SegmentJob) -> None:
     """Train a segment on all its processes, from where it stopped if it was begun, and write its artefact."""
+    spec, run = job.spec, job.run
     torch.set_num_threads(run.threads)
     # Before the processes join: copying shards to the node's disk takes longer than they may wait for each other.
-    reader = open_reader(job, spec, run)
+    reader = open_reader(job)
     parallel = init_parallel(run.device, run.layout)
-    model = first_model(job, spec)
+    model = first_model(job)
     state = None
     if not spec.fresh_optimizer:
         state = job.input("parent") / "checkpoint" / OPTIMIZER
@@ -58,15 +60,17 @@ def train_segment(job: Job, spec: SegmentSpec, run: SegmentRun) -> None:
     destroy_parallel(parallel)
 
 
-def open_reader(job: Job, spec: SegmentSpec, run: SegmentRun) -> BatchReader:
+def open_reader(job: SegmentJob) -> BatchReader:
     """The batches of the segment's mixture."""
     mixture, description = open_mixture(job.input("mixture"))
-    shards = open_mixture_shards(description, job.folder.parents[1], scratch_folder(run.scratch))
+    shards = open_mixture_shards(description, job.folder.parents[1], scratch_folder(job.run.scratch))
+    spec = job.spec
     return BatchReader(mixture, shards, spec.global_batch, spec.stage_start, spec.batches)
 
 
-def first_model(job: Job, spec: SegmentSpec) -> Decoder:
+def first_model(job: SegmentJob) -> Decoder:
     """The parent's model with this segment's theta and length, or a new one."""
+    spec = job.spec
     if spec.model is None:
         folder = job.input("parent") / "checkpoint"
         return load_model(folder, spec.rope_theta, spec.sequence_length, spec.precision)
@@ -113,7 +117,7 @@ def build_trainer(
     return Trainer(parallel_model, optimizer, reader, spec, run, folder, label, milestone)
 
 
-def finish(job: Job, trainer: Trainer, reader: BatchReader) -> None:
+def finish(job: SegmentJob, trainer: Trainer, reader: BatchReader) -> None:
     """Write the manifest; then recovery checkpoints are no longer needed."""
     spec, milestones = trainer.spec, trainer.run.milestones
     tokens = spec.tokens_until(spec.end)
@@ -132,7 +136,7 @@ def finish(job: Job, trainer: Trainer, reader: BatchReader) -> None:
     shutil.rmtree(job.folder / "recovery", ignore_errors=True)
 
 
-def save_checkpoint(job: Job, trainer: Trainer) -> None:
+def save_checkpoint(job: SegmentJob, trainer: Trainer) -> None:
     """Write checkpoint/: the model, and the optimizer's state for the segments that follow."""
     model, parallel = trainer.model, trainer.parallel
     state = gather_full(optimizer_tensors(model, trainer.optimizer), parallel)
@@ -141,7 +145,7 @@ def save_checkpoint(job: Job, trainer: Trainer) -> None:
 
 
 def save_weights(
-    job: Job,
+    job: SegmentJob,
     model: Decoder,
     parallel: ParallelContext,
     folder: Path,

@@ -22,6 +22,7 @@ from smolmake.data.documents import Document
 from smolmake.data.filters import Counts
 from smolmake.data.ngrams import units_of, words_of
 from smolmake.execution.parts import do_parts
+from smolmake.recipe.sources import CleaningRules
 
 SETTINGS: dict[str, Any] = {
     "min_characters": 20,
@@ -59,17 +60,18 @@ def clean_into(
 ) -> Cleaned:
     """Clean `texts` into a folder, as the step does."""
     folder.mkdir(exist_ok=True)
+    rules = CleaningRules(**settings)
     documents = [Document(text) for text in texts]
     cuts = [len(documents) * number // parts for number in range(parts + 1)]
 
     def work(number: int, part: Path) -> dict[str, Any]:
         some = iter(documents[cuts[number] : cuts[number + 1]])
-        contamination = Contamination(tasks or {}, settings["decontaminate_ngram"])
-        return write_part(part, some, settings, contamination, Counts())
+        contamination = Contamination(tasks or {}, rules.decontaminate_ngram)
+        return write_part(part, some, rules, contamination, Counts())
 
     do_parts(folder, parts, work, helper=False)
-    contamination = Contamination(tasks or {}, settings["decontaminate_ngram"])
-    summary = join_parts(folder, parts, settings, contamination, list(others))
+    contamination = Contamination(tasks or {}, rules.decontaminate_ngram)
+    summary = join_parts(folder, parts, rules, contamination, list(others))
     assert json.loads((folder / "cleaning.json").read_text()) == summary
     heldout = pq.read_table(folder / "heldout.parquet")["text"].to_pylist()
     kept = list(iterate_texts(folder))

@@ -35,6 +35,7 @@ from smolmake.data.tokenizer import load_tokenizer
 from smolmake.evaluate.items import ITEMS, write_items
 from smolmake.execution.manifest import read_manifest
 from smolmake.execution.parts import do_parts, part_record
+from smolmake.graph.specs import OverlapSpec
 
 
 @pytest.fixture
@@ -216,7 +217,7 @@ def test_the_overlap_of_documents_and_of_adopted_shards(place: Path) -> None:
     searched = {"suite_items:measured": "results/suite_items/measured/manifest.json"}
     shards = {"shards": "results/shards/web/manifest.json", "tokenizer": "results/tokenizer/bpe/manifest.json"}
     for name, inputs in (("documents", {"documents": "results/documents/web/manifest.json"}), ("adopted", shards)):
-        run(place, job("overlap", name, {"ngram": 13}, inputs | searched))
+        run(place, job("overlap", name, OverlapSpec(ngram=13), inputs | searched))
         about = json.loads((place / "results/overlap" / name / "overlap.json").read_text())
         assert about["read"] == len(texts) and about["contaminated"] == 3
         assert about["overlap"]["held"] == {

@@ -16,6 +16,7 @@ from helpers.training import ROOT
 from smolmake.data.generated import options
 from smolmake.execution.content_hash import code_digests
 from smolmake.execution.manifest import read_manifest
+from smolmake.graph.specs import GeneratedSpec
 from smolmake.recipe.sources import Generated, Source
 
 WRITE = """
@@ -31,7 +32,7 @@ ROWS = '(arguments.output / "rows.jsonl").write_text(\'{"text": "a"}\\n\' * argu
 def script_job(tree: Path, script: str, expected: list[str], arguments: dict[str, Any] | None = None) -> dict[str, Any]:
     """The job of a script, as the graph makes it."""
     code = code_digests(tree / script)
-    spec = {"code": code, "arguments": arguments or {}, "reads": {}, "packages": {}}
+    spec = GeneratedSpec(code=code, arguments=arguments or {}, reads={}, packages={})
     return job("generated", "mine", spec, {}) | {"run": {"script": script, "expected": expected}}
 
 

@@ -13,6 +13,7 @@ import zstandard
 
 from smolmake.data.readers import count_rows, data_files, read_rows
 from smolmake.errors import UserError
+from smolmake.graph.specs import GeneratedDataset, PathDataset
 
 ROWS = [{"text": f"row {number} äöü 🦉", "id": number} for number in range(300)]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
@@ -126,15 +127,19 @@ def test_a_deeply_nested_line_is_an_error(tmp_path: Path) -> None:
     error_of(tmp_path / "a.jsonl")
 
 
+def files_of(path: str) -> list[Path]:
+    return data_files(PathDataset(path=path, format="auto", content=""), None)
+
+
 def test_files_of_a_folder_and_a_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("d/b.txt", "d/a.txt", "d/deep/c.jsonl", "d/.hidden"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
-    assert [p.name for p in data_files({"path": "d"}, None)] == ["a.txt", "b.txt", "c.jsonl"]
-    assert [p.name for p in data_files({"path": "d/*.txt"}, None)] == ["a.txt", "b.txt"]
-    assert [p.name for p in data_files({"path": "d/**/*.jsonl"}, None)] == ["c.jsonl"]
-    assert [p.name for p in data_files({"path": str(tmp_path / "d" / "b.txt")}, None)] == ["b.txt"]
+    assert [p.name for p in files_of("d")] == ["a.txt", "b.txt", "c.jsonl"]
+    assert [p.name for p in files_of("d/*.txt")] == ["a.txt", "b.txt"]
+    assert [p.name for p in files_of("d/**/*.jsonl")] == ["c.jsonl"]
+    assert [p.name for p in files_of(str(tmp_path / "d" / "b.txt"))] == ["b.txt"]
 
 
 def test_what_a_script_has_generated_is_a_file_a_folder_a_glob_or_all(tmp_path: Path) -> None:
@@ -143,7 +148,7 @@ def test_what_a_script_has_generated_is_a_file_a_folder_a_glob_or_all(tmp_path: 
         (tmp_path / name).write_text("x")
     named = {"b.txt": ["b.txt"], "d": ["a.txt"], "*.txt": ["b.txt"], "": ["b.txt", "a.txt"]}
     for pattern, names in named.items():
-        assert [path.name for path in data_files({"generated": pattern}, tmp_path)] == names
+        assert [path.name for path in data_files(GeneratedDataset(generated=pattern, format="auto"), tmp_path)] == names
 
 
 def test_rows_are_counted_as_they_are_read(tmp_path: Path) -> None:
@@ -158,5 +163,5 @@ def test_an_unknown_generated_file_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "code.parquet").touch()
     with pytest.raises(UserError) as caught:
-        data_files({"generated": "code.parket"}, tmp_path)
+        data_files(GeneratedDataset(generated="code.parket", format="auto"), tmp_path)
     assert "did you mean `code.parquet`?" in caught.value.remedy

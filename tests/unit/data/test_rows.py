@@ -13,7 +13,8 @@ from smolmake.data import hub
 from smolmake.data.documents import Document, read_documents
 from smolmake.data.readers import data_files
 from smolmake.errors import UserError
-from smolmake.recipe.sources import Source
+from smolmake.graph.specs import HubDataset, PathDataset
+from smolmake.recipe.sources import Rows, Source
 
 TEXT = "A text about volcanoes and how they come to be."
 FINEWEB_EDU = [
@@ -93,28 +94,21 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
         path.write_bytes(zstandard.compress(lines.encode()))
 
 
-def spec_of(format: str = "auto", **keys: Any) -> dict[str, Any]:
-    """The part of a step's spec that says how rows become documents, through the recipe's own schema."""
-    source = Source(path="x", format=format, **keys)  # type: ignore[arg-type]
-    keep = {"text", "template", "turn", "where", "at_least", "at_most", "on_error"}
-    return {"files": {"format": format}, **source.model_dump(include=keep)}
-
-
 @pytest.mark.parametrize("ending", FORMATS)
 @pytest.mark.parametrize(("rows", "keys", "texts"), [case[1:] for case in LAYOUTS], ids=[case[0] for case in LAYOUTS])
 def test_layouts(tmp_path: Path, ending: str, rows: Any, keys: dict[str, Any], texts: list[str | None]) -> None:
     write(tmp_path / f"data.{ending}", rows)
-    documents = list(read_documents([tmp_path / f"data.{ending}"], spec_of(**keys), "s", None))
+    documents = list(read_documents([tmp_path / f"data.{ending}"], "auto", Rows(**keys), "s", None))
     assert [document.text if document.reason is None else None for document in documents] == texts
 
 
 def test_why_a_row_is_dropped(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", FINEWEB_EDU)
     keys = {"where": {"language": ["de"]}, "at_least": {"score": 9}}
-    assert {d.reason for d in read_documents([tmp_path / "a.parquet"], spec_of(**keys), "s", None)} == {
+    assert {d.reason for d in read_documents([tmp_path / "a.parquet"], "auto", Rows(**keys), "s", None)} == {
         "other_language"
     }
-    by_score = list(read_documents([tmp_path / "a.parquet"], spec_of(at_most={"score": 2}), "s", None))
+    by_score = list(read_documents([tmp_path / "a.parquet"], "auto", Rows(at_most={"score": 2}), "s", None))
     assert [document.reason for document in by_score] == ["high_score", None]
 
 
@@ -132,7 +126,7 @@ def test_why_a_row_is_dropped(tmp_path: Path) -> None:
 def test_rows_of_wrong_types_and_columns(tmp_path: Path, rows: Any, keys: dict[str, Any], what: str) -> None:
     write(tmp_path / "a.jsonl.zst", rows)
     with pytest.raises(UserError) as caught:
-        list(read_documents([tmp_path / "a.jsonl.zst"], spec_of(**keys), "s", None))
+        list(read_documents([tmp_path / "a.jsonl.zst"], "auto", Rows(**keys), "s", None))
     assert what in caught.value.what and caught.value.file == tmp_path / "a.jsonl.zst" and caught.value.remedy
 
 
@@ -149,8 +143,8 @@ def test_what_cannot_be_read_is_passed_over_and_told(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"\xe4")
     files = [tmp_path / name for name in ("lines.jsonl", "cut.parquet", "whole.parquet", "cut.jsonl.zst", "latin.txt")]
     told: list[UserError] = []
-    spec = spec_of(on_error="skip")
-    documents = Counter(read_documents(files, spec, "s", told.append))
+    rows = Rows(on_error="skip")
+    documents = Counter(read_documents(files, "auto", rows, "s", told.append))
     assert documents[Document("row")] == 1 and documents[Document("", "wrong_type")] == 1
     assert 2 <= documents[Document("good")] < 5002
     assert Counter(Path(error.file).name for error in told) == {
@@ -159,7 +153,7 @@ def test_what_cannot_be_read_is_passed_over_and_told(tmp_path: Path) -> None:
     for file in files:
         if file.name != "whole.parquet":
             with pytest.raises(UserError):
-                list(read_documents([file], spec, "s", None))
+                list(read_documents([file], "auto", rows, "s", None))
 
 
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])
@@ -173,22 +167,22 @@ def test_bytes_that_are_no_text_cost_their_row_alone(tmp_path: Path, ending: str
         with pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
     told: list[UserError] = []
-    kept = [document.text for document in read_documents([file], spec_of(on_error="skip"), "s", told.append)]
+    kept = [document.text for document in read_documents([file], "auto", Rows(on_error="skip"), "s", told.append)]
     assert kept == ["good", "also good"] and [error.file for error in told] == [file, file]
     with pytest.raises(UserError, match="not UTF-8"):
-        list(read_documents([file], spec_of(), "s", None))
+        list(read_documents([file], "auto", Rows(), "s", None))
 
 
 def test_a_lacking_column_is_never_passed_over(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", [{"body": "x"}])
     with pytest.raises(UserError, match="`text` is not in this file"):
-        list(read_documents([tmp_path / "a.parquet"], spec_of(on_error="skip"), "s", [].append))
+        list(read_documents([tmp_path / "a.parquet"], "auto", Rows(on_error="skip"), "s", [].append))
 
 
 def test_damage_names_the_source_and_what_helps(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and no footer")
     with pytest.raises(UserError) as caught:
-        list(read_documents([tmp_path / "a.parquet"], spec_of(), "s", None))
+        list(read_documents([tmp_path / "a.parquet"], "auto", Rows(), "s", None))
     assert caught.value.key == "sources.s" and "on_error: skip" in caught.value.remedy
 
 
@@ -205,10 +199,10 @@ def test_a_tree_of_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"text of {name}")
-    files = data_files({"path": "t", "format": "code"}, None)
+    files = data_files(PathDataset(path="t", format="code", content=""), None)
     assert [file.name for file in files] == ["Makefile", "README.md", "a.py", "b.rs"]
-    spec = spec_of("code", where={"language": ["Python", "Rust"]})
-    kept = [document.text for document in read_documents(files, spec, "s", None) if document.reason is None]
+    rows = Rows(where={"language": ["Python", "Rust"]})
+    kept = [document.text for document in read_documents(files, "code", rows, "s", None) if document.reason is None]
     assert kept == ["text of t/a.py", "text of t/deep/b.rs"]
 
 
@@ -231,33 +225,32 @@ def repository(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def hub_spec(repository: Path, **keys: Any) -> dict[str, Any]:
-    place = {"hub": str(repository), "config": "en", "split": "train", "revision": None}
-    return {**spec_of(**keys), "files": place}
+def on_hub(repository: Path, config: str = "en", split: str = "train") -> HubDataset:
+    return HubDataset(hub=str(repository), config=config, split=split, files=[], revision=None)
 
 
 def test_a_dataset_of_the_hub_is_read_in_parts(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    spec = hub_spec(repository, at_least={"score": 1})
-    count = hub.hub_parts(spec["files"], "s")
+    dataset, rows = on_hub(repository), Rows(at_least={"score": 1})
+    count = hub.hub_parts(dataset, "s")
     assert count == 3
-    parts = [list(hub.read_hub(spec, "s", number, count)) for number in range(count)]
+    parts = [list(hub.read_hub(dataset, rows, "s", number, count)) for number in range(count)]
     assert [[d.text for d in part if d.reason is None] for part in parts] == [
         [f"text {number}.{row}" for row in range(1, 4)] for number in range(3)
     ]
-    assert list(hub.read_hub(spec, "s", 1, count)) == parts[1]
+    assert list(hub.read_hub(dataset, rows, "s", 1, count)) == parts[1]
 
 
 def test_a_column_that_the_dataset_lacks(repository: Path) -> None:
     with pytest.raises(UserError, match="`body` is not in this dataset") as caught:
-        list(hub.read_hub(hub_spec(repository, text="body"), "s", 0, 3))
+        list(hub.read_hub(on_hub(repository), Rows(text="body"), "s", 0, 3))
     assert "use one of: text, score. Name" in caught.value.remedy and caught.value.key == "sources.s.text"
 
 
 @pytest.mark.parametrize("keys", [{"config": "fr"}, {"split": "test"}])
 def test_what_the_dataset_does_not_have(repository: Path, keys: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="cannot read the dataset") as caught:
-        hub.hub_parts({**hub_spec(repository)["files"], **keys}, "s")
+        hub.hub_parts(on_hub(repository, **keys), "s")
     assert caught.value.key == "sources.s.hub"
 
 
@@ -265,7 +258,7 @@ def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    place = {"hub": "nobody/nothing-of-the-kind", "config": None, "split": "train", "revision": "abc"}
+    place = HubDataset(hub="nobody/nothing-of-the-kind", config=None, split="train", files=[], revision="abc")
     with pytest.raises(UserError, match="cannot read the dataset") as caught:
         hub.hub_parts(place, "s")
     assert "HF_TOKEN" in caught.value.remedy and len(str(caught.value).splitlines()) <= 12
@@ -275,7 +268,6 @@ def test_a_dataset_of_the_hub_that_breaks_off(repository: Path) -> None:
     """What cannot be read to its end stops the step, also where damaged rows may be skipped: the network may be it."""
     file = repository / "data/en/train-00001-of-00003.parquet"
     file.write_bytes(file.read_bytes()[:-30])
-    spec = hub_spec(repository, on_error="skip")
     with pytest.raises(UserError, match="cannot read the dataset") as caught:
-        list(hub.read_hub(spec, "s", 1, 3))
+        list(hub.read_hub(on_hub(repository), Rows(on_error="skip"), "s", 1, 3))
     assert "Parts that were read are kept" in caught.value.remedy and len(str(caught.value).splitlines()) <= 12

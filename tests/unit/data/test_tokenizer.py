@@ -20,6 +20,7 @@ from smolmake.data.tokenizer import (
 )
 from smolmake.data.tokenizer_comparison import analyse, digits_per_token, words_in
 from smolmake.errors import UserError
+from smolmake.graph.specs import TokenizerSpec
 
 TEXTS = ["El perro come. Der Hund isst. The dog eats 12 bones in 2026. def main(): return 17 + 5\n"] * 30
 ODD = [
@@ -132,12 +133,12 @@ def test_a_tokenizer_that_exists_is_taken(tokenizer: Tokenizer, tmp_path: Path) 
     (tmp_path / "theirs").mkdir()
     (tmp_path / "ours").mkdir()
     tokenizer.save(str(tmp_path / "theirs" / "tokenizer.json"))
-    take_tokenizer({"path": str(tmp_path / "theirs"), "vocab_size": 300}, tmp_path / "ours")
+    take_tokenizer(TokenizerSpec(path=str(tmp_path / "theirs"), vocab_size=300), tmp_path / "ours")
     assert load_tokenizer(tmp_path / "ours").to_str() == tokenizer.to_str()
     assert json.loads((tmp_path / "ours" / "tokenizer_config.json").read_text())["eos_token"] == "<|end_of_text|>"
     for spec, what in (
-        ({"path": str(tmp_path / "theirs"), "vocab_size": 301}, "another size"),
-        ({"path": str(tmp_path / "nowhere")}, "no tokenizer that can be read"),
+        (TokenizerSpec(path=str(tmp_path / "theirs"), vocab_size=301), "another size"),
+        (TokenizerSpec(path=str(tmp_path / "nowhere")), "no tokenizer that can be read"),
     ):
         with pytest.raises(UserError, match=what) as caught:
             take_tokenizer(spec, tmp_path / "ours")

@@ -19,7 +19,10 @@ from smolmake.evaluate.suites import run_suite
 from smolmake.evaluate.tasks import prepare_tasks
 from smolmake.execution.job import Job, named
 from smolmake.execution.manifest import read_manifest
+from smolmake.execution.step import Run, Spec
+from smolmake.graph.specs import SuiteItemsSpec
 from smolmake.model.conversion import save_model
+from smolmake.recipe.evaluation import HarnessTasks
 
 SUITE: dict[str, Any] = {
     "tasks": ["facts"], "shots": None, "limit": 12, "chat": False, "system": "", "generation": {}, "repeats": 1,
@@ -46,7 +49,9 @@ def scored(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Any:
     manager = prepare(folder, root)
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    return lambda **changes: run_suite(model, tokenizer, folder / "model", {**SUITE, **changes}, manager)
+    return lambda **changes: run_suite(
+        model, tokenizer, folder / "model", HarnessTasks(**{**SUITE, **changes}), manager
+    )
 
 
 def test_a_suite_gives_scores_with_intervals(scored: Any) -> None:
@@ -86,12 +91,12 @@ def test_the_step_gathers_them_from_the_harness(tmp_path: Path, root: Path, monk
         "import lm_eval.tasks as t; harness = t.TaskManager\n"
         "t.TaskManager = lambda: harness(include_path='tasks', include_defaults=False)"  # all of it takes half a minute
     )
-    gathered = job("suite_items", "filtered", {"tasks": ["knowledge"]}, {})
+    gathered = job("suite_items", "filtered", SuiteItemsSpec(tasks=["knowledge"]), {})
     run(tmp_path, gathered, code=small)
     manifest = read_manifest(tmp_path / gathered["folder"] / "manifest.json")
     assert manifest["facts"] == {"tasks": 1, "items": len(fact_tasks(0))}
     assert list(read_items(tmp_path / gathered["folder"] / ITEMS)) == ["facts"]
-    asked = job("suite_items", "filtered", {"tasks": ["facs"]}, {})
+    asked = job("suite_items", "filtered", SuiteItemsSpec(tasks=["facs"]), {})
     assert "did you mean `facts`?" in fail(tmp_path, asked, code=small)
 
 
@@ -109,7 +114,7 @@ def test_items_that_cannot_be_had_name_the_task(tmp_path: Path, root: Path) -> N
 def test_a_task_that_is_not_known_is_told_with_its_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     origin = {"evaluation.suites.math.tasks": ["gsm8k", "gsm9k"], "evaluation.suites.code.tasks": ["humaneval"]}
-    job = Job("check_tasks", "mine", "0123456789", tmp_path, {}, {}, {}, origin=origin, recipe="mine")
+    job = Job("check_tasks", "mine", "0123456789", tmp_path, Spec(), {}, Run(), recipe_values=origin, recipe="mine")
     unknown = UserError("no such task", key="evaluation.suites.*.tasks", value="gsm9k", remedy="mend it")
     told = named(unknown, job)
     assert (told.key, told.value, told.file) == ("evaluation.suites.math.tasks", "gsm9k", "the recipe mine")

@@ -121,10 +121,11 @@ def test_an_owner_that_was_stopped_and_replaced_ends_and_publishes_nothing(tmp_p
 
 def test_without_its_lease_a_job_does_not_write_its_manifest(tmp_path: Path) -> None:
     from smolmake.execution.job import Job
+    from smolmake.execution.step import Run, Spec
 
     with hold(tmp_path, tmp_path / "manifest.json", interval=60.0) as lease:  # no thread ends this process
         other_machine(tmp_path)
-        job = Job("mixture", "stage1", "0" * 10, tmp_path, {}, {}, {}, lease=lease)
+        job = Job("mixture", "stage1", "0" * 10, tmp_path, Spec(), {}, Run(), lease=lease)
         with pytest.raises(Lost, match="node9"):
             job.finish([], {})
     assert not (tmp_path / "manifest.json").exists()

@@ -20,11 +20,11 @@ def workflow(tree: Path, text: str = SMALL) -> Workflow:
     return load_workflow(str(write_recipe(tree, text)), tree)
 
 
-def finish(tree: Path, step: Step, identity: str, meaning: str | None = None) -> Path:
+def finish(tree: Path, step: Step, identity: str, config_hash: str | None = None) -> Path:
     """A finished result of the step under another id, as code of another day left it."""
     folder = tree / "results" / f"{step.label}-{identity}"
     folder.mkdir(parents=True)
-    (folder / RECORD).write_text(json.dumps({"meaning": meaning or step.meaning}))
+    (folder / RECORD).write_text(json.dumps({"config_hash": config_hash or step.config_hash}))
     (folder / MANIFEST).write_text("{}")
     return folder
 

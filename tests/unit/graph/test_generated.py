@@ -13,6 +13,7 @@ from smolmake.errors import UserError
 from smolmake.execution.content_hash import code_digests
 from smolmake.execution.step import Steps
 from smolmake.graph.build import build_steps
+from smolmake.graph.specs import GeneratedRun, GeneratedSpec
 
 SECTION = {"script": "crawl/run.py", "arguments": {"pages": 10}, "reads": ["lists/*.txt"], "packages": ["numpy"]}
 FILES = {
@@ -87,16 +88,17 @@ def test_arguments_versions_and_what_is_read_count_and_the_place_does_not(place:
 
 def test_the_spec_states_versions(place: Path) -> None:
     (step,) = steps_of(place, python=True).of_kind("generated")
-    assert step.spec["python"] == platform.python_version()
-    assert step.spec["packages"] == {"numpy": metadata.version("numpy")}
-    assert list(step.spec["code"]) == [
+    spec = step.spec_as(GeneratedSpec)
+    assert spec.python == platform.python_version()
+    assert spec.packages == {"numpy": metadata.version("numpy")}
+    assert list(spec.code) == [
         "pages/__init__.py", "pages/fetch.py", "pages/parse.py", "run.py", "site_map.py",
     ]  # fmt: skip
 
 
 def test_what_nobody_reads_is_not_run_and_what_is_read_must_come_of_it(place: Path) -> None:
     (step,) = steps_of(place).of_kind("generated")
-    assert step.run["expected"] == ["pages.jsonl"]
+    assert step.run_as(GeneratedRun).expected == ["pages.jsonl"]
     text = changed("name: small", "name: small\ngenerated: {crawl: {script: crawl/run.py}}")
     assert not build_steps(load(place, text), place).of_kind("generated")
 

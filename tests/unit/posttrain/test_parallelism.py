@@ -21,19 +21,21 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from smolmake.errors import UserError
+from smolmake.execution.step import Spec
 from smolmake.files import canonical_json
+from smolmake.graph.specs import AlignmentSpec, ConversationsSpec, PathDataset, PostTrainingRun, SupervisedSpec
 from smolmake.model.conversion import save_model
 from smolmake.monitoring.metrics import read_metrics
 from smolmake.posttrain import hf_trainer as posttrain
 from smolmake.posttrain.hf_trainer import WHOLE, RowOrder, last_whole_checkpoint, same_devices
 from smolmake.posttrain.parallelism import Devices, deepspeed_settings, divide
-from smolmake.recipe.runtime import Run
+from smolmake.recipe.posttraining import TrainingSettings
+from smolmake.recipe.runtime import Layout
 
 ROWS, BATCH = 22, 8
-COMMON = {
-    "learning_rate": 1e-3, "epochs": 1.5, "batch": BATCH, "max_length": 128, "warmup_ratio": 0.1, "clip_grad_norm": 0.2,
-    "seed": 3,
-}  # fmt: skip
+SETTINGS = TrainingSettings(
+    learning_rate=1e-3, epochs=1.5, batch=BATCH, max_length=128, warmup_ratio=0.1, clip_grad_norm=0.2
+)
 needs_deepspeed = pytest.mark.needs("deepspeed")
 
 
@@ -62,18 +64,18 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def job(place: Path, kind: str, name: str, strategy: str = "ddp", **spec: Any) -> dict[str, Any]:
-    data = {"path": str(place / ("chats.jsonl" if kind == "posttraining" else "pairs.jsonl")), "format": "auto"}
-    spec = COMMON | {"data": {"a": data | {"share": 1.0}}} | spec
+def job(place: Path, kind: str, name: str, strategy: str = "ddp", **settings: Any) -> dict[str, Any]:
+    file = place / ("chats.jsonl" if kind == "posttraining" else "pairs.jsonl")
+    data = {"a": ConversationsSpec(files=PathDataset(path=str(file), format="auto", content=""))}
+    training = SETTINGS.model_copy(update=settings)
+    spec: Spec = AlignmentSpec(training=training, seed=3, beta=0.5, data=data)
     if kind == "posttraining":
         template = (ROOT / "config" / "templates" / "smollm3-short.jinja").read_text()
-        spec = {"loss": "assistant", "packing": "none", "template": template} | spec
-    else:
-        spec = {"beta": 0.5} | spec
-    run = Run(device="cpu").model_dump(exclude={"layouts"}) | {"layout": {"strategy": strategy, "micro_batch": 2}}
+        spec = SupervisedSpec(training=training, seed=3, loss="assistant", packing="none", template=template, data=data)
     return {
-        "kind": kind, "name": name, "id": "0", "folder": f"results/{kind}/{name}", "spec": spec,
-        "inputs": {"parent": "results/segment/parent/manifest.json"}, "run": run,
+        "kind": kind, "name": name, "id": "0", "folder": f"results/{kind}/{name}", "spec": spec.model_dump(mode="json"),
+        "inputs": {"parent": "results/segment/parent/manifest.json"},
+        "run": {"layout": {"strategy": strategy, "micro_batch": 2}, "device": "cpu", "micro_batch": 16},
     }  # fmt: skip
 
 
@@ -183,13 +185,13 @@ def test_a_killed_job_goes_on(place: Path, scripts: Scripts, undisturbed: Path, 
     assert losses(folder) == pytest.approx(losses(undisturbed), abs=5e-5)
 
 
-def run_of(layout: dict[str, Any] | None, micro_batch: int = 16) -> dict[str, Any]:
-    return {"layout": layout, "device": "cpu", "micro_batch": micro_batch}
+def run_of(layout: dict[str, Any], micro_batch: int = 16) -> PostTrainingRun:
+    return PostTrainingRun(layout=Layout(**layout), device="cpu", micro_batch=micro_batch)
 
 
 def test_a_batch_is_divided_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     for batch, world, layout, micro, expected in [
-        (24, 1, None, 16, (12, 2)),  # the largest micro-batch that divides it
+        (24, 1, {}, 16, (12, 2)),  # the largest micro-batch that divides it
         (7, 1, {}, 4, (1, 7)),
         (32, 4, {"gpus_per_node": 4}, 16, (8, 1)),
         (128, 64, {"nodes": 8, "gpus_per_node": 8, "micro_batch": 1}, 16, (1, 2)),

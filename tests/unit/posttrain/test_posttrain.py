@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from smolmake.errors import UserError
+from smolmake.graph.specs import ConversationsSpec, PathDataset
 from smolmake.model.conversion import save_model
 from smolmake.posttrain.chat_data import read_conversations, read_pairs
 from smolmake.posttrain.hf_trainer import WHOLE, last_whole_checkpoint
@@ -20,9 +21,9 @@ from smolmake.posttrain.merge import merge_linear
 USER, ASSISTANT = {"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4."}
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def write_rows(path: Path, rows: list[dict[str, Any]], share: float = 1.0) -> ConversationsSpec:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return {"path": str(path), "format": "auto", "share": 1.0}
+    return ConversationsSpec(files=PathDataset(path=str(path), format="auto", content=""), share=share)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
 def test_a_row_that_is_no_conversation_is_refused(tmp_path: Path, messages: Any) -> None:
     place = write_rows(tmp_path / "a.jsonl", [{"messages": [USER, ASSISTANT]}, {"messages": messages}])
     with pytest.raises(UserError) as caught:
-        read_conversations({"chats": place}, {}, 0)
+        read_conversations({"chats": place}, {}, 0, "sft")
     assert caught.value.key == "sft.data.chats" and len(str(caught.value).splitlines()) <= 12
 
 
@@ -49,14 +50,14 @@ def test_a_dataset_without_the_column_is_refused(tmp_path: Path) -> None:
 
 def test_shares_and_order_follow_the_seed(tmp_path: Path) -> None:
     rows = [{"messages": [USER, {"role": "assistant", "content": str(number)}]} for number in range(100)]
-    place = write_rows(tmp_path / "a.jsonl", rows)
+    place, quarter, half = (write_rows(tmp_path / "a.jsonl", rows, share) for share in (1.0, 0.25, 0.5))
     orders = []
     for seed in (0, 0, 1):
-        data = read_conversations({"a": place | {"share": 0.25}, "b": place}, {}, seed)
+        data = read_conversations({"a": quarter, "b": place}, {}, seed, "sft")
         orders.append([row["messages"][1]["content"] for row in data])
     assert orders[0] == orders[1] != orders[2]
     assert len(orders[0]) == 125
-    halves = read_conversations({"a": place | {"share": 0.5}}, {}, 0)
+    halves = read_conversations({"a": half}, {}, 0, "sft")
     assert len({row["messages"][1]["content"] for row in halves}) == 50
 
 
@@ -84,7 +85,7 @@ def test_datasets_with_and_without_settings_can_be_mixed(tmp_path: Path, model_f
         "messages": [USER, ASSISTANT],
         "chat_template_kwargs": {"enable_thinking": False, "custom_instructions": None},
     }
-    data = read_conversations({"a": plain, "b": write_rows(tmp_path / "set.jsonl", [row] * 3)}, {}, 0)
+    data = read_conversations({"a": plain, "b": write_rows(tmp_path / "set.jsonl", [row] * 3)}, {}, 0, "sft")
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32),
         args=SFTConfig(assistant_only_loss=True, eos_token="<|im_end|>", **settings(tmp_path / "out")),

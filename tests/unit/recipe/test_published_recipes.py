@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from smolmake.graph.build import build_steps
+from smolmake.graph.specs import PostTrainingRun
 from smolmake.model.config import ModelConfig
 from smolmake.model.counts import count_parameters, flops_per_token
 from smolmake.recipe.load import load_recipe, named_recipes, read_with_overlays, read_yaml
@@ -264,7 +265,9 @@ def test_layouts_share_the_batches_evenly() -> None:
     gpus = {step: layout.gpus for step, layout in recipe("smollm3").run.layouts.items()}
     assert gpus == {"pretraining": 384, "lc1": 96, "lc2": 96, "mid": 64, "sft": 64, "apo": 16, "evaluation": 1}
     steps = build_steps(recipe("smollm3"), ROOT).all.values()
-    started = {step.name: step.run["launcher"] for step in steps if step.kind in ("posttraining", "alignment")}
+    started = {
+        step.name: step.run_as(PostTrainingRun).launcher for step in steps if step.kind in ("posttraining", "alignment")
+    }
     assert started.keys() == {"mid", "sft", "apo-1", "apo-2", "apo-3"}
     assert all("srun --nodes=8 --ntasks=64" in started[name] for name in ("mid", "sft"))
     assert {layout.gpus for layout in recipe("smol-135m").run.layouts.values()} == {1}
