@@ -23,7 +23,7 @@ from smolmake.graph.pretrain import segment_run
 from smolmake.graph.specs import SegmentSpec
 from smolmake.model.config import ModelConfig
 from smolmake.recipe.pretraining import Optimizer, Precision
-from smolmake.recipe.runtime import Layout, Run
+from smolmake.recipe.runtime import Layout, Runtime
 from smolmake.train.parallel import init_parallel
 from smolmake.train.segment import build_trainer, new_model
 
@@ -56,10 +56,10 @@ def curve(precision: Precision, seed: int, arguments: argparse.Namespace) -> dic
     )  # fmt: skip
     spec = SegmentSpec(
         start=0, end=10**9, stage_start=0, schedule=(), optimizer=Optimizer(), fresh_optimizer=True,
-        precision=precision, z_loss=0.0, sequence_length=arguments.length, global_batch=arguments.rows,
+        precision=precision, z_loss=0.0, sequence_length=arguments.length, global_batch_size=arguments.rows,
         rope_theta=config.rope_theta, seed=seed,
     )  # fmt: skip
-    run = segment_run(Run(micro_batch=arguments.rows), Layout())
+    run = segment_run(Runtime(micro_batch=arguments.rows), Layout())
     reader = LibraryBytes(arguments.rows, arguments.length)
     losses, began = [], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

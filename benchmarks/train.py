@@ -40,7 +40,7 @@ from smolmake.model.counts import attended_length, count_parameters, flops_per_t
 from smolmake.model.decoder import Decoder
 from smolmake.preflight.parity import RandomBatches
 from smolmake.recipe.pretraining import Optimizer
-from smolmake.recipe.runtime import Layout, Run
+from smolmake.recipe.runtime import Layout, Runtime
 from smolmake.train.parallel import ParallelContext, destroy_parallel, init_parallel, with_layout
 from smolmake.train.recovery.checkpoint import Recovery
 from smolmake.train.segment import build_trainer
@@ -146,9 +146,9 @@ def measure(case: Case, arguments: argparse.Namespace, parallel: ParallelContext
     spec = SegmentSpec(
         start=0, end=10**9, stage_start=0, schedule=(), optimizer=Optimizer(), fresh_optimizer=True,
         precision="bf16" if case.what == "hf" else case.what, z_loss=0.0, sequence_length=case.length,
-        global_batch=batch, rope_theta=model.config.rope_theta,
+        global_batch_size=batch, rope_theta=model.config.rope_theta,
     )  # fmt: skip
-    run = segment_run(Run(micro_batch=case.rows), case.layout)
+    run = segment_run(Runtime(micro_batch=case.rows), case.layout)
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(model, reader, spec, run, parallel, Path(folder), "benchmark")
         if gpu:

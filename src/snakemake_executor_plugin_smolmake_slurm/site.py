@@ -62,14 +62,14 @@ def check_request(job: Any, key: str, name: str | None, known: dict[str, Partiti
     if gpus > max(part.gpus for part in found):
         raise UserError(
             f"{job.rule.name} asks for {gpus} GPUs of a node, and no node of the partition has that many",
-            key="run.layouts", value=f"gpus_per_node {gpus}, partition {','.join(names)}",
+            key="runtime.layouts", value=f"gpus_per_node {gpus}, partition {','.join(names)}",
             remedy="use a layout with fewer, or another smolmake-slurm-gpu-partition",
         )  # fmt: skip
     nodes = int(job.resources.get("nodes") or 1)
     if nodes > max(part.nodes for part in found):
         raise UserError(
             f"{job.rule.name} asks for {nodes} nodes, and the partition has fewer",
-            key="run.layouts", value=f"nodes {nodes}, partition {','.join(names)}", remedy="use a smaller layout",
+            key="runtime.layouts", value=f"nodes {nodes}, partition {','.join(names)}", remedy="use a smaller layout",
         )  # fmt: skip
     limits = [part.minutes for part in found if part.minutes is not None]
     runtime = int(job.resources.get("runtime") or 0)

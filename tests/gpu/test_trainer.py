@@ -21,7 +21,7 @@ from smolmake.model.config import ModelConfig
 from smolmake.monitoring.events import read_events
 from smolmake.monitoring.metrics import read_metrics
 from smolmake.recipe.pretraining import Guard, Optimizer, RollBack
-from smolmake.recipe.runtime import Layout, Run
+from smolmake.recipe.runtime import Layout, Runtime
 from smolmake.recipe.schedule import SchedulePiece
 from smolmake.train.parallel import ParallelContext
 from smolmake.train.segment import build_trainer, new_model
@@ -65,9 +65,9 @@ def trainer(folder: Path, reader: Counting, end: int = STEPS, guard: Guard | Non
     spec = SegmentSpec(
         start=0, end=end, stage_start=0, schedule=(SCHEDULE,), optimizer=Optimizer(), fresh_optimizer=True,
         precision="bf16" if DEVICE == "cuda" else "fp32", z_loss=0.0, guard=guard, sequence_length=LENGTH,
-        global_batch=BATCH, rope_theta=1e4, seed=0,
+        global_batch_size=BATCH, rope_theta=1e4, seed=0,
     )  # fmt: skip
-    how = segment_run(Run(**{"micro_batch": 2, "recovery_every": 1e9, **run}), Layout())
+    how = segment_run(Runtime(**{"micro_batch": 2, "recovery_every": 1e9, **run}), Layout())
     model = new_model(ModelConfig(**SHAPE), spec)
     return build_trainer(model, reader, spec, how, ParallelContext(torch.device(DEVICE)), folder, "test")
 
@@ -132,7 +132,7 @@ def test_saves_in_the_background_change_no_loss_and_are_resumed(
 
 
 def test_a_spike_is_rolled_back_to_the_curve_without_its_batches(tmp_path: Path) -> None:
-    settings = RollBack(loss_above=1.5, window=4, steps_in_a_row=2, drop_before=1, at_most=3)
+    settings = RollBack(loss_above=1.5, window=4, steps_in_a_row=2, drop_before=1, max_rollbacks=3)
     guard = Guard(skip_above=1e9, roll_back=settings)
     poison = range(14, 16)
     found = trained(tmp_path / "poisoned", Counting(poison), guard=guard, recovery_every=1e-9)

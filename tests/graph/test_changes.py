@@ -93,8 +93,8 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
         put("tokenizer.vocab_size", 640), ("tokenizer/bpe-640", *FROM_TOKENIZER), "tokenizer.vocab_size 600 → 640"
     ),
     "a rival tokenizer": (
-        put("tokenizer.compare", [420]), ("tokenizer/bpe-420", "tokenizer_comparison/*", "report/*"),
-        "tokenizer.compare [400] → [420]"
+        put("tokenizer.compare_sizes", [420]), ("tokenizer/bpe-420", "tokenizer_comparison/*", "report/*"),
+        "tokenizer.compare_sizes [400] → [420]"
     ),
     "items of each task": (put("evaluation.limit", 9), EVALUATIONS, "evaluation.limit 8 → 9"),
     "prompts of the samples": (
@@ -116,7 +116,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
         put("pretraining.schedule.decay_shape", "cosine"), FROM_STAGE3,
         "pretraining.schedule.decay_shape linear → cosine",
     ),
-    "peak": (put("pretraining.schedule.peak", 2e-3), FROM_STAGE1, "pretraining.schedule.peak 0.001 → 0.002"),
+    "peak": (put("pretraining.schedule.lr", 2e-3), FROM_STAGE1, "pretraining.schedule.lr 0.001 → 0.002"),
     "optimizer": (
         put("pretraining.optimizer.beta2", 0.98), FROM_STAGE1, "pretraining.optimizer.beta2 0.95 → 0.98"
     ),
@@ -146,27 +146,27 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "repeat cap": (put("sources.code.max_epochs", 5), ("epochs/*", "report/*"), "sources.code.max_epochs 4 → 5"),
     "licence": (put("sources.code.licence", "MIT"), NOTHING, ""),
     "known tokens": (put("sources.code.tokens", 1000), NOTHING, ""),
-    "micro-batch": (put("run.micro_batch", 2), NOTHING, ""),
-    "threads": (put("run.threads", 2), NOTHING, ""),
-    "device": (put("run.device", "cpu"), NOTHING, ""),
-    "recovery": (put("run.recovery_every", "7min"), NOTHING, ""),
-    "nodes": (put("run.layouts", {"pretraining": {"nodes": 2, "gpus_per_node": 0}}), NOTHING, ""),
-    "price and budget": (put("compute", {"price_per_gpu_hour": 9.0, "budget": {"gpu_hours": 5}}), NOTHING, ""),
+    "micro-batch": (put("runtime.micro_batch", 2), NOTHING, ""),
+    "threads": (put("runtime.threads", 2), NOTHING, ""),
+    "device": (put("runtime.device", "cpu"), NOTHING, ""),
+    "recovery": (put("runtime.recovery_every", "7min"), NOTHING, ""),
+    "nodes": (put("runtime.layouts", {"pretraining": {"nodes": 2, "gpus_per_node": 0}}), NOTHING, ""),
+    "price and budget": (put("cost", {"price_per_gpu_hour": 9.0, "budget": {"gpu_hours": 5}}), NOTHING, ""),
     "milestones": (
         put("pretraining.milestone_steps", 4),
         ("evaluation/stage1-at-4", "evaluation/stage1-at-12", "report/*"), "pretraining.milestone_steps nothing → 4",
     ),
     "a suite": (
-        put("evaluation.suites", {"reading": {"tasks": ["hellaswag"], "on": "ends"}}),
+        put("evaluation.suites", {"reading": {"tasks": ["hellaswag"], "on": "stage_ends"}}),
         ("suite_items/filtered", "suite/*", *FROM_CLEANING), "evaluation.suites.reading.tasks nothing → ['hellaswag']",
     ),
     "a suite that is measured": (
-        put("evaluation.suites", {"reading": {"tasks": ["hellaswag"], "on": "ends", "decontamination": "measure"}}),
+        put("evaluation.suites.reading", {"tasks": ["hellaswag"], "on": "stage_ends", "decontamination": "measure"}),
         ("suite_items/measured", "overlap/*", "suite/*", "report/*"),
         "evaluation.suites.reading.tasks nothing → ['hellaswag']",
     ),
     "a suite that is made to a length": (
-        put("evaluation.suites", {"far": {"tasks": ["niah_single_1"], "lengths": [4096], "on": "ends"}}),
+        put("evaluation.suites", {"far": {"tasks": ["niah_single_1"], "lengths": [4096], "on": "stage_ends"}}),
         ("suite/*", "report/*"), "evaluation.suites.far.tasks nothing → ['niah_single_1']",
     ),
 }  # fmt: skip
@@ -185,14 +185,15 @@ SMOLLM3: dict[str, tuple[Change, tuple[str, ...], str]] = {
         "evaluation.suites.mathematics.shots 5 → 4",
     ),
     "a suite that is measured": (
-        put("evaluation.suites.drop", {"tasks": ["drop", "gsm8k"], "on": "ends", "decontamination": "measure"}),
+        put("evaluation.suites.drop", {"tasks": ["drop", "gsm8k"], "on": "stage_ends", "decontamination": "measure"}),
         ("suite_items/measured", "overlap/*", "suite/*.drop", "check_tasks/*", "report/*"),
         "evaluation.suites.drop.tasks nothing → ['drop', 'gsm8k']",
     ),
     "nodes": (
-        put("run.layouts.pretraining.nodes", 24), ("preflight/pretraining",), "run.layouts.pretraining.nodes 48 → 24",
+        put("runtime.layouts.pretraining.nodes", 24), ("preflight/pretraining",),
+        "runtime.layouts.pretraining.nodes 48 → 24",
     ),
-    "goodput and price": (put("compute.goodput", 0.9), NOTHING, ""),
+    "goodput and price": (put("cost.goodput", 0.9), NOTHING, ""),
     "theta of the second extension": (
         put("long_context.1.rope_theta", 6e6),
         ("*/lc2-*", "posttraining/*", "alignment/*", "merge/*", "evaluation/mid", "evaluation/sft", "evaluation/apo*",

@@ -116,16 +116,16 @@ def test_a_dry_run_leaves_nothing_behind(copy: Path) -> None:
 
 
 def test_over_budget_it_does_not_start(copy: Path) -> None:
-    small = "run:\n  layouts: {pretraining: {gpus_per_node: 8, micro_batch: 1}}"
-    budget = "compute: {budget: {gpu_hours: 0}}\n"
-    recipe = edited(copy, "run:", budget + small)
+    small = "runtime:\n  layouts: {pretraining: {gpus_per_node: 8, micro_batch: 1}}"
+    budget = "cost: {budget: {gpu_hours: 0}}\n"
+    recipe = edited(copy, "runtime:", budget + small)
     assert "OVER: it would not start" in succeed(copy, *DRY, recipe=recipe)
     said = fail(copy, recipe=recipe)
     assert (
         "over budget" in said
         and "CONSENT=1" in said
         and f"--config recipe={recipe} consent=1" in said
-        and "compute.budget.gpu_hours" in said
+        and "cost.budget.gpu_hours" in said
     )
     assert not any((copy / "results").glob("*/*"))
     # Consent starts the run: here up to the generated files.
@@ -151,7 +151,7 @@ def test_every_rule_is_complete(copy: Path) -> None:
             for part in ("input:", "output:", "log:", "message:", "threads:", "conda:", "shell:"):
                 assert f"\n    {part}" in rule, f"{name} has no {part}"
             assert "\n    resources:" in rule or "localrule: True" in rule, name
-            assert "run:" not in rule and "import" not in rule, name
+            assert "runtime:" not in rule and "import" not in rule, name
 
 
 def test_the_linter_has_nothing_to_say(copy: Path) -> None:
@@ -179,7 +179,7 @@ def test_the_slurm_profiles_plan_by_name_and_by_path(copy: Path, root: Path, tmp
 
 
 def test_a_layout_of_several_nodes_does_not_start_on_this_machine(copy: Path) -> None:
-    layout = "compute: {budget: {}}\nrun:\n  layouts: {stage1: {nodes: 2, gpus_per_node: 1, micro_batch: 1}}"
-    said = fail(copy, recipe=edited(copy, "run:", layout))
+    layout = "cost: {budget: {}}\nruntime:\n  layouts: {stage1: {nodes: 2, gpus_per_node: 1, micro_batch: 1}}"
+    said = fail(copy, recipe=edited(copy, "runtime:", layout))
     assert "runs on several nodes" in said and "--profile profiles/slurm" in said
     assert not any((copy / "results").glob("*/*"))

@@ -49,7 +49,7 @@ def write_rows(path: Path, texts: list[str]) -> None:
 
 def clean_job(place: Path, name: str = "web", path: str = "data", **keys: Any) -> dict[str, Any]:
     source = Source(path=path, **{k: v for k, v in keys.items() if k in Source.model_fields})
-    cleaning = Cleaning(min_characters=20, heldout_share=0.1, near_duplicates={"similarity": 0.8})  # type: ignore[arg-type]
+    cleaning = Cleaning(min_characters=20, heldout_fraction=0.1, near_duplicates={"similarity": 0.8})  # type: ignore[arg-type]
     files = PathDataset(path=path, format="auto", content=content_digest(path, place))
     return job("documents", name, DocumentsSpec(files=files, rows=source, cleaning=cleaning), {})
 

@@ -17,9 +17,9 @@ tokenizer: {vocab_size: 512}
 model: {hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1}
 pretraining:
   sequence_length: 64
-  global_batch: 4
+  global_batch_size: 4
   segment_steps: 10
-  schedule: {peak: 1e-3, warmup_steps: 2, decay_steps: 5}
+  schedule: {lr: 1e-3, warmup_steps: 2, decay_steps: 5}
   stages:
     - {name: stage1, steps: 20, mixture: {notes: 0.5, code: 0.5}}
     - {name: stage2, steps: 10, mixture: {notes: 0.2, code: 0.8}}

@@ -44,8 +44,8 @@ TASKS = {
     "needle_long": ("acc", 0.0, "FG"),
     "word_problems": ("acc", 0.25, "MCF"),
 }
-SCHEDULE = {"peak": 1e-3}
-TRAINING = {"learning_rate": 1e-4, "batch": 8, "max_length": 256}
+SCHEDULE = {"lr": 1e-3}
+TRAINING = {"learning_rate": 1e-4, "global_batch_size": 8, "max_length": 256}
 SUPERVISED = TRAINING | {"loss": "all", "chat_template": "chatml.jinja", "data": {"chats": {"path": "chats.jsonl"}}}
 EXPECTATIONS = {
     "cleaning": {
@@ -139,7 +139,7 @@ def make_recipe() -> Recipe:
         for name, weights in MIXTURES.items()
     }
     extensions = [
-        stages[name] | {"sequence_length": length, "global_batch": 4, "rope_theta": 1e5, "schedule": SCHEDULE}
+        stages[name] | {"sequence_length": length, "global_batch_size": 4, "rope_theta": 1e5, "schedule": SCHEDULE}
         for name, length in LENGTHS.items()
     ]
     return Recipe.model_validate(
@@ -150,7 +150,7 @@ def make_recipe() -> Recipe:
             "sources": sources,
             "pretraining": {
                 "sequence_length": 256,
-                "global_batch": 16,
+                "global_batch_size": 16,
                 "segment_steps": 150,
                 "schedule": SCHEDULE,
                 "stages": [stage for name, stage in stages.items() if name not in LENGTHS],

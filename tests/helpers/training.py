@@ -26,7 +26,7 @@ from smolmake.graph.pretrain import segment_run
 from smolmake.graph.specs import SegmentRun, SegmentSpec
 from smolmake.monitoring.metrics import read_metrics
 from smolmake.recipe.pretraining import Guard, ModelShape, Optimizer, Schedule
-from smolmake.recipe.runtime import Layout, Run
+from smolmake.recipe.runtime import Layout, Runtime
 from smolmake.recipe.schedule import schedule_pieces, within
 
 ROOT = Path(__file__).parents[2]
@@ -120,17 +120,18 @@ def segment(
     **run: Any,
 ) -> dict[str, Any]:
     """The job of one segment of a run of `steps` steps, as the rules write it."""
-    pieces = schedule_pieces(Schedule(peak=3e-3, warmup_steps=4, decay_steps=4), steps or end)
+    pieces = schedule_pieces(Schedule(lr=3e-3, warmup_steps=4, decay_steps=4), steps or end)
     spec = SegmentSpec(
         start=start, end=end, stage_start=0, schedule=tuple(within(pieces, start, end)), optimizer=Optimizer(),
         fresh_optimizer=start == 0, precision="fp32", z_loss=0.0, guard=guard, sequence_length=LENGTH,
-        global_batch=BATCH, rope_theta=1e4, model=None if parent else ModelShape(**MODEL), seed=None if parent else 0,
+        global_batch_size=BATCH, rope_theta=1e4,
+        model=None if parent else ModelShape(**MODEL), seed=None if parent else 0,
     )  # fmt: skip
     inputs = {"mixture": f"results/mixture/{mixture}/manifest.json", "tokenizer": "results/tokenizer/bpe/manifest.json"}
     if parent is not None:
         inputs["parent"] = f"results/segment/{parent}/manifest.json"
     layout, milestones = Layout(**run.pop("layout", {})), run.pop("milestones", ())
-    settings = segment_run(Run(**{"micro_batch": BATCH, "device": "cpu", **run}), layout, milestones=milestones)
+    settings = segment_run(Runtime(**{"micro_batch": BATCH, "device": "cpu", **run}), layout, milestones=milestones)
     return {
         "kind": "segment", "name": name, "id": "0", "folder": f"results/segment/{name}",
         "spec": spec.values(), "inputs": inputs, "run": settings.model_dump(),

@@ -38,11 +38,11 @@ name: adapted
 generated: {{toy: {{script: examples/toy/generate.py}}}}
 base: {{adopt: {{path: {base}, digest: {adopt_lines(tree, base)}}}}}
 sft:
-  data: {{chats: {{generated: toy/conversations.parquet, share: 0.02}}}}
+  data: {{chats: {{generated: toy/conversations.parquet, fraction: 0.02}}}}
   loss: assistant
   chat_template: smollm3-short.jinja
   learning_rate: 1e-3
-  batch: 16
+  global_batch_size: 16
   max_length: 256
 merge: {{weights: {{sft: 0.5, base: 0.5}}}}
 evaluation: {{tasks: examples/toy/tasks, data: {{generated: toy/tasks}}, limit: 4}}
@@ -78,11 +78,11 @@ tokenizer: {{path: {tokenizer}, vocab_size: 600}}
 model: {{{", ".join(f"{key}: {shape[key]}" for key in sizes)}}}
 pretraining:
   sequence_length: 128
-  global_batch: 4
+  global_batch_size: 4
   segment_steps: 4
-  schedule: {{peak: 1e-3}}
+  schedule: {{lr: 1e-3}}
   stages: [{{name: stage1, steps: 4, mixture: {{notebooks: 1}}}}]
-run: {{micro_batch: 4}}
+runtime: {{micro_batch: 4}}
 """
     (tree / "adopting.yaml").write_text(recipe)
     succeed(tree, "pretrain", recipe="adopting.yaml")

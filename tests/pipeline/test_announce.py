@@ -11,7 +11,7 @@ pytestmark = pytest.mark.pipeline
 
 def test_failed_jobs_and_the_end_of_a_run_are_posted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = copy_tree(tmp_path / "tree")
-    (tree / SMALL).write_text((ROOT / SMALL).read_text().replace("run: {", "run: {alerts: {}, "))
+    (tree / SMALL).write_text((ROOT / SMALL).read_text().replace("runtime: {", "runtime: {alerts: {}, "))
     write_notes(tree, 200)
     whole = (tree / "texts" / "notes.jsonl").read_text()
     (tree / "texts" / "notes.jsonl").write_text(whole + "no JSON\n")

@@ -194,9 +194,9 @@ class Chaos:
 def recipe_of(tree: Path, steps: int, layouts: str) -> str:
     """two_nodes.yaml with one long stage, in `tree`."""
     text = (tree / TWO_NODES).read_text()
-    head, rest = text.split("  segment_steps:")[0], "  schedule: {peak: 1e-3, warmup_steps: 2}\n"
+    head, rest = text.split("  segment_steps:")[0], "  schedule: {lr: 1e-3, warmup_steps: 2}\n"
     rest += f"  stages:\n    - {{name: stage1, steps: {steps}, mixture: {{notes: 1}}}}\n"
-    run = f"run:\n  device: cpu\n  recovery_every: 1s\n  layouts: {{stage1: {layouts}}}\n"
+    run = f"runtime:\n  device: cpu\n  recovery_every: 1s\n  layouts: {{stage1: {layouts}}}\n"
     path = tree / "chaos.yaml"
     limits = text.split("sources:")[1].split("}")[0]
     head = head.replace("sources:" + limits + "}", f"sources:{limits}, max_epochs: 1000}}")

@@ -77,7 +77,7 @@ def test_deepspeed_shares_an_sft_over_two_nodes(undisturbed: Controller) -> None
     (tree / zero3).write_text(
         # another rate, so that it is a step of its own, which rounding in fp32 does not tell from the first
         f"extends: {TWO_NODES}\nname: zero3\nsft: {{learning_rate: 1.00001e-3}}\n"
-        "run: {layouts: {sft: {nodes: 2, gpus_per_node: 1, strategy: zero3}}}\n"
+        "runtime: {layouts: {sft: {nodes: 2, gpus_per_node: 1, strategy: zero3}}}\n"
     )
     Controller(tree, ("posttrain",), zero3).succeed()
     (one,), (other,) = (workflow_of(tree, recipe).steps.of_kind("posttraining") for recipe in (TWO_NODES, zero3))

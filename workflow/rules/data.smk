@@ -31,7 +31,7 @@ rule documents:
         "logs/documents/{step}.log",
     conda:
         "../../envs/data.yaml"
-    threads: WORKFLOW.recipe.run.data_workers
+    threads: WORKFLOW.recipe.runtime.data_workers
     resources:
         mem_mb=lambda wildcards, threads: 2000 * threads,
         runtime=240,
@@ -94,7 +94,7 @@ rule shards:
         "logs/shards/{step}.log",
     conda:
         "../../envs/data.yaml"
-    threads: WORKFLOW.recipe.run.data_workers
+    threads: WORKFLOW.recipe.runtime.data_workers
     resources:
         mem_mb=lambda wildcards, threads: 2000 * threads,
         runtime=240,
@@ -115,7 +115,7 @@ rule packing:
         "logs/packing/{step}.log",
     conda:
         "../../envs/data.yaml"
-    threads: WORKFLOW.recipe.run.data_workers
+    threads: WORKFLOW.recipe.runtime.data_workers
     resources:
         mem_mb=lambda wildcards, threads: 2000 * threads,
         runtime=240,

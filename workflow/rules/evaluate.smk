@@ -10,7 +10,7 @@ rule check_tasks:
         "logs/check_tasks/{step}.log",
     conda:
         "../../envs/evaluate.yaml"
-    threads: WORKFLOW.recipe.run.threads
+    threads: WORKFLOW.recipe.runtime.threads
     resources:
         mem_mb=4000,
         runtime=120,

@@ -12,7 +12,7 @@ rule posttraining:
     priority: 10
     conda:
         "../../envs/posttrain.yaml"
-    threads: WORKFLOW.recipe.run.threads_posttraining
+    threads: WORKFLOW.recipe.runtime.threads_posttraining
     resources:
         **devices_of("posttraining", mem_mb=2000, runtime=1440),
     params:
@@ -35,7 +35,7 @@ rule preferences:
     priority: 10
     conda:
         "../../envs/posttrain.yaml"
-    threads: WORKFLOW.recipe.run.threads_posttraining
+    threads: WORKFLOW.recipe.runtime.threads_posttraining
     resources:
         **devices_of("preferences", mem_mb=2000, runtime=240),
     params:
@@ -57,7 +57,7 @@ rule alignment:
     priority: 10
     conda:
         "../../envs/posttrain.yaml"
-    threads: WORKFLOW.recipe.run.threads_posttraining
+    threads: WORKFLOW.recipe.runtime.threads_posttraining
     resources:
         **devices_of("alignment", mem_mb=2000, runtime=1440),
     params:

@@ -10,7 +10,7 @@ rule preflight:
         "logs/preflight/{step}.log",
     conda:
         "../../envs/train.yaml"
-    threads: WORKFLOW.recipe.run.threads
+    threads: WORKFLOW.recipe.runtime.threads
     resources:
         **devices_of("preflight", mem_mb=1500, runtime=60),
     params:
@@ -33,7 +33,7 @@ rule segment:
     priority: 10
     conda:
         "../../envs/train.yaml"
-    threads: WORKFLOW.recipe.run.threads
+    threads: WORKFLOW.recipe.runtime.threads
     resources:
         **devices_of("segment", mem_mb=1500, runtime=1440),
     params:

@@ -30,7 +30,7 @@ def rendezvous(environment: dict[str, str]) -> dict[str, str]:
     except KeyError as missing:
         raise UserError(
             "a layout of several nodes runs inside a Slurm job only",
-            key="run.layouts", value=f"no {missing.args[0]} in the environment",
+            key="runtime.layouts", value=f"no {missing.args[0]} in the environment",
             remedy="run with --profile slurm, or use a layout of one node",
         ) from None  # fmt: skip
     # Another port for every job and step, so that two on one node, or a job and its late predecessor, do not meet.

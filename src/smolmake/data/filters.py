@@ -97,7 +97,7 @@ def clean(
                 counts.drop(reason, document.text)
                 continue
             fingerprint = hashlib.sha256(document.text.encode()).digest()
-            heldout = int.from_bytes(fingerprint[-4:], "big") < rules.heldout_share * 2**32
+            heldout = int.from_bytes(fingerprint[-4:], "big") < rules.heldout_fraction * 2**32
             yield Kept(fingerprint[:16], document.text, heldout, signatures.get(number))
 
 

@@ -127,7 +127,7 @@ def open_stretch(stage: str, segments: list[tuple[Path, dict[str, Any]]]) -> Str
     pieces = [piece for spec in specs for piece in spec.batches or ()]
     batches = [BEFORE, *pieces] if pieces else None
     shards = open_mixture_shards(description, results)
-    reader = BatchReader(mixture, shards, specs[0].global_batch, specs[0].stage_start, batches)
+    reader = BatchReader(mixture, shards, specs[0].global_batch_size, specs[0].stage_start, batches)
     folders = {name: about["shards"] for name, about in description["sources"].items()}
     return Stretch(stage, specs[0].start, specs[-1].end, reader, results, folders, first["tokenizer"])
 

@@ -29,7 +29,7 @@ class BatchReader:
 
     mixture: Mixture
     shards: dict[str, Shards]
-    global_batch: int
+    global_batch_size: int
     stage_start: int
     batches: Sequence[BatchPiece] | None = None  # batch sizes over a warm-up, see recipe/schedule.py
     available: dict[str, int] = field(init=False)
@@ -44,7 +44,7 @@ class BatchReader:
         """The number of sequences of a step's global batch, and the position of the first in the stage's stream."""
         if self.batches is not None:
             return batch_at(self.batches, step)
-        return self.global_batch, (step - self.stage_start) * self.global_batch
+        return self.global_batch_size, (step - self.stage_start) * self.global_batch_size
 
     def batch(self, step: int, rows: range | None = None) -> tuple[Array, Array, Array]:
         """Inputs, labels and document numbers [B, T] of `rows`, or all, of optimizer step `step` of the run.
@@ -103,7 +103,7 @@ class BatchReader:
 
     def _step_at(self, position: int) -> tuple[int, int]:
         """The step and row of a position in the stage's stream."""
-        pieces = self.batches or [BatchPiece(start=self.stage_start, size=self.global_batch, sequences_before=0)]
+        pieces = self.batches or [BatchPiece(start=self.stage_start, size=self.global_batch_size, sequences_before=0)]
         piece = next(piece for piece in reversed(pieces) if piece.sequences_before <= position)
         step, row = divmod(position - piece.sequences_before, piece.size)
         return piece.start + step, row

@@ -16,7 +16,7 @@ class Kind:
     """A kind of steps.
 
     `title` is what people read in the report's picture, `target` the target of the workflow that asks for its steps.
-    `threads` is the key of the recipe's `run` with the cores that a step takes, one where it is None; `mem_mb` and
+    `threads` is the key of the recipe's `runtime` with the cores that a step takes, one where it is None; `mem_mb` and
     `runtime` (minutes) are the least that it asks of a cluster, memory for each of its `workers`.
     `time` says how the plan knows how long a step takes: from tokens that are known before (`sized`), only once one
     has been measured (`measured`), or seconds until then (`short`). `tokens_per_second` is what one worker does.

@@ -23,7 +23,7 @@ BLOCK_BYTES = 2**22
 
 
 def scratch_folder(asked: str | None) -> Path | None:
-    """The folder that `run.scratch` means on this node: a path, in which variables such as $TMPDIR are filled in.
+    """The folder that `runtime.scratch` means on this node: a path, in which variables such as $TMPDIR are filled in.
 
     Raises:
         UserError: if a variable is not set here.
@@ -34,7 +34,7 @@ def scratch_folder(asked: str | None) -> Path | None:
     if not found or "$" in found:
         raise UserError(
             "a variable is not set on the node, so there is no folder to copy the token shards to",
-            key="run.scratch", value=asked, remedy="name a variable of your cluster, a folder, or leave it out",
+            key="runtime.scratch", value=asked, remedy="name a variable of your cluster, a folder, or leave it out",
         )  # fmt: skip
     return Path(found)
 

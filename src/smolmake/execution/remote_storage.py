@@ -33,7 +33,7 @@ class RemoteStore:
             self.fs, self.root = url_to_fs(url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise UserError(
-                "this address cannot be used", key="run.upload.url", value=url,
+                "this address cannot be used", key="runtime.upload.url", value=url,
                 remedy=f"install its file system (s3: pip install -c constraints.txt -e '.[s3]'): {error}",
             ) from None  # fmt: skip
 

@@ -60,7 +60,7 @@ def _documents(steps: Steps, recipe: Recipe, name: str, documents: dict[str, Ste
 
 def workers(recipe: Recipe) -> Run:
     """How a step runs that is done in parts by several processes."""
-    return Run(threads=recipe.run.data_workers)
+    return Run(threads=recipe.runtime.data_workers)
 
 
 def source_labels(recipe: Recipe, names: dict[str, Step]) -> tuple[dict[str, SourceLabels], list[str]]:
@@ -131,7 +131,7 @@ def add_tokenizers(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> 
     if section is None:
         base = {"base": steps.checkpoints["base"]}
         return steps.add("tokenizer", "given", TokenizerSpec(), base, "tokenizer")
-    sizes = [*([] if _exists(section) else [section.vocab_size]), *section.compare]
+    sizes = [*([] if _exists(section) else [section.vocab_size]), *section.compare_sizes]
     trained = [
         steps.add(
             "tokenizer",
@@ -146,7 +146,7 @@ def add_tokenizers(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> 
     taken: dict[str, Tokenizer | TokenizerFiles] = {"taken": section} if _exists(section) else {}
     existing = [
         steps.add("tokenizer", name, _existing_tokenizer(steps, files), {}, "tokenizer", ("tokenizer",))
-        for name, files in {**taken, **section.rivals}.items()
+        for name, files in {**taken, **section.compare_with}.items()
     ]
     chosen = existing[0] if taken else trained[0]
     if documents:

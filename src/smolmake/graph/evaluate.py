@@ -57,7 +57,7 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
     section, template = recipe.evaluation, template_text(steps, recipe)
     shared: dict[str, Step] = {"heldout": _heldout(steps, recipe, documents)} if documents else {}
     tasks = _task_files(steps, recipe, shared)
-    layout, device = recipe.run.layouts.get("evaluation") or Layout(), recipe.run.device
+    layout, device = recipe.runtime.layouts.get("evaluation") or Layout(), recipe.runtime.device
     keys = tuple(f"evaluation.{key}" for key in ("tasks", "data", "limit", "prompts", "chat_prompts"))
     checkpoints = list(evaluated(steps))
     _check_tasks(steps, recipe, tasks, template, shared)
@@ -112,7 +112,7 @@ def _check_tasks(
     spec = CheckTasksSpec(tasks=tasks, template=template, suites=asked)
     inputs = {"tokenizer": tokenizer, **{role: step for role, step in shared.items() if role == "data"}}
     keys = ("evaluation.tasks", "evaluation.data", *(f"evaluation.suites.{name}" for name in suites))
-    run = DeviceRun(device=recipe.run.device, threads=recipe.run.threads)
+    run = DeviceRun(device=recipe.runtime.device, threads=recipe.runtime.threads)
     steps.add("check_tasks", recipe.name, spec, inputs, "preflight", keys, run)
 
 

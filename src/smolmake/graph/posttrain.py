@@ -59,7 +59,7 @@ def _preferences(steps: Steps, recipe: Recipe, section: Preferences) -> Step:
     )
     layout = _layout(recipe, "apo")
     one = Layout(gpus_per_node=min(layout.gpus_per_node, 1), mfu=layout.mfu)
-    run = DeviceRun(layout=one, device=recipe.run.device, threads=recipe.run.threads_posttraining)
+    run = DeviceRun(layout=one, device=recipe.runtime.device, threads=recipe.runtime.threads_posttraining)
     return steps.add("preferences", "pairs", spec, inputs, "apo", ("preferences", "seed"), run)
 
 
@@ -94,7 +94,7 @@ def _conversations(
     steps: Steps, data: dict[str, Conversations], inputs: dict[str, Step]
 ) -> dict[str, ConversationsSpec]:
     return {
-        name: ConversationsSpec(files=dataset_spec(steps, files, inputs, f"data:{name}"), share=files.share)
+        name: ConversationsSpec(files=dataset_spec(steps, files, inputs, f"data:{name}"), fraction=files.fraction)
         for name, files in data.items()
     }
 
@@ -104,11 +104,11 @@ def _seed(section: PostTraining, recipe: Recipe) -> int:
 
 
 def _layout(recipe: Recipe, stage: str) -> Layout:
-    return recipe.run.layouts.get(stage) or Layout()
+    return recipe.runtime.layouts.get(stage) or Layout()
 
 
 def _training_run(recipe: Recipe, stage: str) -> PostTrainingRun:
-    run = recipe.run
+    run = recipe.runtime
     return PostTrainingRun(
         layout=_layout(recipe, stage), device=run.device, threads=run.threads_posttraining, micro_batch=run.micro_batch
     )

@@ -18,7 +18,7 @@ from smolmake.graph.specs import (
     StageSequences,
 )
 from smolmake.recipe.pretraining import LongContext, Pretraining, Stage
-from smolmake.recipe.runtime import Layout, Run
+from smolmake.recipe.runtime import Layout, Runtime
 from smolmake.recipe.schedule import SchedulePiece, batch_at, batch_pieces, batches_within, schedule_pieces, within
 from smolmake.recipe.schema import Recipe
 
@@ -64,7 +64,7 @@ def _mixtures(steps: Steps, recipe: Recipe, pretraining: Pretraining, shards: di
         keys = [f"{section}.{stage.name}.mixture", "pretraining.sequence_length", "seed", packing_key(stage)]
         if before is not None:
             inputs["before"] = before[0]
-            keys += [f"{section}.{before[0].name}.steps", "pretraining.global_batch", "pretraining.batch_warmup"]
+            keys += [f"{section}.{before[0].name}.steps", "pretraining.global_batch_size", "pretraining.batch_warmup"]
         spec = MixtureSpec(
             weights=weights,
             sequence_length=shaped.sequence_length,
@@ -73,13 +73,13 @@ def _mixtures(steps: Steps, recipe: Recipe, pretraining: Pretraining, shards: di
             before_sequences=before[1] if before is not None else None,
         )
         mixtures[stage.name] = steps.add("mixture", stage.name, spec, inputs, "data", tuple(keys))
-        sequences = stage.steps * shaped.global_batch
+        sequences = stage.steps * shaped.global_batch_size
         if stage is pretraining.stages[0] and pretraining.batch_warmup:
             sequences = batch_at(batch_pieces(pretraining), stage.steps)[1]
         before = (mixtures[stage.name], sequences)
         counted.append(StageSequences(stage=stage.name, sequences=sequences, capped=extension is None))
     keys = [f"{section}.{stage.name}.steps" for section, stage in stages]
-    _epochs(steps, recipe, counted, mixtures, (*keys, "pretraining.global_batch", "pretraining.batch_warmup"))
+    _epochs(steps, recipe, counted, mixtures, (*keys, "pretraining.global_batch_size", "pretraining.batch_warmup"))
     return mixtures
 
 
@@ -99,7 +99,7 @@ def _epochs(
 
 def _preflights(steps: Steps, recipe: Recipe, pretraining: Pretraining) -> None:
     """Checks of the machines of each layout. No result depends on them, but segments wait for them."""
-    run, lengths = recipe.run, {stage.name: pretraining.sequence_length for stage in pretraining.stages}
+    run, lengths = recipe.runtime, {stage.name: pretraining.sequence_length for stage in pretraining.stages}
     lengths |= {stage.name: stage.sequence_length for stage in recipe.long_context}
     if recipe.model is None or recipe.tokenizer is None or run.preflight.when == "never":
         return
@@ -114,10 +114,10 @@ def _preflights(steps: Steps, recipe: Recipe, pretraining: Pretraining) -> None:
             vocab_size=recipe.tokenizer.vocab_size, optimizer=pretraining.optimizer, precision=pretraining.precision,
             sequence_length=length,
         )  # fmt: skip
-        keys = (f"run.layouts.{name}", "model", "pretraining.optimizer", "pretraining.precision")
+        keys = (f"runtime.layouts.{name}", "model", "pretraining.optimizer", "pretraining.precision")
         how = PreflightRun(
             threads=run.threads, layout=layout, device=run.device, limits=run.preflight,
-            mfu=layout.mfu or recipe.compute.mfu, cpu_flops=recipe.compute.cpu_flops,
+            mfu=layout.mfu or recipe.cost.mfu, cpu_flops=recipe.cost.cpu_flops,
             recovery_every=run.recovery_every, scratch=run.scratch,
         )  # fmt: skip
         steps.add("preflight", name, spec, {}, "preflight", keys, how)
@@ -138,9 +138,9 @@ def _segments(
     assert pretraining is not None and shaped is not None
     keys = _segment_keys(stage)
     length = shaped.segment_steps or pretraining.segment_steps
-    layout = recipe.run.layout(stage.name)
+    layout = recipe.runtime.layout(stage.name)
     rows = micro_batch(
-        layout.micro_batch or recipe.run.micro_batch, pretraining.sequence_length, shaped.sequence_length
+        layout.micro_batch or recipe.runtime.micro_batch, pretraining.sequence_length, shaped.sequence_length
     )
     for start in range(stage_start, stage_start + stage.steps, length):
         end = min(start + length, stage_start + stage.steps)
@@ -149,15 +149,15 @@ def _segments(
             batches = tuple(batches_within(batch_pieces(pretraining), start, end))
         spec = SegmentSpec(
             start=start, end=end, stage_start=stage_start, schedule=tuple(within(pieces, start, end)), batches=batches,
-            global_batch=shaped.global_batch, sequence_length=shaped.sequence_length,
+            global_batch_size=shaped.global_batch_size, sequence_length=shaped.sequence_length,
             rope_theta=_rope_theta(recipe, stage), optimizer=pretraining.optimizer,
             fresh_optimizer=fresh and start == 0, precision=pretraining.precision, z_loss=pretraining.z_loss,
             guard=pretraining.guard, model=recipe.model if parent is None else None,
             seed=recipe.seed if parent is None else None,
         )  # fmt: skip
         how = segment_run(
-            recipe.run, layout, rows, milestones(pretraining.milestone_steps, start, end),
-            recipe.run.layout_name(stage.name),
+            recipe.runtime, layout, rows, milestones(pretraining.milestone_steps, start, end),
+            recipe.runtime.layout_name(stage.name),
         )  # fmt: skip
         parent = steps.add(
             "segment", f"{stage.name}-{start}-{end}", spec,
@@ -174,7 +174,7 @@ def _segment_keys(stage: Stage) -> tuple[str, ...]:
     long = isinstance(stage, LongContext)
     section = f"long_context.{stage.name}" if long else "pretraining"
     steps = f"long_context.{stage.name}.steps" if long else f"pretraining.stages.{stage.name}.steps"
-    own = tuple(f"{section}.{key}" for key in ("schedule", "sequence_length", "global_batch"))
+    own = tuple(f"{section}.{key}" for key in ("schedule", "sequence_length", "global_batch_size"))
     own += (f"{section}.rope_theta", f"{section}.fresh_optimizer") if long else ("model.rope_theta",)
     return (*own, *SEGMENT_KEYS, steps)
 
@@ -197,9 +197,9 @@ def micro_batch(rows: int, of_length: int, length: int) -> int:
 
 
 def segment_run(
-    run: Run, layout: Layout, micro_batch: int | None = None, milestones: Sequence[int] = (), preflight: str = ""
+    run: Runtime, layout: Layout, micro_batch: int | None = None, milestones: Sequence[int] = (), preflight: str = ""
 ) -> SegmentRun:
-    """How a segment runs, by the recipe's `run`."""
-    shared = {name: getattr(run, name) for name in SegmentRun.model_fields if name in Run.model_fields}
+    """How a segment runs, by the recipe's `runtime`."""
+    shared = {name: getattr(run, name) for name in SegmentRun.model_fields if name in Runtime.model_fields}
     own = {"layout": layout, "micro_batch": micro_batch or run.micro_batch, "milestones": tuple(milestones)}
     return SegmentRun(**shared | own | {"preflight": preflight})

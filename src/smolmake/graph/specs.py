@@ -222,7 +222,7 @@ class SegmentSpec(Spec):
     stage_start: int
     schedule: tuple[SchedulePiece, ...]
     batches: tuple[BatchPiece, ...] | None = None
-    global_batch: int
+    global_batch_size: int
     sequence_length: int
     rope_theta: float | None
     optimizer: UsedOptimizer
@@ -235,11 +235,11 @@ class SegmentSpec(Spec):
 
     def batch_size(self, step: int) -> int:
         """Sequences of a step's global batch."""
-        return self.global_batch if self.batches is None else batch_at(self.batches, step)[0]
+        return self.global_batch_size if self.batches is None else batch_at(self.batches, step)[0]
 
     def tokens_before(self, step: int) -> int:
         """Tokens that the run has read before a step."""
-        sequences = step * self.global_batch if self.batches is None else batch_at(self.batches, step)[1]
+        sequences = step * self.global_batch_size if self.batches is None else batch_at(self.batches, step)[1]
         return sequences * self.sequence_length
 
     def tokens_until(self, step: int) -> int:
@@ -299,7 +299,7 @@ class ConversationsSpec(Spec):
     """A dataset of which a share of the rows is used."""
 
     files: DatasetSpec
-    share: float = 1.0
+    fraction: float = 1.0
 
 
 class SupervisedSpec(Spec):

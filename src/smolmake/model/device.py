@@ -1,4 +1,4 @@
-"""What a job computes on: `run.device` of the recipe, and what the machine has."""
+"""What a job computes on: `runtime.device` of the recipe, and what the machine has."""
 
 import torch
 

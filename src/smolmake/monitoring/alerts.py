@@ -24,7 +24,7 @@ SCHEMES = ("https://", "http://")
 
 
 class Alerts:
-    """Posts messages of one run or job. `settings` is the recipe's run.alerts; without it nothing is sent."""
+    """Posts messages of one run or job. `settings` is the recipe's runtime.alerts; without it nothing is sent."""
 
     def __init__(self, settings: dict[str, Any] | None, about: dict[str, Any], active: bool = True) -> None:
         self.about, self.last = about, dict[str, float]()
@@ -74,6 +74,6 @@ def check_webhook(settings: dict[str, Any] | None) -> None:
     if settings is not None and not os.environ.get(settings["webhook_env"], "").startswith(SCHEMES):
         raise UserError(
             "the recipe wants alerts, and the environment has no address for them",
-            key="run.alerts.webhook_env", value=settings["webhook_env"],
-            remedy="export the variable with the webhook's address (https://...), or leave `run.alerts` out",
+            key="runtime.alerts.webhook_env", value=settings["webhook_env"],
+            remedy="export the variable with the webhook's address (https://...), or leave `runtime.alerts` out",
         )  # fmt: skip

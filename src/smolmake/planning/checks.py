@@ -28,11 +28,9 @@ def check_plan(recipe: Recipe, file: Path, root: Path) -> None:
     """Raise UserError for an unknown GPU, a missed parameter count, a layout that cannot be, data that is not
     what the recipe says, a wrong digest."""
     try:
-        gpu_kind(recipe.compute.gpu)
+        gpu_kind(recipe.cost.gpu)
     except UserError as error:
-        raise UserError(
-            error.what, file=file, key="compute.gpu", value=recipe.compute.gpu, remedy=error.remedy
-        ) from None
+        raise UserError(error.what, file=file, key="cost.gpu", value=recipe.cost.gpu, remedy=error.remedy) from None
     _check_parameters(recipe, file)
     _check_layouts(recipe, file)
     _check_memory(recipe, file)
@@ -62,16 +60,16 @@ def _check_layouts(recipe: Recipe, file: Path) -> None:
     """Raise UserError for a layout whose devices do not share a batch evenly."""
     batches = {}
     if recipe.pretraining is not None:
-        batches = {stage.name: recipe.pretraining.global_batch for stage in recipe.pretraining.stages}
-        batches["pretraining"] = recipe.pretraining.global_batch
-    batches |= {stage.name: stage.global_batch for stage in recipe.long_context}
+        batches = {stage.name: recipe.pretraining.global_batch_size for stage in recipe.pretraining.stages}
+        batches["pretraining"] = recipe.pretraining.global_batch_size
+    batches |= {stage.name: stage.global_batch_size for stage in recipe.long_context}
     batches |= {
-        name: section.batch
+        name: section.global_batch_size
         for name, section in (("mid", recipe.mid_training), ("sft", recipe.sft), ("apo", recipe.apo))
         if section is not None
     }
-    for name, layout in recipe.run.layouts.items():
-        key = f"run.layouts.{name}"
+    for name, layout in recipe.runtime.layouts.items():
+        key = f"runtime.layouts.{name}"
         if name in POST_TRAINING:
             _check_post_training(layout, file, key)
         if layout.gpus and layout.gpus % layout.context_parallel:
@@ -115,11 +113,11 @@ def memory_layouts(recipe: Recipe) -> dict[str, MemoryLayout]:
     lengths = {stage.name: recipe.pretraining.sequence_length for stage in recipe.pretraining.stages}
     lengths |= {stage.name: stage.sequence_length for stage in recipe.long_context}
     for name, length in lengths.items():
-        layout = recipe.run.layouts.get(name) or recipe.run.layouts.get("pretraining")
+        layout = recipe.runtime.layouts.get(name) or recipe.runtime.layouts.get("pretraining")
         if layout is None or not layout.gpus:
             continue
         found[name] = MemoryLayout(
-            micro_batch=layout.micro_batch or recipe.run.micro_batch,
+            micro_batch=layout.micro_batch or recipe.runtime.micro_batch,
             sequence_length=length,
             sharding=SHARDING[layout.strategy],
             shard_group=layout.gpus_per_node if layout.strategy == "hsdp" else layout.gpus,
@@ -138,11 +136,11 @@ def _check_memory(recipe: Recipe, file: Path) -> None:
     if shape is None:
         return
     for name, layout in memory_layouts(recipe).items():
-        found = fit(shape, layout, gpu_kind(recipe.compute.gpu).memory)
+        found = fit(shape, layout, gpu_kind(recipe.cost.gpu).memory)
         if not found.fits:
             raise UserError(
-                f"{name} would not fit into the memory of a {recipe.compute.gpu}: {found.reason}",
-                file=file, key=f"run.layouts.{name if name in recipe.run.layouts else 'pretraining'}",
+                f"{name} would not fit into the memory of a {recipe.cost.gpu}: {found.reason}",
+                file=file, key=f"runtime.layouts.{name if name in recipe.runtime.layouts else 'pretraining'}",
                 remedy=found.remedy or "take more or larger GPUs",
             )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """What a step costs: tokens, FLOPs, devices, hours and disk, from the recipe alone or from what was measured before.
 
-GPU steps: hours = FLOPs / (GPUs x peak x MFU x goodput), with the layout's MFU or compute.mfu. A segment with no GPUs
-in its layout takes what an earlier result of the same step took, else FLOPs / (threads x compute.cpu_flops). Without
+GPU steps: hours = FLOPs / (GPUs x peak x MFU x goodput), with the layout's MFU or cost.mfu. A segment with no GPUs
+in its layout takes what an earlier result of the same step took, else FLOPs / (threads x cost.cpu_flops). Without
 GPUs, FLOPs say little of an evaluation or of post-training (starting, generating): what finished steps of the same kind
 took is all that counts. Where there are none, or the recipe does not say how much data a step has, its time is
 unknown, and the plan says so.
@@ -53,7 +53,7 @@ class Costs:
         self.shape = shape_of(recipe)
         self.counts = count_parameters(self.shape) if self.shape is not None else Parameters(0, 0, 0, 0, 0)
         self.parameters = self.counts.total
-        self.peak = gpu_kind(recipe.compute.gpu).peak()
+        self.peak = gpu_kind(recipe.cost.gpu).peak()
 
     def of(self, step: Step) -> Cost:
         """The cost of running this step from its beginning."""
@@ -76,13 +76,13 @@ class Costs:
         gpus = run.gpus
         if tokens is None or flops_per_token is None:
             return Cost(gpus=gpus, hours=self.measured(step), **sizes)
-        flops, compute = tokens * flops_per_token, self.recipe.compute
+        flops, cost = tokens * flops_per_token, self.recipe.cost
         if gpus:
-            rate = gpus * self.peak * (run.layout.mfu or compute.mfu) * compute.goodput
+            rate = gpus * self.peak * (run.layout.mfu or cost.mfu) * cost.goodput
             return Cost(tokens, flops, gpus, flops / rate / 3600, **sizes)
         hours = self.measured(step)
         if hours is None:
-            hours = flops / (run.threads * compute.cpu_flops) / 3600
+            hours = flops / (run.threads * cost.cpu_flops) / 3600
         return Cost(tokens, flops, 0, hours, **sizes)
 
     def _documents(self, step: Step) -> Cost:
@@ -102,7 +102,7 @@ class Costs:
 
     def _segment(self, step: Step) -> Cost:
         spec, run = step.spec_as(SegmentSpec), step.run_as(SegmentRun)
-        tokens = (spec.end - spec.start) * spec.global_batch * spec.sequence_length
+        tokens = (spec.end - spec.start) * spec.global_batch_size * spec.sequence_length
         milestones = len(run.milestones) * self.parameters * FP32
         state = self.state_bytes(step)
         return self._timed(
@@ -181,8 +181,8 @@ def source_tokens(files: Files, root: Path) -> float | None:
 def conversation_tokens(files: Conversations, max_length: int) -> float | None:
     """Tokens of the rows that are used; from their number, a row has a quarter of the longest."""
     if files.tokens is not None:
-        return files.tokens * files.share
-    return files.rows * files.share * max_length / 4 if files.rows is not None else None
+        return files.tokens * files.fraction
+    return files.rows * files.fraction * max_length / 4 if files.rows is not None else None
 
 
 def cost_json(cost: Cost) -> dict[str, Any]:

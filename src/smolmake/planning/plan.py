@@ -51,7 +51,7 @@ class Plan:
         return [step for step in self.running if self.costs[step.key].hours is None]
 
     def money(self, gpu_hours: float) -> float | None:
-        price = self.workflow.recipe.compute.price_per_gpu_hour
+        price = self.workflow.recipe.cost.price_per_gpu_hour
         return None if price is None else gpu_hours * price
 
     def total(self, quantity: str) -> float:
@@ -77,9 +77,9 @@ class Plan:
     def hours(self) -> float:
         """Wall-clock hours with the devices there are: each step starts when its inputs are done and devices are free.
 
-        Devices are `compute.gpus`, and the cores of this machine for a recipe without GPUs; no limit where none is set.
+        Devices are `cost.gpus`, and the cores of this machine for a recipe without GPUs; no limit where none is set.
         """
-        all_gpus: float = self.workflow.recipe.compute.gpus or math.inf
+        all_gpus: float = self.workflow.recipe.cost.gpus or math.inf
         all_cores: float = math.inf if any(cost.gpus for cost in self.costs.values()) else os.cpu_count() or 1
         gpus, cores = all_gpus, all_cores
         waiting = {step.key: {other.key for other in step.inputs.values()} & self.keys for step in self.running}
@@ -125,7 +125,7 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """The whole plan as JSON values."""
-        compute = self.workflow.recipe.compute
+        cost = self.workflow.recipe.cost
         return {
             "recipe": self.workflow.recipe.name,
             "file": str(self.workflow.file),
@@ -156,12 +156,12 @@ class Plan:
                 "kept_bytes": self.total("kept_bytes"),
                 "temporary_bytes": max((self.costs[step.key].temporary_bytes for step in self.running), default=0.0),
                 "money": self.money(self.gpu_hours),
-                "currency": compute.currency,
+                "currency": cost.currency,
                 "unknown": [step.key for step in self.unknown],
             },
             "budget": {
-                "gpu_hours": compute.budget.gpu_hours,
-                "money": compute.budget.money,
+                "gpu_hours": cost.budget.gpu_hours,
+                "money": cost.budget.money,
                 "spent_gpu_hours": self.spent_gpu_hours,
                 "spent_money": self.money(self.spent_gpu_hours),
             },
@@ -198,7 +198,7 @@ def unfinished(workflow: Workflow, history: History) -> list[Step]:
 
 def check_budget(plan: Plan, consent: float | None) -> None:
     """Raise UserError if what would run exceeds the budget and `consent` (GPU-hours) does not cover it."""
-    recipe, budget = plan.workflow.recipe, plan.workflow.recipe.compute.budget
+    recipe, budget = plan.workflow.recipe, plan.workflow.recipe.cost.budget
     planned, spent = plan.gpu_hours, plan.spent_gpu_hours
     if consent is not None and planned <= consent:
         return
@@ -213,7 +213,7 @@ def check_budget(plan: Plan, consent: float | None) -> None:
     if budget.gpu_hours is not None and planned > 0 and spent + planned > budget.gpu_hours:
         raise UserError(
             f"over budget: this run would take {number_text(planned)} GPU-hours, {number_text(spent)} are spent",
-            file=plan.workflow.file, key="compute.budget.gpu_hours", value=f"{budget.gpu_hours:,}", remedy=remedy,
+            file=plan.workflow.file, key="cost.budget.gpu_hours", value=f"{budget.gpu_hours:,}", remedy=remedy,
         )  # fmt: skip
     price, paid = plan.money(planned), plan.money(spent)
     if (
@@ -224,9 +224,9 @@ def check_budget(plan: Plan, consent: float | None) -> None:
         and paid + price > budget.money
     ):
         raise UserError(
-            f"over budget: this run would cost {number_text(price)} {recipe.compute.currency},"
+            f"over budget: this run would cost {number_text(price)} {recipe.cost.currency},"
             f" {number_text(paid)} are spent",
-            file=plan.workflow.file, key="compute.budget.money", value=f"{budget.money:,}", remedy=remedy,
+            file=plan.workflow.file, key="cost.budget.money", value=f"{budget.money:,}", remedy=remedy,
         )  # fmt: skip
 
 

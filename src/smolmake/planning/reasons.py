@@ -75,7 +75,7 @@ class Reasons:
 
 
 def recipe_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Recipe keys whose values differ: `pretraining.schedule.peak 0.001 → 0.002`."""
+    """Recipe keys whose values differ: `pretraining.schedule.lr 0.001 → 0.002`."""
     return [
         f"{key} {_told(before.get(key))} → {_told(now.get(key))}"
         for key in sorted({*before, *now})

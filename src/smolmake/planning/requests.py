@@ -79,6 +79,6 @@ def check_one_machine(steps: Iterable[Step]) -> None:
         if step.run.nodes > 1:
             raise UserError(
                 f"{step.label} runs on several nodes, and this profile runs jobs on this machine",
-                key="run.layouts", value=f"nodes {step.run.nodes}",
+                key="runtime.layouts", value=f"nodes {step.run.nodes}",
                 remedy="run with --profile profiles/slurm, or give the layout one node: the result is the same",
             )  # fmt: skip

@@ -20,7 +20,7 @@ def begin(workflow: Workflow) -> None:
     Raises:
         UserError: if the recipe wants alerts and the environment has no address for them.
     """
-    alerts = workflow.recipe.run.alerts
+    alerts = workflow.recipe.runtime.alerts
     settings = None if alerts is None else alerts.model_dump()
     check_webhook(settings)
     steps = {step.label: key for key, step in workflow.steps.all.items()}

@@ -55,7 +55,7 @@ def _why(plan: Plan) -> Iterator[str]:
         hours = sum(plan.costs[step.key].gpu_hours for step in steps)
         price = plan.money(hours)
         told = f"{_count(len(steps), 'step')}" + (f", {number_text(hours)} GPU-hours" if hours else "")
-        told += f", {number_text(price)} {plan.workflow.recipe.compute.currency}" if price else ""
+        told += f", {number_text(price)} {plan.workflow.recipe.cost.currency}" if price else ""
         yield f"  {cause}: {told}"
     yield from _more(len(plan.by_cause) - CAUSES, "reason")
 
@@ -73,17 +73,15 @@ def _what(plan: Plan) -> Iterator[str]:
 
 
 def _cost(plan: Plan) -> Iterator[str]:
-    compute = plan.workflow.recipe.compute
+    cost = plan.workflow.recipe.cost
     yield "Cost"
     trained = sum(plan.costs[step.key].tokens for step in plan.running if KINDS[step.kind].trains)
     yield f"  tokens      {_amount(trained)} trained, {plan.total('flops'):.2e} FLOPs in all"
     if plan.gpu_hours:
-        goodput = f", goodput {compute.goodput:.0%}" if compute.goodput < 1 else ""
+        goodput = f", goodput {cost.goodput:.0%}" if cost.goodput < 1 else ""
         price = plan.money(plan.gpu_hours)
-        money = (
-            f", {number_text(price)} {compute.currency} at {compute.price_per_gpu_hour:g}" if price is not None else ""
-        )
-        yield f"  GPU-hours   {number_text(plan.gpu_hours)} ({compute.gpu}, MFU {compute.mfu:.0%}{goodput}){money}"
+        money = f", {number_text(price)} {cost.currency} at {cost.price_per_gpu_hour:g}" if price is not None else ""
+        yield f"  GPU-hours   {number_text(plan.gpu_hours)} ({cost.gpu}, MFU {cost.mfu:.0%}{goodput}){money}"
     path = _path(plan.critical_path, plan)
     without = f" without {uncounted(plan)}, whose time is not known yet" if plan.unknown else ""
     yield f"  wall-clock  {time_text(plan.hours)}{without}; longest chain {path}"
@@ -109,7 +107,7 @@ def uncounted(plan: Plan) -> str:
 
 
 def _budget(plan: Plan) -> list[str]:
-    compute, budget = plan.workflow.recipe.compute, plan.workflow.recipe.compute.budget
+    cost, budget = plan.workflow.recipe.cost, plan.workflow.recipe.cost.budget
     lines = []
     spent, planned = plan.spent_gpu_hours, plan.gpu_hours
     if budget.gpu_hours is not None:
@@ -122,7 +120,7 @@ def _budget(plan: Plan) -> list[str]:
         paid = plan.money(spent) or 0.0
         left = budget.money - paid - price
         lines.append(
-            f"  {budget.money:,.0f} {compute.currency}: {number_text(paid)} spent, {number_text(price)} planned, "
+            f"  {budget.money:,.0f} {cost.currency}: {number_text(paid)} spent, {number_text(price)} planned, "
             + (f"{number_text(left)} left" if left >= 0 else f"{number_text(-left)} OVER: it would not start")
         )
     try:

@@ -22,7 +22,7 @@ def read_conversations(
 ) -> Dataset:
     """Rows with `messages` (and `chat_template_kwargs` where present) of all datasets, each by its share, shuffled.
 
-    `share` takes that part of a dataset's rows, drawn at random: a subsample, as in SmolLM3's `weight`.
+    `fraction` takes that part of a dataset's rows, drawn at random: a subsample, as in SmolLM3's `weight`.
     `section` is the recipe's, for errors.
     """
     chosen: list[dict[str, Any]] = []
@@ -32,7 +32,7 @@ def read_conversations(
         for row in rows:
             check_messages(row["messages"], key)
         random.Random(f"{seed}:{name}").shuffle(rows)
-        chosen += rows[: int(len(rows) * dataset.share)]
+        chosen += rows[: int(len(rows) * dataset.fraction)]
     random.Random(seed).shuffle(chosen)
     return Dataset.from_list(_with_settings(chosen, ["messages"]))
 
@@ -49,9 +49,9 @@ def read_pairs(datasets: dict[str, ConversationsSpec], generated: dict[str, Path
         for row in rows:
             for column in PAIRS:
                 check_messages(row[column], key, column)
-        if dataset.share < 1:
+        if dataset.fraction < 1:
             random.Random(f"{seed}:{name}").shuffle(rows)
-            rows = rows[: int(len(rows) * dataset.share)]
+            rows = rows[: int(len(rows) * dataset.fraction)]
         pairs += rows
     random.Random(seed).shuffle(pairs)
     return Dataset.from_list(_with_settings(pairs, ["chosen", "rejected"]))

@@ -115,9 +115,9 @@ class FullBatches:
 
     def plan_steps(self, settings: TrainingSettings) -> None:
         """Set the number of steps by the rows that there are once they are packed."""
-        steps = max(1, math.ceil(settings.epochs * len(self.train_dataset) / settings.batch - 1e-9))
+        steps = max(1, math.ceil(settings.epochs * len(self.train_dataset) / settings.global_batch_size - 1e-9))
         self.args.max_steps, self.args.warmup_steps = steps, round(settings.warmup_ratio * steps)
-        self.total_rows = steps * settings.batch
+        self.total_rows = steps * settings.global_batch_size
 
     def _get_train_sampler(self, train_dataset: Any = None) -> RowOrder:
         return RowOrder(len(self.train_dataset), self.total_rows, self.args.seed)
@@ -181,7 +181,7 @@ def same_devices(checkpoint: Path, devices: Devices) -> int:
         raise UserError(
             f"this step was begun on {was['devices']} devices with {was['strategy']}, and a sharded optimizer goes on "
             "only on as many with the same strategy",
-            file=checkpoint, key="run.layouts", value=f"{now['devices']} devices, {now['strategy']}",
+            file=checkpoint, key="runtime.layouts", value=f"{now['devices']} devices, {now['strategy']}",
             remedy=f"go back to that layout to finish the step, or delete {checkpoint.parent} to start it anew",
         )  # fmt: skip
     return int(checkpoint.name.rpartition("-")[2])

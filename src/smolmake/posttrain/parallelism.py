@@ -37,7 +37,7 @@ def divide(batch: int, run: PostTrainingRun) -> Devices:
     if layout.gpus > 1 and layout.gpus != world:
         raise UserError(
             f"the layout has {layout.gpus} devices and {world} processes were started",
-            key="run.layouts", value=f"nodes {layout.nodes}, gpus_per_node {layout.gpus_per_node}",
+            key="runtime.layouts", value=f"nodes {layout.nodes}, gpus_per_node {layout.gpus_per_node}",
             remedy="start one process a device, as the rule does with torchrun",
         )  # fmt: skip
     on_cpu = not on_gpu(run.device)
@@ -48,7 +48,7 @@ def divide(batch: int, run: PostTrainingRun) -> Devices:
     if rest or share % micro:
         raise UserError(
             f"a batch of {batch} rows does not divide over {world} devices with {micro} rows in a forward pass",
-            key="run.layouts", value=f"micro_batch {layout.micro_batch}, {world} devices",
+            key="runtime.layouts", value=f"micro_batch {layout.micro_batch}, {world} devices",
             remedy="change micro_batch, nodes or gpus_per_node so that their product divides the step's `batch`",
         )  # fmt: skip
     return Devices(world, strategy, on_cpu, micro, share // micro)
@@ -58,23 +58,23 @@ def _check_strategy(strategy: str, context_parallel: int, on_cpu: bool) -> None:
     if context_parallel > 1:
         raise UserError(
             "post-training gives every device whole rows",
-            key="run.layouts", value=f"context_parallel {context_parallel}",
+            key="runtime.layouts", value=f"context_parallel {context_parallel}",
             remedy="leave context_parallel out; zero3 and activation checkpointing save memory",
         )  # fmt: skip
     if strategy == "fsdp" and on_cpu:
         raise UserError(
             "post-training with fsdp needs GPUs",
-            key="run.layouts", value=strategy, remedy="use strategy ddp or zero3 on CPUs",
+            key="runtime.layouts", value=strategy, remedy="use strategy ddp or zero3 on CPUs",
         )  # fmt: skip
     if strategy not in ("ddp", "fsdp", *STAGES):
         raise UserError(
             f"post-training has no strategy {strategy}",
-            key="run.layouts", value=strategy, remedy=f"use one of: ddp, fsdp, {', '.join(STAGES)}",
+            key="runtime.layouts", value=strategy, remedy=f"use one of: ddp, fsdp, {', '.join(STAGES)}",
         )  # fmt: skip
     if strategy in STAGES and importlib.util.find_spec("deepspeed") is None:
         raise UserError(
             f"post-training with {strategy} needs DeepSpeed, which is not installed",
-            key="run.layouts", value=strategy,
+            key="runtime.layouts", value=strategy,
             remedy="pip install -c constraints.txt -e '.[cluster]', or use strategy ddp or fsdp",
         )  # fmt: skip
 

@@ -87,8 +87,8 @@ def refuse(job: PreflightJob, failed: list[CheckResult]) -> None:
         f"preflight of {job.name} failed: "
         + "; ".join(f"{result.check}: {result.measured}, required {result.required}" for result in failed),
         file=job.folder / CHECKS,
-        key="run.layouts",
+        key="runtime.layouts",
         value=job.name,
         remedy=(f"leave out the nodes {', '.join(nodes)}, " if nodes else "fix what the table names, ")
-        + "or set run.preflight's limits to what this machine can do, and run the same command again",
+        + "or set runtime.preflight's limits to what this machine can do, and run the same command again",
     )

@@ -23,7 +23,7 @@ from smolmake.model.config import IGNORED_LABEL, ModelConfig
 from smolmake.monitoring.metrics import METRICS, read_metrics
 from smolmake.preflight.results import CheckResult
 from smolmake.recipe.pretraining import ModelShape, Optimizer, Precision
-from smolmake.recipe.runtime import Layout, Run
+from smolmake.recipe.runtime import Layout, Runtime
 from smolmake.recipe.schedule import SchedulePiece
 from smolmake.train.parallel import ParallelContext, check_layout, full_tensor
 from smolmake.train.segment import build_trainer, new_model
@@ -89,9 +89,9 @@ class ParityRun:
         self.spec = SegmentSpec(
             start=0, end=STEPS, stage_start=0, schedule=(schedule,), optimizer=optimizer, fresh_optimizer=True,
             precision=precision, z_loss=0.0, sequence_length=length, rope_theta=rope_theta, seed=SEED,
-            global_batch=max(2 * parallel.world_size // parallel.cp_size, 4),
+            global_batch_size=max(2 * parallel.world_size // parallel.cp_size, 4),
         )  # fmt: skip
-        self.run = segment_run(Run(recovery_every=1e9, micro_batch=2), Layout())
+        self.run = segment_run(Runtime(recovery_every=1e9, micro_batch=2), Layout())
         check_layout(parallel, self.spec, self.config)
 
     @property
@@ -101,7 +101,7 @@ class ParityRun:
     @contextmanager
     def trainer(self, parallel: ParallelContext, folder: Path, end: int = STEPS) -> Iterator[Trainer]:
         """A trainer over `parallel` up to step `end`, with the weights of step 0."""
-        reader = RandomBatches(self.spec.global_batch, self.spec.sequence_length, padded=True)
+        reader = RandomBatches(self.spec.global_batch_size, self.spec.sequence_length, padded=True)
         spec = self.spec.model_copy(update={"end": end})
         trainer = build_trainer(new_model(self.config, spec), reader, spec, self.run, parallel, folder, "parity")
         yield trainer

@@ -29,7 +29,7 @@ class Suite(HarnessTasks):
     """Tasks of the lm-evaluation-harness itself, which fetches their data from the hub."""
 
     tokens: Count | None = Field(None, ge=1, description="Known tokens of all its requests. For the plan alone.")
-    on: Literal["all", "ends", "chat"] = Field(
+    on: Literal["all", "stage_ends", "chat"] = Field(
         "all", description="Which checkpoints: all; ends of stages and all post-training; post-training alone."
     )
     decontamination: Literal["filter", "measure"] | None = Field(

@@ -21,7 +21,7 @@ EXAMPLE: dict[str, Any] = {
     "generated": {"crawl": {"script": "my-crawler/crawl.py", "arguments": {"pages": 100}}},
     "sources": {"notes": {"path": "data/notes/*.jsonl", "shards": {"path": "shards/notes", "digest": "0" * 64}}},
     "cleaning": {"near_duplicates": {}},
-    "tokenizer": {"vocab_size": 8192, "compare": [4096], "rivals": {"theirs": {"path": "models/theirs"}}},
+    "tokenizer": {"vocab_size": 8192, "compare_sizes": [4096], "compare_with": {"theirs": {"path": "models/theirs"}}},
     "model": {
         "hidden_size": 256,
         "intermediate_size": 768,
@@ -31,16 +31,16 @@ EXAMPLE: dict[str, Any] = {
     },
     "pretraining": {
         "sequence_length": 512,
-        "global_batch": 32,
+        "global_batch_size": 32,
         "segment_steps": 500,
         "schedule": {
-            "peak": 1e-3,
+            "lr": 1e-3,
             "warmup_steps": 100,
             "decay_steps": 300,
-            "floor": 1e-4,
-            "tail": [{"steps": 100, "rate": 1e-4}],
+            "min_lr": 1e-4,
+            "tail": [{"steps": 100, "lr": 1e-4}],
         },
-        "batch_warmup": [{"steps": 50, "global_batch": 16}],
+        "batch_warmup": [{"steps": 50, "global_batch_size": 16}],
         "guard": {"roll_back": {}},
         "stages": [{"name": "stage1", "steps": 2000, "mixture": {"notes": 1.0}}],
     },
@@ -50,9 +50,9 @@ EXAMPLE: dict[str, Any] = {
             "steps": 100,
             "mixture": {"notes": 1.0},
             "sequence_length": 2048,
-            "global_batch": 8,
+            "global_batch_size": 8,
             "rope_theta": 200_000.0,
-            "schedule": {"peak": 2e-4, "warmup_steps": 10, "decay_shape": "cosine"},
+            "schedule": {"lr": 2e-4, "warmup_steps": 10, "decay_shape": "cosine"},
         }
     ],
     "mid_training": {
@@ -60,7 +60,7 @@ EXAMPLE: dict[str, Any] = {
         "loss": "all",
         "chat_template": "chatml.jinja",
         "learning_rate": 2e-4,
-        "batch": 32,
+        "global_batch_size": 32,
         "max_length": 2048,
     },
     "sft": {
@@ -68,14 +68,14 @@ EXAMPLE: dict[str, Any] = {
         "loss": "assistant",
         "chat_template": "smollm3-short.jinja",
         "learning_rate": 2e-4,
-        "batch": 32,
+        "global_batch_size": 32,
         "max_length": 2048,
     },
     "preferences": {"prompts": {"path": "data/prompts.jsonl"}},
     "apo": {
         "data": {"written": {"path": "data/pairs.parquet"}},
         "learning_rate": 1e-5,
-        "batch": 32,
+        "global_batch_size": 32,
         "max_length": 2048,
     },
     "merge": {"weights": {"apo": 0.9, "lc1": 0.1}},
@@ -106,13 +106,13 @@ EXAMPLE: dict[str, Any] = {
             }
         },
     },
-    "run": {
+    "runtime": {
         "scratch": "$TMPDIR",
         "layouts": {"pretraining": {"nodes": 2, "gpus_per_node": 8}},
         "upload": {"url": "s3://bucket/runs"},
         "alerts": {"webhook_env": "SMOLMAKE_WEBHOOK"},
     },
-    "compute": {"budget": {"lines": {"main": {"gpus": 16, "days": 3.0}}}},
+    "cost": {"budget": {"lines": {"main": {"gpus": 16, "days": 3.0}}}},
 }
 
 

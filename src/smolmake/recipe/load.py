@@ -17,6 +17,22 @@ from smolmake.errors import UserError, did_you_mean
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.validate import check_recipe
 
+RENAMED = {  # keys that were called otherwise, for the remedy where a recipe still has one
+    "run": "runtime",
+    "compute": "cost",
+    "peak": "lr",
+    "rate": "lr",
+    "floor": "min_lr",
+    "batch": "global_batch_size",
+    "global_batch": "global_batch_size",
+    "share": "fraction",
+    "stands_in_for": "replaces",
+    "heldout_share": "heldout_fraction",
+    "at_most": "max_rollbacks",
+    "compare": "compare_sizes",
+    "rivals": "compare_with",
+    "toy": "generated",
+}
 FRAGMENTS = {"sources": "sources", "model": "models"}  # keys that may name a file under config/<folder>
 
 
@@ -144,8 +160,10 @@ def explain(error: ValidationError, path: Path, values: dict[str, Any]) -> UserE
     message = first["msg"].removeprefix("Value error, ")
     remedy = f"see `{'.'.join(part for part in location if not part.isdigit())}` in docs/reference/recipe.md"
     if first["type"] == "extra_forbidden":
+        valid = valid_keys(Recipe, location[:-1])
         message = "unknown key"
-        remedy = did_you_mean(location[-1], valid_keys(Recipe, location[:-1]))
+        renamed = RENAMED.get(location[-1])
+        remedy = f"it is called `{renamed}` now" if renamed in valid else did_you_mean(location[-1], valid)
     elif first["type"] == "missing":
         message, remedy = "a required key is missing", f"add it; {remedy}"
     if others:

@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import Field
 
 from smolmake.recipe.sources import Files
-from smolmake.recipe.types import Count, Length, Name, Section, Share, Weights
+from smolmake.recipe.types import Count, Fraction, Length, Name, Section, Weights
 
 
 class Conversations(Files):
     """A dataset in SmolTalk2's layout: `messages`, optionally `chat_template_kwargs`."""
 
-    share: Share = Field(1.0, description="Share of its rows to use, drawn with the recipe's seed.")
+    fraction: Fraction = Field(1.0, description="Share of its rows to use, drawn with the recipe's seed.")
 
 
 class TrainingSettings(Section):
@@ -21,7 +21,7 @@ class TrainingSettings(Section):
 
     learning_rate: float = Field(..., gt=0, description="Peak; cosine down to a tenth of it.")
     epochs: float = Field(1.0, gt=0, description="Passes over the data.")
-    batch: Count = Field(..., ge=1, description="Rows per optimizer step, over all devices.")
+    global_batch_size: Count = Field(..., ge=1, description="Rows per optimizer step, over all devices.")
     max_length: Length = Field(..., ge=8, description="Longer rows are cut to this many tokens.")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of the steps that warm up.")
     clip_grad_norm: float = Field(0.2, gt=0, description="Gradients are scaled down to this global norm.")

@@ -101,7 +101,7 @@ class Tail(Section):
     """A constant part after the decay."""
 
     steps: Count = Field(..., ge=1, description="Optimizer steps.")
-    rate: float = Field(..., gt=0, description="Learning rate.")
+    lr: float = Field(..., gt=0, description="Learning rate.")
 
 
 class Schedule(Section):
@@ -110,13 +110,13 @@ class Schedule(Section):
     Multi-step schedules have no decay and only tails; DeepSeek-V3's is a constant part, a cosine decay and two tails.
     """
 
-    peak: float = Field(..., gt=0, description="Learning rate after warm-up.")
+    lr: float = Field(..., gt=0, description="Learning rate after warm-up.")
     warmup_steps: Count = Field(0, ge=0, description="Steps of linear warm-up.")
     decay_steps: Count | None = Field(
         None, ge=0, description="Steps of decay at the run's end; null: all after warm-up."
     )
     decay_shape: Literal["linear", "cosine", "1-sqrt"] = Field("linear", description="Form of the decay.")
-    floor: float = Field(0.0, ge=0, description="Learning rate at the decay's end.")
+    min_lr: float = Field(0.0, ge=0, description="Learning rate at the decay's end.")
     tail: list[Tail] = Field([], description="Constant parts at the run's end, after the decay.")
 
 
@@ -133,7 +133,7 @@ class BatchPart(Section):
     """Steps with a smaller batch."""
 
     steps: Count = Field(..., ge=1, description="Optimizer steps.")
-    global_batch: Count = Field(..., ge=1, description="Sequences per optimizer step.")
+    global_batch_size: Count = Field(..., ge=1, description="Sequences per optimizer step.")
 
 
 class RollBack(Section):
@@ -146,7 +146,7 @@ class RollBack(Section):
     window: Count = Field(100, ge=2, description="Steps whose losses are the usual ones; before that none is too high.")
     steps_in_a_row: int = Field(10, ge=1, description="So many high losses in a row are a spike.")
     drop_before: Count = Field(10, ge=0, description="Steps before the spike that are dropped too.")
-    at_most: int = Field(3, ge=1, description="One more spike in a segment ends the training.")
+    max_rollbacks: int = Field(3, ge=1, description="One more spike in a segment ends the training.")
 
 
 class Guard(Section):
@@ -171,7 +171,7 @@ class Pretraining(Section):
         description="concatenate: sequences are cut from the documents laid end to end. best-fit: documents stand side "
         "by side so that none is cut that fits into a sequence, and what room is left is padding.",
     )
-    global_batch: Count = Field(..., ge=1, description="Sequences per optimizer step, over all devices.")
+    global_batch_size: Count = Field(..., ge=1, description="Sequences per optimizer step, over all devices.")
     segment_steps: Count = Field(
         ..., ge=1, description="A segment is at most this many steps, and ends in a checkpoint."
     )
@@ -194,7 +194,7 @@ class LongContext(Stage):
 
     sequence_length: Length = Field(..., ge=8, description="Tokens a sequence.")
     packing: Packing | None = Field(None, description="How sequences are made of documents; null: as in pretraining.")
-    global_batch: Count = Field(..., ge=1, description="Sequences per optimizer step.")
+    global_batch_size: Count = Field(..., ge=1, description="Sequences per optimizer step.")
     rope_theta: float = Field(..., gt=0, description="RoPE base of this extension.")
     schedule: Schedule = Field(..., description="Learning rate of this extension.")
     fresh_optimizer: bool = Field(True, description="Start the optimizer's state anew instead of going on with it.")

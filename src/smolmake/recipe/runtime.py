@@ -29,8 +29,8 @@ class DeviceLayout(Section):
 class Layout(DeviceLayout):
     """The devices of one kind of job and what the plan expects of them. Part of no result's identity."""
 
-    micro_batch: Count | None = Field(None, ge=1, description="Sequences per forward pass and device; null: run's.")
-    mfu: float | None = Field(None, gt=0, le=1, description="Expected model FLOPs utilisation; null: compute.mfu.")
+    micro_batch: Count | None = Field(None, ge=1, description="Sequences per forward pass and device; null: runtime's.")
+    mfu: float | None = Field(None, gt=0, le=1, description="Expected model FLOPs utilisation; null: cost.mfu.")
 
     def launcher(self, threads: int = 1) -> str:
         """What starts a training script on these devices, as the beginning of a shell command."""
@@ -77,7 +77,7 @@ class Alerts(Section):
     pause: Seconds = Field(600.0, ge=0, description="Time in which a job sends one message of a kind at most.")
 
 
-class Run(Section):
+class Runtime(Section):
     """How it runs: nothing here is part of any result's identity."""
 
     micro_batch: Count = Field(16, ge=1, description="Sequences per forward pass at the pretraining length.")
@@ -140,7 +140,7 @@ class Budget(Section):
     lines: dict[Name, BudgetLine] = Field({}, description="The project's whole budget by line, shown by the plan.")
 
 
-class Compute(Section):
+class CostSettings(Section):
     """What the plan calculates with. Part of no result's identity."""
 
     gpu: str = Field("h100", description="The kind of GPU: a100, h100, h100-pcie, ... (smolmake/hardware/gpus.py).")

@@ -34,17 +34,17 @@ class BatchPiece(Section):
 
 def schedule_pieces(schedule: Schedule, total_steps: int) -> list[SchedulePiece]:
     """Warm-up, constant part, decay and constant tail."""
-    peak, warmup = schedule.peak, schedule.warmup_steps
+    peak, warmup = schedule.lr, schedule.warmup_steps
     end = total_steps - sum(part.steps for part in schedule.tail)
     decay = end - warmup if schedule.decay_steps is None else schedule.decay_steps
     pieces = [
         SchedulePiece(shape="linear", start=0, start_lr=0.0, end=warmup, end_lr=peak),
         SchedulePiece(shape="linear", start=warmup, start_lr=peak, end=end - decay, end_lr=peak),
-        SchedulePiece(shape=schedule.decay_shape, start=end - decay, start_lr=peak, end=end, end_lr=schedule.floor),
+        SchedulePiece(shape=schedule.decay_shape, start=end - decay, start_lr=peak, end=end, end_lr=schedule.min_lr),
     ]
     for part in schedule.tail:
         after = end + part.steps
-        pieces.append(SchedulePiece(shape="linear", start=end, start_lr=part.rate, end=after, end_lr=part.rate))
+        pieces.append(SchedulePiece(shape="linear", start=end, start_lr=part.lr, end=after, end_lr=part.lr))
         end = after
     return [piece for piece in pieces if piece.start < piece.end]
 
@@ -87,9 +87,9 @@ def batch_pieces(pretraining: Pretraining) -> list[BatchPiece]:
     """Batch sizes of the first stage: a piece for each part of the warm-up, then the full batch."""
     pieces, step, sequences = [], 0, 0
     for part in pretraining.batch_warmup:
-        pieces.append(BatchPiece(start=step, size=part.global_batch, sequences_before=sequences))
-        step, sequences = step + part.steps, sequences + part.steps * part.global_batch
-    return [*pieces, BatchPiece(start=step, size=pretraining.global_batch, sequences_before=sequences)]
+        pieces.append(BatchPiece(start=step, size=part.global_batch_size, sequences_before=sequences))
+        step, sequences = step + part.steps, sequences + part.steps * part.global_batch_size
+    return [*pieces, BatchPiece(start=step, size=pretraining.global_batch_size, sequences_before=sequences)]
 
 
 def batches_within(pieces: Sequence[BatchPiece], start: int, end: int) -> list[BatchPiece]:

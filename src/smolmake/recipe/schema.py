@@ -8,7 +8,7 @@ from smolmake.recipe.evaluation import Evaluation
 from smolmake.recipe.expectations import Expectations
 from smolmake.recipe.posttraining import Apo, Merge, Preferences, SupervisedTraining
 from smolmake.recipe.pretraining import BaseModelFiles, LongContext, Model, Pretraining
-from smolmake.recipe.runtime import Compute, Run
+from smolmake.recipe.runtime import CostSettings, Runtime
 from smolmake.recipe.sources import Cleaning, Generated, Source, Tokenizer
 from smolmake.recipe.types import Name, Section
 
@@ -35,5 +35,5 @@ class Recipe(Section):
     merge: Merge | None = Field(None, description="The last model.")
     evaluation: Evaluation = Field(Evaluation(), description="Suites and samples.")
     expectations: Expectations = Field(Expectations(), description="What the steps should do, for the report.")
-    run: Run = Field(Run(), description="Machine settings.")
-    compute: Compute = Field(Compute(), description="What the plan calculates with, and the budget.")
+    runtime: Runtime = Field(Runtime(), description="Machine settings.")
+    cost: CostSettings = Field(CostSettings(), description="What the plan calculates with, and the budget.")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from smolmake.recipe.types import Count, Digest, HubId, Name, Section, Share
+from smolmake.recipe.types import Count, Digest, Fraction, HubId, Name, Section
 
 Argument = bool | int | float | str
 
@@ -136,7 +136,7 @@ class Source(Rows, Files):
     max_epochs: float = Field(
         4.0, gt=0, description="Repeat cap: more epochs than this over stages 1 to 3 is an error."
     )
-    stands_in_for: str = Field("", description="The data set that is not public and that this one replaces.")
+    replaces: str = Field("", description="The data set that is not public and that this one replaces.")
     shards: Adopted | None = Field(
         None, description="Token shards made before (a folder results/shards/...): nothing is read or tokenized."
     )
@@ -152,7 +152,7 @@ class RepeatedNgrams(Section):
 class NearDuplicates(Section):
     """MinHash near-duplicate removal."""
 
-    similarity: Share = Field(0.8, description="Jaccard similarity from which two documents count as duplicates.")
+    similarity: Fraction = Field(0.8, description="Jaccard similarity from which two documents count as duplicates.")
     ngram: int = Field(5, ge=1, description="Words per shingle.")
     permutations: int = Field(64, ge=16, description="MinHash permutations.")
 
@@ -170,7 +170,7 @@ class CleaningRules(Section):
     decontaminate_ngram: int = Field(
         13, ge=3, description="A document that shares a run of this many words with an evaluation item is dropped."
     )
-    heldout_share: float = Field(0.02, ge=0, lt=0.5, description="Share of documents kept out for held-out loss.")
+    heldout_fraction: float = Field(0.02, ge=0, lt=0.5, description="Share of documents kept out for held-out loss.")
 
 
 class Cleaning(CleaningRules):
@@ -205,8 +205,8 @@ class Tokenizer(Section):
     revision: str | None = Field(None, description="The hub model's commit.")
     path: str | None = Field(None, description="Take the tokenizer.json of this folder instead of training one.")
     characters_per_source: Count = Field(300_000, ge=1_000, description="How much of each source it is trained on.")
-    compare: list[Count] = Field([], description="Other vocabulary sizes to train and compare in the analysis.")
-    rivals: dict[Name, TokenizerFiles] = Field({}, description="Tokenizers that exist, for the analysis, by name.")
+    compare_sizes: list[Count] = Field([], description="Other vocabulary sizes to train and compare in the analysis.")
+    compare_with: dict[Name, TokenizerFiles] = Field({}, description="Existing tokenizers for the analysis, by name.")
 
     @model_validator(mode="after")
     def _one_origin(self) -> Tokenizer:

@@ -82,7 +82,7 @@ Seconds = Annotated[float, BeforeValidator(parse_seconds), Written(tuple(TIME_UN
 Name = Annotated[str, AfterValidator(_check_name)]
 HubId = Annotated[str, AfterValidator(_check_hub_id)]
 Digest = Annotated[str, AfterValidator(_check_digest)]
-Share = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
 Weights = dict[Name, Annotated[float, Field(ge=0)]]
 
 

@@ -106,7 +106,7 @@ def artefacts_of(workflow: Workflow) -> list[ReportArtefact]:
 
 def graph_of(plan: Plan, leave_out: str = "") -> GraphData:
     """The steps of a plan with their states, but for those of the kind `leave_out`."""
-    compute, stages = plan.workflow.recipe.compute, recipe_stages(plan.workflow.recipe)
+    cost, stages = plan.workflow.recipe.cost, recipe_stages(plan.workflow.recipe)
     steps = [step for step in plan.workflow.steps.all.values() if step.kind != leave_out]
     waits: dict[str, float] = {}
     for step in plan.critical_path:
@@ -114,8 +114,8 @@ def graph_of(plan: Plan, leave_out: str = "") -> GraphData:
     return GraphData(
         [_node(plan, step, stages[step.stage]) for step in steps],
         [(other.key, step.key) for step in steps for other in step.inputs.values()],
-        compute.price_per_gpu_hour,
-        compute.currency,
+        cost.price_per_gpu_hour,
+        cost.currency,
         waits,
         3600 * plan.hours,
         [(step.label, step.id, step.pin.reason) for step in steps if step.pin is not None],

@@ -58,20 +58,20 @@ class ParallelContext:
         """How many processes share each sequence; they are neighbours by rank."""
         return self.layout.context_parallel if self.world_size > 1 else 1
 
-    def rows(self, global_batch: int) -> range:
+    def rows(self, global_batch_size: int) -> range:
         """This process's rows of the global batch.
 
         Raises:
             UserError: if the batch does not divide by the processes.
         """
         readers = self.world_size // self.cp_size
-        share, rest = divmod(global_batch, readers)
+        share, rest = divmod(global_batch_size, readers)
         if rest:
             raise UserError(
-                f"a global batch of {global_batch} sequences does not divide over {readers} processes"
+                f"a global batch of {global_batch_size} sequences does not divide over {readers} processes"
                 + (f" or groups of {self.cp_size}" if self.cp_size > 1 else ""),
-                key="pretraining.global_batch",
-                value=global_batch,
+                key="pretraining.global_batch_size",
+                value=global_batch_size,
                 remedy="choose nodes times gpus_per_node over context_parallel so that it divides the batch",
             )
         reader = self.rank // self.cp_size
@@ -156,27 +156,27 @@ def check_layout(parallel: ParallelContext, spec: SegmentSpec, config: ModelConf
         UserError: with the key to change.
     """
     _check_context_parallel(parallel, spec.sequence_length, config)
-    batches = {piece.size for piece in spec.batches or ()} | {spec.global_batch}
+    batches = {piece.size for piece in spec.batches or ()} | {spec.global_batch_size}
     for batch in sorted(batches):
         parallel.rows(batch)
     layout, strategy, nodes = parallel.layout, parallel.layout.strategy, parallel.layout.nodes
     if parallel.world_size > 1 and layout.gpus > 1 and layout.gpus != parallel.world_size:
         raise UserError(
             f"the layout has {layout.gpus} devices and {parallel.world_size} processes were started",
-            key="run.layouts",
+            key="runtime.layouts",
             value=f"nodes {nodes}, gpus_per_node {layout.gpus_per_node}",
             remedy="start one process a device, as the rule does with torchrun",
         )
     if strategy == "hsdp" and parallel.world_size % nodes:
         raise UserError(
             "hsdp shards within a node, and the processes do not divide by the nodes",
-            key="run.layouts", value=f"{parallel.world_size} processes, {nodes} nodes",
+            key="runtime.layouts", value=f"{parallel.world_size} processes, {nodes} nodes",
             remedy="use nodes of equal size",
         )  # fmt: skip
     if spec.optimizer.name == "muon" and parallel.world_size > 1 and strategy != "ddp":
         raise UserError(
             "muon orthogonalises whole matrices, which no device has when they are sharded",
-            key="run.layouts", value=strategy, remedy="use strategy ddp, or the optimizer adamw",
+            key="runtime.layouts", value=strategy, remedy="use strategy ddp, or the optimizer adamw",
         )  # fmt: skip
     if spec.precision == "float8":
         _check_float8(parallel.device, config)
@@ -194,7 +194,7 @@ def _check_context_parallel(parallel: ParallelContext, length: int, config: Mode
         return
     raise UserError(
         f"{trouble} of a group",
-        key="run.layouts", value=f"context_parallel {sharing}",
+        key="runtime.layouts", value=f"context_parallel {sharing}",
         remedy="use a divisor of the processes, the query heads and the sequence length, such as a power of two",
     )  # fmt: skip
 

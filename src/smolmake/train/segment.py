@@ -65,7 +65,7 @@ def open_reader(job: SegmentJob) -> BatchReader:
     mixture, description = open_mixture(job.input("mixture"))
     shards = open_mixture_shards(description, job.folder.parents[1], scratch_folder(job.run.scratch))
     spec = job.spec
-    return BatchReader(mixture, shards, spec.global_batch, spec.stage_start, spec.batches)
+    return BatchReader(mixture, shards, spec.global_batch_size, spec.stage_start, spec.batches)
 
 
 def first_model(job: SegmentJob) -> Decoder:

@@ -58,7 +58,7 @@ class GradientGuard:
             raise UserError(
                 f"{reason} at step {step}"
                 + (f", the {self.skipped}th step in a row that is skipped" if self.tolerated else ""),
-                key="pretraining.schedule.peak",
+                key="pretraining.schedule.lr",
                 value=rate,
                 remedy="lower the learning rate or lengthen the warm-up; metrics.jsonl has the steps before",
             )
@@ -132,11 +132,11 @@ class Spikes:
             return None
         length = max(self.in_a_row, skips or 0)
         drop = Drop(max(self.start, step + 1 - length - self.settings.drop_before), step, loss, usual)
-        if len(self.drops) >= self.settings.at_most:
+        if len(self.drops) >= self.settings.max_rollbacks:
             raise UserError(
                 f"{drop.reason} at step {step}, after {len(self.drops)} roll-backs of this segment",
-                key="pretraining.guard.roll_back.at_most",
-                value=self.settings.at_most,
+                key="pretraining.guard.roll_back.max_rollbacks",
+                value=self.settings.max_rollbacks,
                 remedy="lower the learning rate, or look at the data: events.jsonl has the dropped steps, and "
                 "smolmake trace STEP ROW says what they hold",
             )

@@ -68,7 +68,7 @@ class Trainer:
         self.spec, self.run, self.folder, self.label, self.milestone = spec, run, folder, label, milestone
         roll_back = None if spec.guard is None else spec.guard.roll_back
         self.guard, self.spikes = GradientGuard(spec.guard), Spikes(roll_back, spec.start)
-        self.diagnostics = StepDiagnostics(self.model, reader, spec.global_batch, run, self.parallel)
+        self.diagnostics = StepDiagnostics(self.model, reader, spec.global_batch_size, run, self.parallel)
         self.loader = ThreadPoolExecutor(1, "batches")
         self.ahead: tuple[int, Future[Batch]] | None = None
         self.waited = 0.0

@@ -31,8 +31,8 @@ class Resources(dict):  # type: ignore[type-arg]
 
 def job(tree: Path, layout: str, place: Site) -> Any:
     """A training of SMALL with a layout, as the executor sees it."""
-    text = changed("global_batch: 4", "global_batch: 1152")
-    text = f"{text}run: {{threads: 12, layouts: {{pretraining: {layout}}}}}\n" if layout else text
+    text = changed("global_batch_size: 4", "global_batch_size: 1152")
+    text = f"{text}runtime: {{threads: 12, layouts: {{pretraining: {layout}}}}}\n" if layout else text
     workflow = load_workflow(str(write_recipe(tree, text)), tree)
     asked = Requests(workflow, place).of(workflow.steps.of_kind("segment")[0], mem_mb=1500, runtime=60)
     rule = SimpleNamespace(name="segment")

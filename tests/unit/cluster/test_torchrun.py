@@ -16,7 +16,7 @@ from smolmake.errors import UserError, run_as_program
 def main():
     rank, case = int(os.environ["RANK"]), sys.argv[1]
     if case == "all" or (case == "last" and rank == 1):
-        raise UserError("this does not divide", key="run.layouts", value=3, remedy="take two")
+        raise UserError("this does not divide", key="runtime.layouts", value=3, remedy="take two")
     if case == "bug" and rank == 1:
         {}["missing"]
     if case == "killed" and rank == 1:
@@ -32,8 +32,8 @@ run_as_program(main)
 @pytest.mark.parametrize(
     ("case", "code", "said"),
     [
-        ("all", 1, "error: this does not divide\n  key     run.layouts\n  value   3\n  remedy  take two\n"),
-        ("last", 1, "error: this does not divide\n  key     run.layouts\n  value   3\n  remedy  take two\n"),
+        ("all", 1, "error: this does not divide\n  key     runtime.layouts\n  value   3\n  remedy  take two\n"),
+        ("last", 1, "error: this does not divide\n  key     runtime.layouts\n  value   3\n  remedy  take two\n"),
         ("killed", 137, "error: process 1 of 2 was ended by SIGKILL\n"),
         ("stopped", 143, ""),
     ],

@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
     "exact_duplicates": True,
     "near_duplicates": None,
     "decontaminate_ngram": 8,
-    "heldout_share": 0.0,
+    "heldout_fraction": 0.0,
 }
 NEAR = {"similarity": 0.8, "ngram": 5, "permutations": 64}
 ITEM = "At the market Rosa has seven shells and gets five more. How many shells does Rosa have now?"
@@ -162,7 +162,7 @@ def test_one_document_can_hold_items_of_several_tasks() -> None:
 
 def test_the_held_out_split_does_not_depend_on_neighbours() -> None:
     texts = [words(20, number) for number in range(500)]
-    settings = {**SETTINGS, "heldout_share": 0.1}
+    settings = {**SETTINGS, "heldout_fraction": 0.1}
     together = set(clean(texts, settings, {}).heldout)
     alone = {text for text in texts if clean([text], settings, {}).heldout}
     assert (
@@ -175,7 +175,7 @@ def test_the_held_out_split_does_not_depend_on_neighbours() -> None:
 
 def test_held_out_and_kept_share_nothing() -> None:
     texts = [words(20, number % 90) for number in range(300)]
-    cleaned = clean(texts, {**SETTINGS, "heldout_share": 0.2}, {})
+    cleaned = clean(texts, {**SETTINGS, "heldout_fraction": 0.2}, {})
     kept, heldout = set(cleaned.kept), set(cleaned.heldout)
     assert kept.isdisjoint(heldout) and len(kept) + len(heldout) == 90
     assert len(cleaned.kept + cleaned.heldout) == 90
@@ -183,7 +183,7 @@ def test_held_out_and_kept_share_nothing() -> None:
 
 def test_the_summary_adds_up() -> None:
     texts = ["", "x", words(10), words(10), words(400), "ä" * 30, f"{ITEM} {ITEM}"]
-    cleaned = clean(texts, {**SETTINGS, "heldout_share": 0.3}, {"t": [ITEM]})
+    cleaned = clean(texts, {**SETTINGS, "heldout_fraction": 0.3}, {"t": [ITEM]})
     summary = cleaned.summary
     assert summary["read"] == len(texts)
     assert summary["kept"] + summary["heldout"] + sum(summary["dropped"].values()) == len(texts)
@@ -205,7 +205,7 @@ def test_parts_do_not_change_what_is_kept(parts: int) -> None:
     originals = [words(40, 1000 * number) for number in range(60)]
     texts = originals + [text.replace(text.split()[20], "changed") for text in originals[:10]] + originals[5:20]
     texts += ["short", f"{ITEM} {ITEM}"] * 2
-    settings = {**SETTINGS, "near_duplicates": NEAR, "heldout_share": 0.2}
+    settings = {**SETTINGS, "near_duplicates": NEAR, "heldout_fraction": 0.2}
     whole, cut = (clean(texts, settings, {"t": [ITEM]}, number) for number in (1, parts))
     assert (cut.kept, cut.heldout) == (whole.kept, whole.heldout)
     for key in ("dropped", "bytes", "overlap", "read"):

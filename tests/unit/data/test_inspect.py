@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def segment(place: Path, recipe: str, stage: str, start: int, end: int, stage_start: int, **spec: object) -> None:
     name = f"{stage}-{start}-{end}"
-    spec = {"start": start, "end": end, "stage_start": stage_start, "global_batch": BATCH, **spec}
+    spec = {"start": start, "end": end, "stage_start": stage_start, "global_batch_size": BATCH, **spec}
     tokenizer = "tokenizer/removed" if recipe == "warm" else "tokenizer/bpe"
     record = {"spec": spec, "inputs": {"mixture": f"mixture/{stage}", "tokenizer": tokenizer}}
     folder = place / "results" / "segment" / f"{name}-{recipe}"

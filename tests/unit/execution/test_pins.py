@@ -73,7 +73,7 @@ def test_a_pin_does_not_hide_a_change_of_the_recipe(tree: Path) -> None:
     finish(tree, step, OLD)
     pin(tree, step.label)
     workflow(tree)
-    assert "another recipe" in error(tree, SMALL.replace("peak: 1e-3", "peak: 2e-3")).what
+    assert "another recipe" in error(tree, SMALL.replace("lr: 1e-3", "lr: 2e-3")).what
 
 
 def test_a_pin_of_no_step_names_the_nearest(tree: Path) -> None:

@@ -78,21 +78,21 @@ CHANGES: dict[str, tuple[Callable[[Values, Path], None], tuple[str, ...]]] = {
     "another expectation": (put("expectations", "losses", "stage2", value={"text": "It falls.", "stage": "stage2"}),
                             ("report/*",)),
     "licence": (put("sources", "code", "licence", value="X"), ("report/*?",)),
-    "micro-batch": (put("run", "micro_batch", value=3), ()),
-    "threads": (put("run", "threads", value=7), ()),
-    "threads of post-training": (put("run", "threads_posttraining", value=7), ()),
-    "recovery": (put("run", "recovery_every", value="7min"), ()),
-    "device": (put("run", "device", value="cpu"), ()),
-    "measures": (put("run", "noise_scale_every", value=10), ()),
-    "trackers": (put("run", "trackers", value=["tensorboard"]), ()),
-    "uploads": (put("run", "upload", value={"url": "s3://bucket/x"}), ()),
+    "micro-batch": (put("runtime", "micro_batch", value=3), ()),
+    "threads": (put("runtime", "threads", value=7), ()),
+    "threads of post-training": (put("runtime", "threads_posttraining", value=7), ()),
+    "recovery": (put("runtime", "recovery_every", value="7min"), ()),
+    "device": (put("runtime", "device", value="cpu"), ()),
+    "measures": (put("runtime", "noise_scale_every", value=10), ()),
+    "trackers": (put("runtime", "trackers", value=["tensorboard"]), ()),
+    "uploads": (put("runtime", "upload", value={"url": "s3://bucket/x"}), ()),
     "roll-back": (put("pretraining", "guard", value={"roll_back": {}}), FROM_STAGE1),
     "weights of stage 2": (other_weights(1), ("mixture/stage[23]", "epochs/*", *FROM_STAGE2)),
     "weights of stage 3": (other_weights(2), ("mixture/stage3", "epochs/*", *FROM_STAGE3)),
     "a longer stable part": (longer_stage1, ("mixture/stage[23]", "epochs/*", "segment/stage1-400-*",
                                              "evaluation/stage1-400-*", *FROM_STAGE2)),
     "decay": (decay_within_stage3, FROM_STAGE3),
-    "peak": (put("pretraining", "schedule", "peak", value=1.5e-3), FROM_STAGE1),
+    "lr": (put("pretraining", "schedule", "lr", value=1.5e-3), FROM_STAGE1),
     "seed": (put("seed", value=1), ("mixture/*", "epochs/*", *FROM_STAGE1)),
     "cap": (put("sources", "code", "max_epochs", value=5.0), ("epochs/*", "report/*")),
     "packing": (put("pretraining", "packing", value="best-fit"), ("packing/*", "mixture/*", "epochs/*", *FROM_STAGE1)),
@@ -106,7 +106,7 @@ CHANGES: dict[str, tuple[Callable[[Values, Path], None], tuple[str, ...]]] = {
     "tasks": (new_task, ("evaluation/*", "report/*")),
     "chat template": (new_template, (*FROM_SFT, "evaluation/*")),
     "vocabulary": (put("tokenizer", "vocab_size", value=3000), FROM_TOKENIZER),
-    "a rival tokenizer": (put("tokenizer", "compare", value=[1500]),
+    "a rival tokenizer": (put("tokenizer", "compare_sizes", value=[1500]),
                           ("tokenizer/bpe-1500", "tokenizer_comparison/*", "report/*")),
     "cleaning": (put("cleaning", "min_characters", value=100),
                  ("documents/*", "heldout/*", "tokenizer/*", "evaluation/*", *FROM_TOKENIZER)),
@@ -121,7 +121,7 @@ def values(root: Path) -> Values:
     text = (root / "examples" / "toy" / "recipe.yaml").read_text()
     values = dict(yaml.load(text, Loader=Loader))  # noqa: S506 (a subclass of SafeLoader)
     values["pretraining"]["segment_steps"] = 200
-    values["pretraining"]["schedule"] = {"peak": 2e-3, "warmup_steps": 30, "decay_steps": 120}
+    values["pretraining"]["schedule"] = {"lr": 2e-3, "warmup_steps": 30, "decay_steps": 120}
     for number, steps in enumerate((400, 120, 120)):
         stage(values, number)["steps"] = steps
     return values

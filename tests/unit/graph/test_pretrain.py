@@ -7,7 +7,7 @@ import pytest
 from smolmake.graph.pretrain import micro_batch, segment_run
 from smolmake.graph.specs import SegmentSpec
 from smolmake.recipe.pretraining import Guard, ModelShape, Optimizer
-from smolmake.recipe.runtime import Layout, Run
+from smolmake.recipe.runtime import Layout, Runtime
 from smolmake.recipe.schedule import BatchPiece, SchedulePiece
 
 MODEL = ModelShape(
@@ -15,7 +15,7 @@ MODEL = ModelShape(
 )
 PIECE = SchedulePiece(shape="linear", start=0, start_lr=0.0, end=20, end_lr=1e-3)
 SPEC = SegmentSpec(
-    start=4, end=20, stage_start=0, schedule=(PIECE,), global_batch=8, sequence_length=32, rope_theta=1e4,
+    start=4, end=20, stage_start=0, schedule=(PIECE,), global_batch_size=8, sequence_length=32, rope_theta=1e4,
     optimizer=Optimizer(), fresh_optimizer=False, precision="fp32", z_loss=0.0, guard=Guard(), model=MODEL, seed=1,
 )  # fmt: skip
 
@@ -44,6 +44,8 @@ def test_longer_sequences_make_smaller_micro_batches() -> None:
 
 
 def test_a_segment_runs_by_the_recipes_settings_and_its_layouts_launcher() -> None:
-    run = segment_run(Run(threads=3, micro_batch=5, trackers=["tensorboard"]), Layout(gpus_per_node=8), milestones=[2])
+    run = segment_run(
+        Runtime(threads=3, micro_batch=5, trackers=["tensorboard"]), Layout(gpus_per_node=8), milestones=[2]
+    )
     assert (run.threads, run.micro_batch, run.trackers, run.milestones) == (3, 5, ("tensorboard",), (2,))
     assert run.launcher == "python -m smolmake.cluster.torchrun 8"

@@ -91,9 +91,9 @@ def test_without_settings_or_in_other_processes_nothing_is_sent(hook: Hook) -> N
 
 
 def test_a_recipe_names_the_variable_and_an_empty_one_is_refused(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = load(tree, SMALL + "run: {alerts: {}}\n")
-    assert recipe.run.alerts is not None
-    settings = recipe.run.alerts.model_dump()
+    recipe = load(tree, SMALL + "runtime: {alerts: {}}\n")
+    assert recipe.runtime.alerts is not None
+    settings = recipe.runtime.alerts.model_dump()
     assert settings == SETTINGS
     monkeypatch.setenv(VARIABLE, "https://example.org/x")
     check_webhook(settings)
@@ -103,4 +103,4 @@ def test_a_recipe_names_the_variable_and_an_empty_one_is_refused(tree: Path, mon
         with pytest.raises(UserError, match="no address") as caught:
             check_webhook(settings)
         assert "passwd" not in str(caught.value)
-    error_of(tree, SMALL + "run: {alerts: {webhook_env: 'https://hooks.example.org/T0'}}\n")
+    error_of(tree, SMALL + "runtime: {alerts: {webhook_env: 'https://hooks.example.org/T0'}}\n")

@@ -17,8 +17,8 @@ from smolmake.recipe.load import load_recipe
 
 ROWS = [{"body": "a text", "lang": "sco", "score": 1.5}] * 3
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
-CHAT = "loss: all, chat_template: chatml.jinja, learning_rate: 1e-3, batch: 4, max_length: 64"
-APO = "apo: {learning_rate: 1e-4, batch: 4, max_length: 64, data: {pairs: {path: rows}}}\n"
+CHAT = "loss: all, chat_template: chatml.jinja, learning_rate: 1e-3, global_batch_size: 4, max_length: 64"
+APO = "apo: {learning_rate: 1e-4, global_batch_size: 4, max_length: 64, data: {pairs: {path: rows}}}\n"
 SFT = f"sft: {{{CHAT}, data: {{chats: {{path: rows}}}}}}\n"
 
 

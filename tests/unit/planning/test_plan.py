@@ -16,10 +16,10 @@ from smolmake.planning.text import plan_text
 from smolmake.planning.workflow import Workflow, load_workflow, use_environment_of
 
 GPUS = """
-run:
+runtime:
   micro_batch: 2
   layouts: {pretraining: {nodes: 1, gpus_per_node: 2, micro_batch: 2}}
-compute:
+cost:
   gpu: h100
   mfu: 0.5
   goodput: 0.8
@@ -79,7 +79,7 @@ def test_over_budget_nothing_starts_without_consent(tree: Path) -> None:
     assert "OVER: it would not start" in plan_text(plan)
     with pytest.raises(UserError) as caught:
         check_budget(plan, None)
-    assert caught.value.key == "compute.budget.gpu_hours" and "consent=" in caught.value.remedy
+    assert caught.value.key == "cost.budget.gpu_hours" and "consent=" in caught.value.remedy
     with pytest.raises(UserError):
         check_budget(plan, plan.gpu_hours / 2)
     check_budget(plan, plan.gpu_hours + 1)
@@ -150,13 +150,17 @@ def test_budget_lines_are_summed_from_their_inputs(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "key"),
     [
-        ("gpu: h100", "gpu: h1000", "compute.gpu"),
-        ("micro_batch: 2}}", "micro_batch: 3}}", "run.layouts.pretraining.micro_batch"),
-        ("gpus_per_node: 2", "gpus_per_node: 2, context_parallel: 3", "run.layouts.pretraining.context_parallel"),
-        ("layouts: {", "layouts: {sft: {gpus_per_node: 8, strategy: hsdp}, ", "run.layouts.sft.strategy"),
-        ("layouts: {", "layouts: {apo: {gpus_per_node: 8, context_parallel: 2}, ", "run.layouts.apo.context_parallel"),
+        ("gpu: h100", "gpu: h1000", "cost.gpu"),
+        ("micro_batch: 2}}", "micro_batch: 3}}", "runtime.layouts.pretraining.micro_batch"),
+        ("gpus_per_node: 2", "gpus_per_node: 2, context_parallel: 3", "runtime.layouts.pretraining.context_parallel"),
+        ("layouts: {", "layouts: {sft: {gpus_per_node: 8, strategy: hsdp}, ", "runtime.layouts.sft.strategy"),
+        (
+            "layouts: {",
+            "layouts: {apo: {gpus_per_node: 8, context_parallel: 2}, ",
+            "runtime.layouts.apo.context_parallel",
+        ),
         ("num_key_value_heads: 1", "num_key_value_heads: 1, parameters: 50k", "model.parameters"),
-        ("hidden_size: 32", "hidden_size: 65536", "run.layouts.pretraining"),
+        ("hidden_size: 32", "hidden_size: 65536", "runtime.layouts.pretraining"),
         ("warmup_steps: 2, decay_steps: 5", "warmup_steps: 20, decay_steps: 15", "pretraining.schedule"),
         ("name: stage2, steps: 10", "name: stage2, starts_at: 15, steps: 10", "pretraining.stages.1.starts_at"),
     ],

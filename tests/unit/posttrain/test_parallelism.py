@@ -223,7 +223,7 @@ def test_devices_that_do_not_fit_are_refused(
 
 
 def test_a_job_whose_batch_does_not_divide_tells_it_on_one_screen(place: Path, scripts: Scripts) -> None:
-    bad = job(place, "posttraining", "bad", batch=9)
+    bad = job(place, "posttraining", "bad", global_batch_size=9)
     scripts.start(bad, 2)
     assert scripts.exit_codes() == [1, 1]
     told = scripts.log.read_text()

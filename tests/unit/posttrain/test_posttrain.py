@@ -23,7 +23,7 @@ USER, ASSISTANT = {"role": "user", "content": "2 + 2?"}, {"role": "assistant", "
 
 def write_rows(path: Path, rows: list[dict[str, Any]], share: float = 1.0) -> ConversationsSpec:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return ConversationsSpec(files=PathDataset(path=str(path), format="auto", content=""), share=share)
+    return ConversationsSpec(files=PathDataset(path=str(path), format="auto", content=""), fraction=share)
 
 
 @pytest.mark.parametrize(

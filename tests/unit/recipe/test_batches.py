@@ -5,14 +5,14 @@ import pytest
 from smolmake.recipe.pretraining import Pretraining
 from smolmake.recipe.schedule import BatchPiece, batch_at, batch_pieces, batches_within
 
-WARMUP = [{"steps": 4, "global_batch": 2}, {"steps": 3, "global_batch": 4}]
+WARMUP = [{"steps": 4, "global_batch_size": 2}, {"steps": 3, "global_batch_size": 4}]
 PIECES = batch_pieces(
     Pretraining(
         sequence_length=8,
-        global_batch=8,
+        global_batch_size=8,
         segment_steps=5,
         batch_warmup=WARMUP,
-        schedule={"peak": 1.0},
+        schedule={"lr": 1.0},
         stages=[{"name": "a", "steps": 20, "mixture": {"x": 1}}],
     )  # fmt: skip
 )

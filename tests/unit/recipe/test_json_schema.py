@@ -55,8 +55,8 @@ def test_the_example_with_every_key_follows_it(validator: Draft202012Validator) 
         "extends: smollm3\npretraining: {schedule: {warmup_steps: 5}}\n",
         changed("vocab_size: 512", "vocab_size: 49k"),
         changed("vocab_size: 512", "vocab_size: 1e4"),
-        SMALL + "run: {recovery_every: 90s}\n",
-        SMALL + "run: {recovery_every: 1.5h}\n",
+        SMALL + "runtime: {recovery_every: 90s}\n",
+        SMALL + "runtime: {recovery_every: 1.5h}\n",
         "extends: small\nmodel: smollm3-3b\nsources: smollm3\n",
     ],
 )
@@ -74,8 +74,8 @@ def test_what_a_recipe_may_say_is_taken(validator: Draft202012Validator, text: s
         changed("domain: code", "domain: code, max_epochs: 0"),
         changed("domain: code", "domain: code, on_error: pass"),
         changed("{name: stage1, steps: 20, ", "{name: stage1, "),
-        SMALL + "run: {recovery_every: '12:30'}\n",
-        SMALL + "run: {layouts: {stage1: {nodes: 0}}}\n",
+        SMALL + "runtime: {recovery_every: '12:30'}\n",
+        SMALL + "runtime: {layouts: {stage1: {nodes: 0}}}\n",
     ],
 )
 def test_a_mistake_is_refused(validator: Draft202012Validator, text: str) -> None:

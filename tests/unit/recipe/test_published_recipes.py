@@ -167,7 +167,7 @@ def test_stages_have_their_tokens(name: str, tokens: float) -> None:
     pretraining, found = recipe("smollm3").pretraining, stage(name)
     assert pretraining is not None
     shape = found if isinstance(found, LongContext) else pretraining
-    batch = shape.sequence_length * shape.global_batch
+    batch = shape.sequence_length * shape.global_batch_size
     assert batch == 2_359_296
     assert found.steps * batch == pytest.approx(tokens, rel=1e-3)
 
@@ -177,19 +177,19 @@ def test_steps_and_schedule_of_smollm3() -> None:
     assert pretraining is not None
     assert [found.steps for found in pretraining.stages] == [3_450_000, 748_000, 522_000]
     schedule, optimizer = pretraining.schedule, pretraining.optimizer
-    assert (schedule.peak, schedule.warmup_steps, schedule.decay_steps) == (2e-4, 2000, 522_000)
-    assert (schedule.decay_shape, schedule.floor) == ("linear", 0)
+    assert (schedule.lr, schedule.warmup_steps, schedule.decay_steps) == (2e-4, 2000, 522_000)
+    assert (schedule.decay_shape, schedule.min_lr) == ("linear", 0)
     assert (optimizer.beta1, optimizer.beta2, optimizer.eps) == (0.9, 0.95, 1e-8)
     assert (optimizer.weight_decay, optimizer.clip_grad_norm) == (0.1, 1.0)
     assert optimizer.no_weight_decay == ["embed_tokens"]
     lc1, lc2 = extension("lc1"), extension("lc2")
-    assert (lc1.steps, lc1.sequence_length, lc1.global_batch) == (20_000, 32_768, 72)
-    assert (lc2.steps, lc2.sequence_length, lc2.global_batch) == (22_000, 65_536, 36)
+    assert (lc1.steps, lc1.sequence_length, lc1.global_batch_size) == (20_000, 32_768, 72)
+    assert (lc2.steps, lc2.sequence_length, lc2.global_batch_size) == (22_000, 65_536, 36)
     assert recipe("smollm3").model.rope_theta == 5e4  # type: ignore[union-attr]
     assert (lc1.rope_theta, lc2.rope_theta) == (2e6, 5e6)
     assert (lc1.fresh_optimizer, lc2.fresh_optimizer) == (False, True)
     for found, decay in ((lc1, 19_000), (lc2, 21_000)):
-        assert (found.schedule.peak, found.schedule.warmup_steps) == (2e-5, 1000)
+        assert (found.schedule.lr, found.schedule.warmup_steps) == (2e-5, 1000)
         assert (found.schedule.decay_steps, found.schedule.decay_shape) == (decay, "cosine")
 
 
@@ -205,13 +205,13 @@ def test_parameter_counts(name: str, parameters: int) -> None:
 def test_sft_has_the_published_rows() -> None:
     sft = recipe("smollm3").sft
     assert sft is not None
-    used = {name: int(data.share * (data.rows or 0)) for name, data in sft.data.items()}
+    used = {name: int(data.fraction * (data.rows or 0)) for name, data in sft.data.items()}
     assert len(used) == 25 and sum(used.values()) == 1_444_084
     assert len([name for name in used if name.endswith("no_think")]) == 15
     assert used["smoltalk_smollm3_smol_magpie_ultra_no_think"] == 203_421
     assert used["openthoughts3_1.2m_think"] == 22_670
     assert all(data.split.lower() == name for name, data in sft.data.items())
-    assert (sft.learning_rate, sft.epochs, sft.batch, sft.max_length) == (2e-5, 5, 128, 65_536)
+    assert (sft.learning_rate, sft.epochs, sft.global_batch_size, sft.max_length) == (2e-5, 5, 128, 65_536)
     assert (sft.loss, sft.packing) == ("assistant", "bfd")
 
 
@@ -219,15 +219,27 @@ def test_other_post_training_of_smollm3() -> None:
     mid, apo, merge = recipe("smollm3").mid_training, recipe("smollm3").apo, recipe("smollm3").merge
     assert mid is not None and apo is not None and merge is not None
     assert sum(data.rows or 0 for data in mid.data.values()) == 4_779_894
-    assert (mid.learning_rate, mid.epochs, mid.batch, mid.max_length, mid.loss) == (2e-5, 5, 128, 32_768, "all")
-    assert sum(int(data.share * (data.rows or 0)) for data in apo.data.values()) == 169_346
-    assert (apo.beta, apo.learning_rate, apo.epochs, apo.batch, apo.max_length) == (0.05, 1e-6, 1, 32, 24_576)
+    assert (mid.learning_rate, mid.epochs, mid.global_batch_size, mid.max_length, mid.loss) == (
+        2e-5,
+        5,
+        128,
+        32_768,
+        "all",
+    )
+    assert sum(int(data.fraction * (data.rows or 0)) for data in apo.data.values()) == 169_346
+    assert (apo.beta, apo.learning_rate, apo.epochs, apo.global_batch_size, apo.max_length) == (
+        0.05,
+        1e-6,
+        1,
+        32,
+        24_576,
+    )
     assert (mid.warmup_ratio, apo.warmup_ratio) == (0.03, 0.1)
     assert merge.weights == {"apo": 0.9, "mid": 0.1}
 
 
 def test_budget_lines_give_the_published_table() -> None:
-    lines = recipe("smollm3").compute.budget.lines
+    lines = recipe("smollm3").cost.budget.lines
     hours = {
         name: (line.gpus or 0) * (line.days or 0) * 24 + (line.runs or 0) * (line.gpu_hours_each or 0)
         for name, line in lines.items()
@@ -244,25 +256,25 @@ def test_the_main_run_takes_the_published_time() -> None:
     smollm3 = recipe("smollm3")
     assert smollm3.pretraining is not None
     tokens = sum(found.steps for found in smollm3.pretraining.stages) * 2_359_296
-    seconds = tokens * flops_per_token(model_config(smollm3).shape, 4096) / (384 * H100 * smollm3.compute.mfu)
-    assert 24 < seconds / 86_400 < seconds / 86_400 / smollm3.compute.goodput < 30
+    seconds = tokens * flops_per_token(model_config(smollm3).shape, 4096) / (384 * H100 * smollm3.cost.mfu)
+    assert 24 < seconds / 86_400 < seconds / 86_400 / smollm3.cost.goodput < 30
 
 
 def test_layouts_share_the_batches_evenly() -> None:
     for name in NAMES:
         loaded = recipe(name)
         assert loaded.pretraining is not None
-        batches = {"pretraining": loaded.pretraining.global_batch}
-        batches |= {found.name: found.global_batch for found in loaded.long_context}
+        batches = {"pretraining": loaded.pretraining.global_batch_size}
+        batches |= {found.name: found.global_batch_size for found in loaded.long_context}
         batches |= {
-            key: section.batch
+            key: section.global_batch_size
             for key, section in (("mid", loaded.mid_training), ("sft", loaded.sft), ("apo", loaded.apo))
             if section is not None
         }
         for step, batch in batches.items():
-            layout = loaded.run.layouts[step]
+            layout = loaded.runtime.layouts[step]
             assert batch % (layout.gpus // layout.context_parallel * (layout.micro_batch or 1)) == 0, (name, step)
-    gpus = {step: layout.gpus for step, layout in recipe("smollm3").run.layouts.items()}
+    gpus = {step: layout.gpus for step, layout in recipe("smollm3").runtime.layouts.items()}
     assert gpus == {"pretraining": 384, "lc1": 96, "lc2": 96, "mid": 64, "sft": 64, "apo": 16, "evaluation": 1}
     steps = build_steps(recipe("smollm3"), ROOT).all.values()
     started = {
@@ -270,7 +282,7 @@ def test_layouts_share_the_batches_evenly() -> None:
     }
     assert started.keys() == {"mid", "sft", "apo-1", "apo-2", "apo-3"}
     assert all("srun --nodes=8 --ntasks=64" in started[name] for name in ("mid", "sft"))
-    assert {layout.gpus for layout in recipe("smol-135m").run.layouts.values()} == {1}
+    assert {layout.gpus for layout in recipe("smol-135m").runtime.layouts.values()} == {1}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -281,7 +293,7 @@ def test_sources_say_where_they_come_from(name: str) -> None:
 
 
 def test_what_is_not_public_is_marked() -> None:
-    marked = {name for name, source in recipe("smollm3").sources.items() if source.stands_in_for}
+    marked = {name for name, source in recipe("smollm3").sources.items() if source.replaces}
     assert marked == INTERNAL | {"openmathreasoning-4k"}
 
 
@@ -292,7 +304,7 @@ def test_no_source_is_repeated_beyond_its_cap() -> None:
         assert pretraining is not None
         used = dict.fromkeys(loaded.sources, 0.0)
         for found in pretraining.stages:
-            tokens = found.steps * pretraining.global_batch * pretraining.sequence_length
+            tokens = found.steps * pretraining.global_batch_size * pretraining.sequence_length
             for source, weight in found.mixture.items():
                 used[source] += tokens * weight / sum(found.mixture.values())
         for source, tokens in used.items():

@@ -9,12 +9,12 @@ from smolmake.graph.stages import recipe_stages
 from smolmake.recipe.load import load_recipe
 from smolmake.recipe.validate import RESERVED
 
-CHAT = "loss: all, chat_template: chatml.jinja, learning_rate: 1e-3, batch: 4, max_length: 64"
+CHAT = "loss: all, chat_template: chatml.jinja, learning_rate: 1e-3, global_batch_size: 4, max_length: 64"
 SFT = f"sft: {{{CHAT}, data: {{chats: {{path: notes.txt}}}}}}\n"
-APO = "apo: {learning_rate: 1e-4, batch: 4, max_length: 64, data: {pairs: {path: notes.txt}}}\n"
+APO = "apo: {learning_rate: 1e-4, global_batch_size: 4, max_length: 64, data: {pairs: {path: notes.txt}}}\n"
 LONG = (
-    "long_context: [{name: NAME, steps: 5, mixture: {notes: 1}, sequence_length: 128, global_batch: 2,"
-    " rope_theta: 1e5, schedule: {peak: 1e-3}}]\n"
+    "long_context: [{name: NAME, steps: 5, mixture: {notes: 1}, sequence_length: 128, global_batch_size: 2,"
+    " rope_theta: 1e5, schedule: {lr: 1e-3}}]\n"
 )
 CRAWL = "generated: {crawl: {script: notes.txt}}\n"
 
@@ -29,7 +29,7 @@ def generated(name: str) -> str:
     [
         (changed("{notes: 0.5, code: 0.5}", "{notes: 0, code: 0.0}"), "pretraining.stages.0.mixture", "sum to nothing"),
         (changed("{notes: 0.5, code: 0.5}", "{}"), "pretraining.stages.0.mixture", "sum to nothing"),
-        (changed("global_batch: 4", "global_batch: 4\n  packing: tight"), "pretraining.packing", "best-fit"),
+        (changed("global_batch_size: 4", "global_batch_size: 4\n  packing: tight"), "pretraining.packing", "best-fit"),
         (changed("{notes: 0.5, code", "{note: 0.5, code"), "pretraining.stages.0.mixture.note", "`notes`"),
         (changed("name: stage2", "name: stage1"), "pretraining.stages.1.name", "two stages"),
         (SMALL + LONG.replace("NAME", "stage2"), "long_context.0.name", "two stages"),

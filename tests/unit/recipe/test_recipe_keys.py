@@ -10,7 +10,7 @@ from helpers.recipes import SMALL, changed, error_of, load
     ("text", "key", "nearest"),
     [
         (SMALL + "sede: 1\n", "sede", "seed"),
-        (changed("vocab_size: 512", "vocab_size: 512, compair: []"), "tokenizer.compair", "compare"),
+        (changed("vocab_size: 512", "vocab_size: 512, compare_size: []"), "tokenizer.compare_size", "compare_sizes"),
         (changed("warmup_steps: 2", "warmup_step: 2"), "pretraining.schedule.warmup_step", "warmup_steps"),
         (SMALL + "cleaning: {near_duplicates: {ngrams: 5}}\n", "cleaning.near_duplicates.ngrams", "ngram"),
         (changed("steps: 10, mixture", "setps: 10, mixture"), "pretraining.stages.1.setps", "steps"),
@@ -22,10 +22,10 @@ from helpers.recipes import SMALL, changed, error_of, load
         ),
         (
             SMALL
-            + "sft: {loss: all, chat_template: chatml.jinja, learning_rate: 1, batch: 1, max_length: 8,"
-            + " data: {chats: {path: notes.txt, sahre: 0.5}}}\n",
-            "sft.data.chats.sahre",
-            "share",
+            + "sft: {loss: all, chat_template: chatml.jinja, learning_rate: 1, global_batch_size: 1, max_length: 8,"
+            + " data: {chats: {path: notes.txt, fractoin: 0.5}}}\n",
+            "sft.data.chats.fractoin",
+            "fraction",
         ),
     ],
 )
@@ -47,12 +47,12 @@ def test_unknown_key_like_no_other_lists_all_valid_ones(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "key"),
     [
-        ("  global_batch: 4\n", "", "pretraining.global_batch"),
+        ("  global_batch_size: 4\n", "", "pretraining.global_batch_size"),
         ("{path: notes.txt}", "{domain: web}", "sources.notes"),
         ("{path: notes.txt}", "{path: notes.txt, generated: x}", "sources.notes"),
         ("{path: notes.txt}", "{path: notes.txt, files: ['*.parquet']}", "sources.notes"),
         ("{path: notes.txt}", "{hub: a/b, config: c, files: ['*.parquet']}", "sources.notes"),
-        ("name: small", "name: small\ncompute: {budget: {lines: {run: {gpus: 8}}}}", "compute.budget.lines.run"),
+        ("name: small", "name: small\ncost: {budget: {lines: {run: {gpus: 8}}}}", "cost.budget.lines.run"),
         ("hidden_size: 32", "hidden_size: 33", "model"),
         ("num_key_value_heads: 1", "num_key_value_heads: 3", "model"),
         ("vocab_size: 512", "vocab_size: many", "tokenizer.vocab_size"),
@@ -62,7 +62,7 @@ def test_unknown_key_like_no_other_lists_all_valid_ones(tree: Path) -> None:
         ("vocab_size: 512", "vocab_size: .inf", "tokenizer.vocab_size"),
         ("vocab_size: 512", "vocab_size: .nan", "tokenizer.vocab_size"),
         ("vocab_size: 512", "vocab_size: 1e999", "tokenizer.vocab_size"),
-        ("peak: 1e-3", "peak: .nan", "pretraining.schedule.peak"),
+        ("lr: 1e-3", "lr: .nan", "pretraining.schedule.lr"),
         ("stages:\n", "stages: []\n  other:\n", "pretraining.stages"),
         ("sequence_length: 64", "sequence_length: 1kk", "pretraining.sequence_length"),
         ("notes: 0.5, code", "notes: -0.5, code", "pretraining.stages.0.mixture.notes"),
@@ -97,7 +97,7 @@ def test_names_that_a_path_or_a_shell_could_take_wrongly_are_refused(tree: Path,
 
 @pytest.mark.parametrize("template", ["../templates/chatml.jinja", "/etc/passwd", "chatml"])
 def test_templates_come_from_their_folder_only(tree: Path, template: str) -> None:
-    section = "loss: all, learning_rate: 1, batch: 1, max_length: 8, data: {chats: {path: notes.txt}}"
+    section = "loss: all, learning_rate: 1, global_batch_size: 1, max_length: 8, data: {chats: {path: notes.txt}}"
     error = error_of(tree, SMALL + f"sft: {{chat_template: {template}, {section}}}\n")
     assert error.key == "sft.chat_template" and "chatml.jinja" in error.remedy
 
@@ -115,6 +115,26 @@ def test_the_small_recipe_itself_is_fine(tree: Path) -> None:
 
 
 def test_an_address_with_credentials_is_refused(tree: Path) -> None:
-    error = error_of(tree, SMALL + "run: {upload: {url: 's3://key:secret@bucket/runs'}}\n")
-    assert error.key == "run.upload.url"
-    assert load(tree, SMALL + "run: {upload: {url: 's3://bucket/runs'}}\n").run.upload is not None
+    error = error_of(tree, SMALL + "runtime: {upload: {url: 's3://key:secret@bucket/runs'}}\n")
+    assert error.key == "runtime.upload.url"
+    assert load(tree, SMALL + "runtime: {upload: {url: 's3://bucket/runs'}}\n").runtime.upload is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "now"),
+    [
+        (SMALL + "run: {threads: 2}\n", "run", "runtime"),
+        (SMALL + "compute: {mfu: 0.3}\n", "compute", "cost"),
+        (changed("lr: 1e-3", "peak: 1e-3, lr: 1e-3"), "pretraining.schedule.peak", "lr"),
+        (changed("lr: 1e-3", "floor: 0, lr: 1e-3"), "pretraining.schedule.floor", "min_lr"),
+        (changed("sequence_length: 64", "sequence_length: 64\n  global_batch: 4"), "pretraining.global_batch",
+         "global_batch_size"),
+        (changed("path: notes.txt", "path: notes.txt, stands_in_for: x"), "sources.notes.stands_in_for", "replaces"),
+        (changed("{path: notes.txt}", "{path: notes.txt, toy: x}"), "sources.notes.toy", "generated"),
+        (SMALL + "cleaning: {heldout_share: 0.1}\n", "cleaning.heldout_share", "heldout_fraction"),
+        (changed("vocab_size: 512", "vocab_size: 512, rivals: {}"), "tokenizer.rivals", "compare_with"),
+    ],
+)  # fmt: skip
+def test_a_key_of_an_older_recipe_is_told_by_its_new_name(tree: Path, text: str, key: str, now: str) -> None:
+    error = error_of(tree, text)
+    assert (error.key, error.what) == (key, "unknown key") and f"called `{now}` now" in error.remedy

@@ -13,7 +13,7 @@ from smolmake.recipe.load import find_recipe, load_recipe, named_recipes, read_w
     ("written", "meant"), [("3e-4", 3e-4), ("1E3", 1000.0), ("5e+2", 500.0), ("1_000e-3", 1.0), (".5", 0.5)]
 )
 def test_numbers_with_an_exponent_are_numbers(tree: Path, written: str, meant: float) -> None:
-    assert load(tree, changed("peak: 1e-3", f"peak: {written}")).pretraining.schedule.peak == meant
+    assert load(tree, changed("lr: 1e-3", f"lr: {written}")).pretraining.schedule.lr == meant
 
 
 @pytest.mark.parametrize(
@@ -26,10 +26,10 @@ def test_counts(tree: Path, written: str, meant: int) -> None:
 
 def test_on_and_no_are_words_and_true_is_not(tree: Path) -> None:
     text = changed("{path: notes.txt}", "{path: notes.txt, language: no}")
-    suite = "evaluation: {suites: {s: {tasks: [piqa], on: ends, chat: true}}}\n"
+    suite = "evaluation: {suites: {s: {tasks: [piqa], on: stage_ends, chat: true}}}\n"
     loaded = load(tree, text + suite)
     assert loaded.sources["notes"].language == "no"
-    assert (loaded.evaluation.suites["s"].on, loaded.evaluation.suites["s"].chat) == ("ends", True)
+    assert (loaded.evaluation.suites["s"].on, loaded.evaluation.suites["s"].chat) == ("stage_ends", True)
 
 
 @pytest.mark.parametrize(("written", "meant"), [("32k", 32_768), ("4096", 4096), ("0.5k", 512)])
@@ -41,12 +41,12 @@ def test_a_thousand_positions_are_1024(tree: Path, written: str, meant: int) -> 
     ("written", "meant"), [("2h", 7200.0), ("90s", 90.0), ("1.5d", 129_600.0), ("10min", 600.0), ("7", 7.0)]
 )
 def test_times(tree: Path, written: str, meant: float) -> None:
-    assert load(tree, SMALL + f"run: {{recovery_every: {written}}}\n").run.recovery_every == meant
+    assert load(tree, SMALL + f"runtime: {{recovery_every: {written}}}\n").runtime.recovery_every == meant
 
 
 def test_a_time_with_the_unit_of_a_count_is_refused(tree: Path) -> None:
-    error = error_of(tree, SMALL + "run: {recovery_every: 2T}\n")
-    assert error.key == "run.recovery_every" and "min" in error.what
+    error = error_of(tree, SMALL + "runtime: {recovery_every: 2T}\n")
+    assert error.key == "runtime.recovery_every" and "min" in error.what
 
 
 @pytest.mark.parametrize(
@@ -84,13 +84,13 @@ def test_overlay_merges_mappings_replaces_lists_and_removes_by_null(tree: Path) 
         tree,
         "extends: base\nname: mine\ntitle: null\nsources: {notes: {licence: MIT}, code: null}\n"
         "cleaning: {near_duplicates: null}\n"
-        "pretraining: {schedule: {peak: 5e-4}, stages: [{name: only, steps: 9, mixture: {notes: 1}}]}\n",
+        "pretraining: {schedule: {lr: 5e-4}, stages: [{name: only, steps: 9, mixture: {notes: 1}}]}\n",
     )
     assert recipe.name == "mine" and recipe.title == ""
     assert list(recipe.sources) == ["notes"]
     assert (recipe.sources["notes"].path, recipe.sources["notes"].licence) == ("notes.txt", "MIT")
     assert recipe.cleaning.near_duplicates is None and recipe.cleaning.min_characters == 7
-    assert recipe.pretraining.schedule.peak == 5e-4 and recipe.pretraining.schedule.warmup_steps == 2
+    assert recipe.pretraining.schedule.lr == 5e-4 and recipe.pretraining.schedule.warmup_steps == 2
     assert [stage.name for stage in recipe.pretraining.stages] == ["only"]
 
 

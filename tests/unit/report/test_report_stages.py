@@ -15,8 +15,8 @@ from smolmake.report.page import write_report
 
 NAMED = (
     changed("{name: stage2", "{name: stage1", changed("{name: stage1", "{name: main", SMALL))
-    + "long_context: [{name: longer, steps: 10, mixture: {notes: 1}, sequence_length: 128, global_batch: 2,"
-    " rope_theta: 1e5, schedule: {peak: 1e-3}}]\n"
+    + "long_context: [{name: longer, steps: 10, mixture: {notes: 1}, sequence_length: 128, global_batch_size: 2,"
+    " rope_theta: 1e5, schedule: {lr: 1e-3}}]\n"
     + """\
 expectations:
   losses:

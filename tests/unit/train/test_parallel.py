@@ -150,7 +150,7 @@ def test_a_layout_that_cannot_work_is_refused(
 ) -> None:
     parallel = ParallelContext(torch.device("cpu"), 0, world, DeviceLayout(**layout))
     spec = SegmentSpec.model_validate(segment(0, 8)["spec"])
-    spec = spec.model_copy(update={"global_batch": 8, "sequence_length": 64, **changes})
+    spec = spec.model_copy(update={"global_batch_size": 8, "sequence_length": 64, **changes})
     with pytest.raises(UserError) as caught:
         check_layout(parallel, spec, ModelConfig(**SHAPE))
     assert message in str(caught.value) and caught.value.remedy

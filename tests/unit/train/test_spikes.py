@@ -34,7 +34,7 @@ from smolmake.train.spikes import Drop, Spikes
 
 pytestmark = pytest.mark.usefixtures("handlers")
 
-SETTINGS = RollBack(loss_above=1.15, window=4, steps_in_a_row=3, drop_before=2, at_most=2)
+SETTINGS = RollBack(loss_above=1.15, window=4, steps_in_a_row=3, drop_before=2, max_rollbacks=2)
 GUARD = Guard(skip_above=1e9, roll_back=SETTINGS)
 STEPS, POISON = 24, range(12, 18)
 DROPPED = range(10, 15)  # two before the spike, to the third high loss
@@ -186,7 +186,7 @@ def test_a_third_spike_ends_the_segment_with_a_remedy(place: Path) -> None:
     run = trainer(place, place / "lost", STEPS, mixture="lost", guard=GUARD)
     with pytest.raises(UserError, match="after 2 roll-backs") as caught:
         run.train()
-    assert caught.value.key == "pretraining.guard.roll_back.at_most" and "events.jsonl" in caught.value.remedy
+    assert caught.value.key == "pretraining.guard.roll_back.max_rollbacks" and "events.jsonl" in caught.value.remedy
 
 
 @pytest.mark.slow

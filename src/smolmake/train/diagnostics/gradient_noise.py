@@ -35,12 +35,12 @@ class NoiseScale:
     micro-batch of all processes together.
     """
 
-    def __init__(self, model: nn.Module, global_batch: int, micro_batch: int, parallel: ParallelContext) -> None:
+    def __init__(self, model: nn.Module, global_batch_size: int, micro_batch: int, parallel: ParallelContext) -> None:
         self.model, self.parallel = model, parallel
         strategy = parallel.layout.strategy
         self.copies = parallel.world_size > 1 and strategy == "ddp"
         self.sharded = parallel.world_size > 1 and not self.copies
-        micro_batches = -(-len(parallel.rows(global_batch)) // micro_batch)
+        micro_batches = -(-len(parallel.rows(global_batch_size)) // micro_batch)
         trouble = None
         if micro_batches < 2:
             trouble = "needs at least two micro-batches a step on each device"
@@ -51,7 +51,7 @@ class NoiseScale:
         if trouble is not None:
             raise UserError(
                 f"the gradient noise scale {trouble}",
-                key="run.noise_scale_every", value=f"{micro_batches} micro-batches, {strategy}",
+                key="runtime.noise_scale_every", value=f"{micro_batches} micro-batches, {strategy}",
                 remedy="use a smaller micro_batch or another strategy, or leave noise_scale_every at 0",
             )  # fmt: skip
 

@@ -21,13 +21,13 @@ class StepDiagnostics:
     """
 
     def __init__(
-        self, model: Decoder, reader: object, global_batch: int, run: SegmentRun, parallel: ParallelContext
+        self, model: Decoder, reader: object, global_batch_size: int, run: SegmentRun, parallel: ParallelContext
     ) -> None:
         self.run, self.values = run, dict[str, Any]()
         self.noise: NoiseScale | None = None
         self.sources: SourceLoss | None = None
         if run.noise_scale_every:
-            self.noise = NoiseScale(model, global_batch, run.micro_batch, parallel)
+            self.noise = NoiseScale(model, global_batch_size, run.micro_batch, parallel)
         if run.source_loss_every:
             assert isinstance(reader, BatchReader)  # others have no sources
             self.sources = SourceLoss(model, reader, parallel)

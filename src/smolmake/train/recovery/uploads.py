@@ -157,7 +157,8 @@ class Uploads:
         if not self.uploaded.get(upload):
             raise UserError(
                 "this milestone was removed after its upload, and cannot be found there", file=self.folder / upload,
-                key="run.upload.url", value=self.url, remedy="check the address and the credentials in the environment",
+                key="runtime.upload.url", value=self.url,
+                remedy="check the address and the credentials in the environment",
             )  # fmt: skip
         return self.uploaded[upload]
 
