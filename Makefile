@@ -83,10 +83,15 @@ check: $(STAMP) ## ruff, mypy, snakefmt, snakemake --lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 
-docs: ## build the site of docs/ into site/, strictly
-	@test -e .venv-docs/.set-up || { $(PYTHON) -m venv .venv-docs && .venv-docs/bin/python -m pip install --no-input \
-	  --disable-pip-version-check --quiet -r docs/requirements.txt && touch .venv-docs/.set-up; }
-	@.venv-docs/bin/mkdocs build --strict --quiet && echo "The site: site/index.html"
+# Without torch, and with versions of its own.
+.venv-docs/.set-up: docs/requirements.txt
+	@$(PYTHON) -m venv .venv-docs
+	@set -o pipefail; .venv-docs/bin/python -m pip install --no-input --disable-pip-version-check -r $< $(PIP_PROGRESS)
+	@touch $@
+
+docs: .venv-docs/.set-up ## build the site of docs/ into site/, strictly
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo "The site: site/index.html"
 
 slurm-test: $(EXTRAS) ## run tests/slurm on a real Slurm that is started and removed again (as root, Debian or Ubuntu)
 	@$(BIN)/python tools/slurm_cluster.py run bash -c "$(BIN)/python -m pytest -n0 -m 'not chaos' tests/slurm $(PYTEST_ARGS) \
