@@ -144,7 +144,9 @@ def measure(text: str, arguments: argparse.Namespace) -> dict[str, Any]:
     batch = case["rows"] * arguments.accumulate * world
     layout = Layout(strategy=case["strategy"], micro_batch=case["rows"])
     devices = divide(batch, PostTrainingRun(layout=layout, device=device, micro_batch=case["rows"]))
-    settings = TrainingSettings(learning_rate=1e-5, warmup_ratio=0.1, batch=batch, max_length=case["length"])
+    settings = TrainingSettings(
+        learning_rate=1e-5, warmup_ratio=0.1, global_batch_size=batch, max_length=case["length"]
+    )
     data, folder = rows_of(case, batch), arguments.folder
     if case["kind"] == "sft":
         template = TEMPLATE.read_text()

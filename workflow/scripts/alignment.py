@@ -14,7 +14,7 @@ from smolmake.posttrain.trainers import preference_trainer, train_step
 
 def compute(job: Job[AlignmentSpec, PostTrainingRun]) -> None:
     torch.set_num_threads(job.run.threads)
-    devices = divide(job.spec.training.batch, job.run)
+    devices = divide(job.spec.training.global_batch_size, job.run)
     datasets = dict(job.spec.data)
     if "pairs" in job.inputs:
         made = PathDataset(path=str(job.input("pairs") / "pairs.parquet"), format="auto", content="")

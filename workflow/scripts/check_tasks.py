@@ -25,8 +25,10 @@ def compute(job: Job[CheckTasksSpec, DeviceRun]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         tokenizer = AutoTokenizer.from_pretrained(job.input("tokenizer"))
-        shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-        config = SmolLM3Config(vocab_size=len(tokenizer), num_key_value_heads=1, pad_token_id=0, **shape)
+        config = SmolLM3Config(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=1, pad_token_id=0,
+        )  # fmt: skip
         model = AutoModelForCausalLM.from_config(config).eval()
         model.save_pretrained(place)
         tokenizer.save_pretrained(place)

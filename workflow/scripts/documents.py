@@ -1,6 +1,7 @@
 """Filter, deduplicate and decontaminate one source, and hold documents out. Usage: documents.py JOB"""
 
 from pathlib import Path
+from typing import Any
 
 from smolmake.data.clean import group_files, join_parts, write_part
 from smolmake.data.decontaminate import Contamination
@@ -27,7 +28,7 @@ def compute(job: Job[DocumentsSpec, Run]) -> None:
         groups = group_files(data_files(files, job.input("files") if "files" in job.inputs else None))
         count = len(groups)
 
-    def work(number: int, folder: Path) -> dict:
+    def work(number: int, folder: Path) -> dict[str, Any]:
         counts = Counts()
 
         def skip(error: UserError) -> None:

@@ -1,6 +1,7 @@
 """Count what each stage draws of each source, and check it against the repeat caps. Usage: epochs.py JOB"""
 
 import sys
+from typing import Any
 
 from smolmake.data.loader import open_mixture
 from smolmake.errors import UserError
@@ -35,7 +36,7 @@ def compute(job: Job[EpochsSpec, Run]) -> None:
     job.finish(["epochs.json"], {"epochs": epochs})
 
 
-def check(stages: list) -> None:
+def check(stages: list[dict[str, Any]]) -> None:
     """Refuse a source that is repeated more often than its cap, or never drawn although it has a weight."""
     for stage in stages:
         for name, source in stage["sources"].items():
@@ -55,7 +56,7 @@ def check(stages: list) -> None:
                 )  # fmt: skip
 
 
-def show(stages: list) -> None:
+def show(stages: list[dict[str, Any]]) -> None:
     """Print the epochs of every source after every stage."""
     for stage in stages:
         for name, source in stage["sources"].items():

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -32,7 +33,9 @@ def compute(job: Job[EvaluationSpec, DeviceRun]) -> None:
     spec, scores = job.spec, list[dict[str, Any]]()
     if spec.tasks is not None:
         scores = score_tasks(model, tokenizer, spec.tasks, spec.template, spec.limit, generated)
-    heldout = score_heldout(job, model, tokenizer) if "heldout" in job.inputs else []
+    heldout = list[dict[str, Any]]()
+    if "heldout" in job.inputs and spec.heldout_tokens is not None:
+        heldout = score_heldout(job.input("heldout"), model, tokenizer, spec.heldout_tokens)
     samples = write_samples(model, tokenizer, spec.prompts, spec.chat_prompts, spec.template)
     tokens = job.facts("checkpoint").get("tokens_total")
     write_json(
@@ -44,16 +47,15 @@ def compute(job: Job[EvaluationSpec, DeviceRun]) -> None:
 
 
 def score_heldout(
-    job: Job[EvaluationSpec, DeviceRun], model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, length: int
 ) -> list[dict[str, Any]]:
     """The loss on each source's held-out documents."""
-    folder = job.input("heldout")
     about = json.loads((folder / "sources.json").read_text())
     table = pq.read_table(folder / "heldout.parquet")
     found = []
     for source in sorted(about):
         texts = table.filter(pc.equal(table["source"], source))["text"].to_pylist()
-        loss = heldout_loss(model, tokenizer, texts, job.spec.heldout_tokens)
+        loss = heldout_loss(model, tokenizer, texts, length)
         found.append({"source": source, **about[source], **loss})
     return found
 

@@ -1,6 +1,7 @@
 """Build the order of sources of one stage; no token is copied. Usage: mixture.py JOB"""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def compute(job: Job[MixtureSpec, Run]) -> None:
     job.finish(["mixture.json", "pattern.npy"], {"period": sum(counts.values()), "sources": len(sources)})
 
 
-def about_packing(folder: Path, facts: dict) -> dict:
+def about_packing(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """What the mixture says of a source that is packed: where, its sequences, and the tokens and padding in them."""
     about = {"packing": f"{folder.parent.name}/{folder.name}", "available": facts["sequences"]}
     return about | {"epoch_tokens": facts["tokens"], "padding": facts["padding"]}
@@ -65,7 +66,8 @@ def drawn_before(job: Job[MixtureSpec, Run]) -> dict[str, int]:
         return {}
     before, description = open_mixture(job.input("before"))
     drawn = before.draws_before(job.spec.before_sequences)
-    return description["drawn_before"] | {name: before.first[name] + drawn[name] for name in before.names}
+    earlier: dict[str, int] = description["drawn_before"]
+    return earlier | {name: before.first[name] + drawn[name] for name in before.names}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from smolmake.data.packing import join_packings, pack_window, windows
 from smolmake.data.token_shards import open_shards
@@ -15,7 +16,7 @@ def compute(job: Job[PackingSpec, Run]) -> None:
     shards = open_shards(job.input("shards"), job.facts("shards"))
     length, count = job.spec.sequence_length, windows(shards)
 
-    def work(number: int, folder: Path) -> dict:
+    def work(number: int, folder: Path) -> dict[str, Any]:
         return pack_window(shards, number, length, folder)
 
     if not job.parts(count, work):

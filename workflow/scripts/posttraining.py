@@ -14,7 +14,7 @@ from smolmake.posttrain.trainers import conversation_trainer, train_step
 
 def compute(job: Job[SupervisedSpec, PostTrainingRun]) -> None:
     torch.set_num_threads(job.run.threads)
-    devices = divide(job.spec.training.batch, job.run)
+    devices = divide(job.spec.training.global_batch_size, job.run)
     section = {"mid": "mid_training"}.get(job.name, job.name)
     data = read_conversations(job.spec.data, job.group("data"), job.spec.seed, section)
     parent = job.input("parent") / "checkpoint"

@@ -1,6 +1,7 @@
 """Let a stronger and a weaker checkpoint answer the same prompts: preference pairs. Usage: preferences.py JOB"""
 
 from pathlib import Path
+from typing import Any
 
 from smolmake.execution.job import Job, run_step, stay_offline
 from smolmake.graph.specs import DeviceRun, HubDataset, PreferencesSpec
@@ -62,7 +63,7 @@ def compute(job: Job[PreferencesSpec, DeviceRun]) -> None:
     job.finish(["pairs.parquet"], {"prompts": len(rows), "pairs": len(pairs)})
 
 
-def answers(job: Job[PreferencesSpec, DeviceRun], role: str, rows: list[dict]) -> list[str]:
+def answers(job: Job[PreferencesSpec, DeviceRun], role: str, rows: list[dict[str, Any]]) -> list[str]:
     """One checkpoint's answers to all prompts, in their order."""
     model, tokenizer = load_for_training(job.input(role) / "checkpoint", None)
     model.eval().to("cuda" if on_gpu(job.run.device) else "cpu")
@@ -82,7 +83,7 @@ def answers(job: Job[PreferencesSpec, DeviceRun], role: str, rows: list[dict]) -
     return texts
 
 
-def thinks(row: dict) -> bool:
+def thinks(row: dict[str, Any]) -> bool:
     return bool((row.get("chat_template_kwargs") or {}).get("enable_thinking", True))
 
 

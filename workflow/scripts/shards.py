@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from smolmake.data.clean import document_parts, documents_in_part, iterate_texts
 from smolmake.data.encoder import Encoder, Mismatch, make_encoder
@@ -33,7 +34,7 @@ def compute(job: Job[ShardsSpec, Run]) -> None:
             yield text
             progress.add(1)
 
-    def work(number: int, folder: Path) -> dict:
+    def work(number: int, folder: Path) -> dict[str, Any]:
         while True:
             fast = not slow.exists()
             if fast not in encoders:
@@ -44,7 +45,7 @@ def compute(job: Job[ShardsSpec, Run]) -> None:
                 print(f"{error}: tokenizers does all the work of this step", file=sys.stderr)
                 slow.touch()
 
-    def valid(record: dict) -> bool:
+    def valid(record: dict[str, Any]) -> bool:
         return not slow.exists() or record["facts"]["encoder"] == "tokenizers"
 
     sample = [text[:SAMPLE_CHARACTERS] for text in islice(iterate_texts(documents), SAMPLE)]

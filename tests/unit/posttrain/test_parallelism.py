@@ -34,7 +34,7 @@ from smolmake.recipe.runtime import Layout
 
 ROWS, BATCH = 22, 8
 SETTINGS = TrainingSettings(
-    learning_rate=1e-3, epochs=1.5, batch=BATCH, max_length=128, warmup_ratio=0.1, clip_grad_norm=0.2
+    learning_rate=1e-3, epochs=1.5, global_batch_size=BATCH, max_length=128, warmup_ratio=0.1, clip_grad_norm=0.2
 )
 needs_deepspeed = pytest.mark.needs("deepspeed")
 

@@ -53,6 +53,7 @@ def test_unknown_key_like_no_other_lists_all_valid_ones(tree: Path) -> None:
         ("{path: notes.txt}", "{path: notes.txt, files: ['*.parquet']}", "sources.notes"),
         ("{path: notes.txt}", "{hub: a/b, config: c, files: ['*.parquet']}", "sources.notes"),
         ("name: small", "name: small\ncost: {budget: {lines: {run: {gpus: 8}}}}", "cost.budget.lines.run"),
+        ("name: small", "name: small\nevaluation: {data: {hub: a/b}}", "evaluation"),
         ("hidden_size: 32", "hidden_size: 33", "model"),
         ("num_key_value_heads: 1", "num_key_value_heads: 3", "model"),
         ("vocab_size: 512", "vocab_size: many", "tokenizer.vocab_size"),
