@@ -3,7 +3,7 @@
     smolmake plan toy
     smolmake run toy
     smolmake run smollm3 --profile slurm
-    smolmake run toy -- preflight --cores 4
+    smolmake run toy -- checks --cores 4
 
 `plan` computes nothing. It is Snakemake's dry run, which ends with what would run and why, its cost, and what is left
 of the recipe's budget. `run` stops before its first job if the plan is over budget, unless `--consent` allows its size.
