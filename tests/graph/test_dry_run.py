@@ -123,7 +123,7 @@ def test_over_budget_it_does_not_start(copy: Path) -> None:
     said = fail(copy, recipe=recipe)
     assert (
         "over budget" in said
-        and "CONSENT=1" in said
+        and "--consent 1" in said
         and f"--config recipe={recipe} consent=1" in said
         and "cost.budget.gpu_hours" in said
     )
