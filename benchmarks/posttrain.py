@@ -37,7 +37,7 @@ from train import COMMON, SHAPES  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
 
 from smolmake.data.tokenizer import tokenizer_config, train_bpe  # noqa: E402
-from smolmake.graph.specs import AlignmentSpec, PostTrainingRun, SupervisedSpec  # noqa: E402
+from smolmake.graph.specs.posttrain import AlignmentSpec, PostTrainingRun, SupervisedSpec  # noqa: E402
 from smolmake.model.config import ModelConfig  # noqa: E402
 from smolmake.model.conversion import save_tensors  # noqa: E402
 from smolmake.model.decoder import Decoder  # noqa: E402

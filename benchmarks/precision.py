@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from smolmake.graph.pretrain import segment_run
-from smolmake.graph.specs import SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentSpec
 from smolmake.model.config import ModelConfig
 from smolmake.recipe.pretraining import Optimizer, Precision
 from smolmake.recipe.runtime import Layout, Runtime

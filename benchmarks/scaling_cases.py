@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from smolmake.graph.specs import PreflightRun, PreflightSpec
+from smolmake.graph.specs.pretrain import PreflightRun, PreflightSpec
 from smolmake.recipe.pretraining import ModelShape, Optimizer
 from smolmake.recipe.runtime import Layout, Preflight
 

@@ -33,7 +33,7 @@ from typing import Any
 import torch
 
 from smolmake.graph.pretrain import segment_run
-from smolmake.graph.specs import SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentSpec
 from smolmake.model.config import ModelConfig
 from smolmake.model.conversion import CLASSES, to_transformers
 from smolmake.model.counts import attended_length, count_parameters, flops_per_token

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from smolmake.graph.pretrain import segment_run
-from smolmake.graph.specs import SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentSpec
 from smolmake.model.config import ModelConfig
 from smolmake.monitoring.events import read_events
 from smolmake.monitoring.metrics import read_metrics

@@ -18,7 +18,7 @@ from smolmake.execution.kinds import script_of
 from smolmake.execution.manifest import read_manifest, verify_payload
 from smolmake.execution.step import Spec
 from smolmake.files import canonical_json
-from smolmake.graph.specs import DocumentsSpec, PathDataset, ShardsSpec
+from smolmake.graph.specs.data import DocumentsSpec, PathDataset, ShardsSpec
 from smolmake.recipe.sources import Cleaning, Source
 
 PARTS = 6

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from helpers.workflow_runs import ROOT, SNAKEMAKE, TWO_NODES, workflow_of
 from smolmake.execution.step import Step
-from smolmake.graph.specs import SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentSpec
 from smolmake.monitoring.metrics import read_metrics
 
 sys.path.insert(0, str(ROOT / "tools"))

@@ -23,7 +23,7 @@ from smolmake.execution.manifest import read_manifest, write_manifest
 from smolmake.execution.parts import do_parts, part_record
 from smolmake.files import canonical_json, write_json
 from smolmake.graph.pretrain import segment_run
-from smolmake.graph.specs import SegmentRun, SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentRun, SegmentSpec
 from smolmake.monitoring.metrics import read_metrics
 from smolmake.recipe.pretraining import Guard, ModelShape, Optimizer, Schedule
 from smolmake.recipe.runtime import Layout, Runtime

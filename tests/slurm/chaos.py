@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 from helpers.slurm_cluster import Controller, Training, daemons, jobs_sent, runs, training_processes, wait_until
 from helpers.workflow_runs import TWO_NODES, copy_tree, succeed, workflow_of, write_notes
 
-from smolmake.graph.specs import SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentSpec
 from smolmake.monitoring.metrics import read_metrics
 
 GOODPUT = 0.8  # more than is reached, so that the training lasts longer than the faults

@@ -8,7 +8,7 @@ from smolmake.execution.content_hash import content_digest
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.manifest import MANIFEST, read_manifest
 from smolmake.files import matching_files, new_file
-from smolmake.graph.specs import AdoptedRun, AdoptedSpec
+from smolmake.graph.specs.data import AdoptedRun, AdoptedSpec
 
 
 def compute(job: Job[AdoptedSpec, AdoptedRun]) -> None:

@@ -1,7 +1,8 @@
 """Preference optimisation with APO-zero through TRL. Usage: [torchrun ...] alignment.py JOB"""
 
 from smolmake.execution.job import Job, run_step, stay_offline
-from smolmake.graph.specs import AlignmentSpec, ConversationsSpec, PathDataset, PostTrainingRun
+from smolmake.graph.specs.data import PathDataset
+from smolmake.graph.specs.posttrain import AlignmentSpec, ConversationsSpec, PostTrainingRun
 
 stay_offline()  # before a library reads the environment
 

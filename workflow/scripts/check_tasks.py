@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 
 from smolmake.execution.job import Job, run_step, stay_offline
-from smolmake.graph.specs import CheckTasksSpec, DeviceRun
+from smolmake.graph.specs.evaluate import CheckTasksSpec
+from smolmake.graph.specs.runs import DeviceRun
 
 stay_offline()  # before a library reads the environment
 

@@ -14,7 +14,7 @@ from smolmake.evaluate.items import items_of
 from smolmake.execution.content_hash import content_digest
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.step import Run
-from smolmake.graph.specs import DocumentsSpec, HubDataset, PathDataset
+from smolmake.graph.specs.data import DocumentsSpec, HubDataset, PathDataset
 
 
 def compute(job: Job[DocumentsSpec, Run]) -> None:

@@ -8,7 +8,7 @@ from smolmake.errors import UserError
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.step import Run
 from smolmake.files import write_json
-from smolmake.graph.specs import EpochsSpec
+from smolmake.graph.specs.data import EpochsSpec
 
 
 def compute(job: Job[EpochsSpec, Run]) -> None:

@@ -19,7 +19,8 @@ from smolmake.evaluate.samples import write_samples
 from smolmake.evaluate.tasks import score_tasks
 from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
-from smolmake.graph.specs import DeviceRun, EvaluationSpec
+from smolmake.graph.specs.evaluate import EvaluationSpec
+from smolmake.graph.specs.runs import DeviceRun
 from smolmake.model.device import on_gpu
 
 

@@ -7,7 +7,7 @@ from smolmake.data.readers import FILES
 from smolmake.errors import UserError
 from smolmake.execution.content_hash import code_digests
 from smolmake.execution.job import Job, run_step
-from smolmake.graph.specs import GeneratedRun, GeneratedSpec
+from smolmake.graph.specs.data import GeneratedRun, GeneratedSpec
 
 
 def compute(job: Job[GeneratedSpec, GeneratedRun]) -> None:

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.step import Run
 from smolmake.files import write_json
-from smolmake.graph.specs import HeldoutSpec
+from smolmake.graph.specs.data import HeldoutSpec
 
 
 def compute(job: Job[HeldoutSpec, Run]) -> None:

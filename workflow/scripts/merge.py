@@ -5,7 +5,7 @@ import shutil
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.step import Run
 from smolmake.files import new_folder
-from smolmake.graph.specs import MergeSpec
+from smolmake.graph.specs.posttrain import MergeSpec
 from smolmake.posttrain.merge import merge_linear
 
 

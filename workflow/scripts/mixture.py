@@ -12,7 +12,7 @@ from smolmake.errors import UserError
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.step import Run
 from smolmake.files import write_json
-from smolmake.graph.specs import MixtureSpec
+from smolmake.graph.specs.data import MixtureSpec
 
 
 def compute(job: Job[MixtureSpec, Run]) -> None:

@@ -12,7 +12,7 @@ from smolmake.evaluate.items import items_of
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.step import Run
 from smolmake.files import write_json
-from smolmake.graph.specs import OverlapSpec
+from smolmake.graph.specs.data import OverlapSpec
 
 BATCH = 256
 

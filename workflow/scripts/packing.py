@@ -9,7 +9,7 @@ from smolmake.data.token_shards import open_shards
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.parts import part_record
 from smolmake.execution.step import Run
-from smolmake.graph.specs import PackingSpec
+from smolmake.graph.specs.data import PackingSpec
 
 
 def compute(job: Job[PackingSpec, Run]) -> None:

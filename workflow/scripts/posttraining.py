@@ -1,7 +1,7 @@
 """Mid-training or SFT through TRL. Usage: [torchrun ...] posttraining.py JOB"""
 
 from smolmake.execution.job import Job, run_step, stay_offline
-from smolmake.graph.specs import PostTrainingRun, SupervisedSpec
+from smolmake.graph.specs.posttrain import PostTrainingRun, SupervisedSpec
 
 stay_offline()  # before a library reads the environment
 

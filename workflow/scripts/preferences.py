@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.execution.job import Job, run_step, stay_offline
-from smolmake.graph.specs import DeviceRun, HubDataset, PreferencesSpec
+from smolmake.graph.specs.data import HubDataset
+from smolmake.graph.specs.posttrain import PreferencesSpec
+from smolmake.graph.specs.runs import DeviceRun
 
 stay_offline()  # before a library reads the environment
 

@@ -1,7 +1,7 @@
 """Check the devices, the network, the storage and a layout before it trains. Usage: [torchrun ...] preflight.py JOB"""
 
 from smolmake.execution.job import Job, run_step
-from smolmake.graph.specs import PreflightRun, PreflightSpec
+from smolmake.graph.specs.pretrain import PreflightRun, PreflightSpec
 from smolmake.preflight.checks import run_checks
 
 

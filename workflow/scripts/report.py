@@ -10,7 +10,7 @@ from smolmake.execution.job import read_job
 from smolmake.execution.lease import hold
 from smolmake.execution.manifest import MANIFEST, write_manifest
 from smolmake.execution.step import Run
-from smolmake.graph.specs import ReportSpec
+from smolmake.graph.specs.evaluate import ReportSpec
 from smolmake.planning.plan import make_plan
 from smolmake.planning.workflow import check_unchanged, load_workflow
 from smolmake.report.artifacts import artefacts_of, graph_of

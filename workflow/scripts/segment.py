@@ -1,7 +1,7 @@
 """Train one segment of pretraining or of a long-context extension. Usage: [torchrun ...] segment.py JOB"""
 
 from smolmake.execution.job import Job, run_step
-from smolmake.graph.specs import SegmentRun, SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentRun, SegmentSpec
 from smolmake.train.segment import train_segment
 
 

@@ -13,7 +13,7 @@ from smolmake.data.tokenizer import check_round_trip, load_tokenizer
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.parts import part_record
 from smolmake.execution.step import Run
-from smolmake.graph.specs import ShardsSpec
+from smolmake.graph.specs.data import ShardsSpec
 from smolmake.monitoring.progress import Progress
 
 SLOW = "reference-only"

@@ -7,7 +7,7 @@ from smolmake.evaluate.checkpoint import measured_checkpoint
 from smolmake.evaluate.suites import run_suite
 from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
-from smolmake.graph.specs import SuiteRun, SuiteSpec
+from smolmake.graph.specs.evaluate import SuiteRun, SuiteSpec
 from smolmake.model.device import on_gpu
 
 

@@ -4,7 +4,7 @@ from smolmake.evaluate.items import ITEMS, write_items
 from smolmake.evaluate.suite_items import suite_items
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.step import Run
-from smolmake.graph.specs import SuiteItemsSpec
+from smolmake.graph.specs.data import SuiteItemsSpec
 
 
 def compute(job: Job[SuiteItemsSpec, Run]) -> None:

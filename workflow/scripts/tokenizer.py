@@ -6,7 +6,7 @@ from smolmake.data.tokenizer import load_tokenizer, splits_digits, tokenizer_con
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.step import Run
 from smolmake.files import write_json
-from smolmake.graph.specs import TokenizerSpec
+from smolmake.graph.specs.data import TokenizerSpec
 
 
 def compute(job: Job[TokenizerSpec, Run]) -> None:

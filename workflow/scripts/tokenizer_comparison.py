@@ -10,7 +10,7 @@ from smolmake.data.tokenizer_comparison import analyse
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.step import Run
 from smolmake.files import write_json
-from smolmake.graph.specs import TokenizerComparisonSpec
+from smolmake.graph.specs.data import TokenizerComparisonSpec
 
 DOCUMENTS = 60
 

@@ -12,7 +12,7 @@ from typing import Any
 from smolmake.data.documents import Document, needed_columns, to_document, told_of_source
 from smolmake.data.readers import MissingColumn
 from smolmake.errors import UserError
-from smolmake.graph.specs import HubDataset
+from smolmake.graph.specs.data import HubDataset
 from smolmake.recipe.sources import Rows
 
 

@@ -24,7 +24,7 @@ from smolmake.data.loader import BatchReader, open_mixture, open_mixture_shards
 from smolmake.data.tokenizer import load_tokenizer
 from smolmake.errors import UserError, did_you_mean
 from smolmake.execution.manifest import RECORD
-from smolmake.graph.specs import SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentSpec
 from smolmake.recipe.schedule import BatchPiece
 
 SHOWN = 60  # tokens

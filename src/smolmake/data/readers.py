@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from smolmake.errors import UserError, did_you_mean
 from smolmake.files import matching_files
-from smolmake.graph.specs import FileDataset, PathDataset
+from smolmake.graph.specs.data import FileDataset, PathDataset
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".json.gz", ".json.zst")

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from smolmake.data.tokenizer import end_of_text_id, tokenizer_config
 from smolmake.errors import UserError
 from smolmake.files import write_json
-from smolmake.graph.specs import TokenizerSpec
+from smolmake.graph.specs.data import TokenizerSpec
 
 
 def take_tokenizer(spec: TokenizerSpec, folder: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from smolmake.execution.job import Job
 from smolmake.execution.manifest import payload_under, verify_payload
 from smolmake.execution.step import Run
-from smolmake.graph.specs import EvaluationSpec, SuiteSpec
+from smolmake.graph.specs.evaluate import EvaluationSpec, SuiteSpec
 
 
 def measured_checkpoint(job: Job[EvaluationSpec | SuiteSpec, Run]) -> Path:

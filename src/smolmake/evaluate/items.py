@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from smolmake.data.readers import data_files, file_format, read_rows
 from smolmake.execution.job import Job
 from smolmake.execution.step import Run
-from smolmake.graph.specs import DocumentsSpec, OverlapSpec
+from smolmake.graph.specs.data import DocumentsSpec, OverlapSpec
 
 ITEMS = "items.parquet"  # of the suites' tasks: columns `task` and `text`
 SCHEMA = pa.schema([("task", pa.string()), ("text", pa.large_string())])

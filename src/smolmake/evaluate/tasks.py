@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from smolmake.data.readers import data_files
 from smolmake.evaluate.prompts import render_prompt
-from smolmake.graph.specs import TaskFiles
+from smolmake.graph.specs.evaluate import TaskFiles
 from smolmake.stats import wilson
 
 METRICS_LEFT_OUT = ("acc_norm",)

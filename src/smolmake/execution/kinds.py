@@ -1,6 +1,6 @@
 """The one table of the kinds of steps. A kind is also the name of its rule, its script and its folder of results.
 
-What a step reads is said by its rule, what it is made from by its model in graph/specs.py, what it costs by
+What a step reads is said by its rule, what it is made from by its model in graph/specs/, what it costs by
 planning/cost.py. CONTRIBUTING.md has the list of places that a new kind of step touches.
 """
 

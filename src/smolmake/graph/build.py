@@ -16,7 +16,7 @@ from smolmake.graph.datasets import add_generated
 from smolmake.graph.evaluate import add_evaluations
 from smolmake.graph.posttrain import add_post_training
 from smolmake.graph.pretrain import add_pretraining
-from smolmake.graph.specs import ReportSpec
+from smolmake.graph.specs.evaluate import ReportSpec
 from smolmake.recipe.schema import Recipe
 
 

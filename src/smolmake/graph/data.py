@@ -6,7 +6,7 @@ from smolmake.execution.content_hash import content_digest
 from smolmake.execution.step import Run, Step, Steps
 from smolmake.graph.datasets import FILES_KEYS, dataset_spec
 from smolmake.graph.decontamination import add_overlap_of_shards, add_overlaps, items_to
-from smolmake.graph.specs import (
+from smolmake.graph.specs.data import (
     AdoptedRun,
     AdoptedSpec,
     DocumentsSpec,

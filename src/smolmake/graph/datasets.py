@@ -8,7 +8,7 @@ from pathlib import Path
 
 from smolmake.execution.content_hash import code_digests, content_digest
 from smolmake.execution.step import Step, Steps
-from smolmake.graph.specs import (
+from smolmake.graph.specs.data import (
     DatasetSpec,
     FileDataset,
     GeneratedDataset,

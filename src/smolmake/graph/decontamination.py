@@ -10,7 +10,7 @@ from typing import Literal
 
 from smolmake.execution.step import Step, Steps
 from smolmake.graph.datasets import files_spec
-from smolmake.graph.specs import FileDataset, OverlapSpec, SuiteItemsSpec
+from smolmake.graph.specs.data import FileDataset, OverlapSpec, SuiteItemsSpec
 from smolmake.recipe.evaluation import Suite
 from smolmake.recipe.schema import Recipe
 

@@ -11,16 +11,10 @@ from smolmake.execution.step import Step, Steps
 from smolmake.graph.data import source_labels
 from smolmake.graph.datasets import files_spec
 from smolmake.graph.posttrain import template_text
-from smolmake.graph.specs import (
-    CheckTasksSpec,
-    DeviceRun,
-    EvaluationSpec,
-    HeldoutSpec,
-    SegmentRun,
-    SuiteRun,
-    SuiteSpec,
-    TaskFiles,
-)
+from smolmake.graph.specs.data import HeldoutSpec
+from smolmake.graph.specs.evaluate import CheckTasksSpec, EvaluationSpec, SuiteRun, SuiteSpec, TaskFiles
+from smolmake.graph.specs.pretrain import SegmentRun
+from smolmake.graph.specs.runs import DeviceRun
 from smolmake.recipe.evaluation import Suite
 from smolmake.recipe.runtime import Layout
 from smolmake.recipe.schema import Recipe

@@ -6,15 +6,15 @@ import math
 
 from smolmake.execution.step import Step, Steps
 from smolmake.graph.datasets import dataset_spec
-from smolmake.graph.specs import (
+from smolmake.graph.specs.posttrain import (
     AlignmentSpec,
     ConversationsSpec,
-    DeviceRun,
     MergeSpec,
     PostTrainingRun,
     PreferencesSpec,
     SupervisedSpec,
 )
+from smolmake.graph.specs.runs import DeviceRun
 from smolmake.recipe.posttraining import Apo, Conversations, Merge, PostTraining, Preferences, SupervisedTraining
 from smolmake.recipe.runtime import Layout
 from smolmake.recipe.schema import Recipe

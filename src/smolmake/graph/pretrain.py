@@ -7,16 +7,8 @@ from collections.abc import Sequence
 
 from smolmake.execution.step import Step, Steps
 from smolmake.graph.data import add_packings, packing_key
-from smolmake.graph.specs import (
-    EpochsSpec,
-    MixtureSpec,
-    PreflightRun,
-    PreflightSpec,
-    RepeatCap,
-    SegmentRun,
-    SegmentSpec,
-    StageSequences,
-)
+from smolmake.graph.specs.data import EpochsSpec, MixtureSpec, RepeatCap, StageSequences
+from smolmake.graph.specs.pretrain import PreflightRun, PreflightSpec, SegmentRun, SegmentSpec
 from smolmake.recipe.pretraining import LongContext, Pretraining, Stage
 from smolmake.recipe.runtime import Layout, Runtime
 from smolmake.recipe.schedule import SchedulePiece, batch_at, batch_pieces, batches_within, schedule_pieces, within

@@ -16,7 +16,9 @@ from typing import Any
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.files import matching_files
-from smolmake.graph.specs import DeviceRun, EvaluationSpec, SegmentRun, SegmentSpec, SuiteRun
+from smolmake.graph.specs.evaluate import EvaluationSpec, SuiteRun
+from smolmake.graph.specs.pretrain import SegmentRun, SegmentSpec
+from smolmake.graph.specs.runs import DeviceRun
 from smolmake.hardware.gpus import gpu_kind
 from smolmake.hardware.memory import FP32, RECOVERY_COPIES, training_state_bytes
 from smolmake.model.counts import Parameters, Shape, count_parameters, flops_per_token

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from smolmake.graph.specs import EpochsSpec, MixtureSpec
+from smolmake.graph.specs.data import EpochsSpec, MixtureSpec
 from smolmake.planning.cost import source_tokens
 from smolmake.planning.workflow import Workflow
 

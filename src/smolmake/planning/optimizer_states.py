@@ -17,7 +17,7 @@ from smolmake.execution.manifest import MANIFEST, REMOVED, note_removed, removed
 from smolmake.execution.remote_storage import has_remote
 from smolmake.execution.step import Step, Steps
 from smolmake.files import lock_file
-from smolmake.graph.specs import SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentSpec
 
 OPTIMIZER_STATE = "checkpoint/optimizer.safetensors"
 

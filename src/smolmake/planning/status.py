@@ -29,7 +29,7 @@ from smolmake.execution.fingerprint import remembered_modules
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.graph.build import build_steps
-from smolmake.graph.specs import SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentSpec
 from smolmake.monitoring.events import read_events, read_starts
 from smolmake.monitoring.run_state import END, TrainingState, disk_use, holder, training
 from smolmake.planning.cost import Costs

@@ -14,7 +14,8 @@ from smolmake.execution.fingerprint import remembered_modules
 from smolmake.execution.step import Step, Steps
 from smolmake.files import canonical_json, digest
 from smolmake.graph.build import build_steps
-from smolmake.graph.specs import DeviceRun, SegmentRun
+from smolmake.graph.specs.pretrain import SegmentRun
+from smolmake.graph.specs.runs import DeviceRun
 from smolmake.planning.checks import check_plan
 from smolmake.planning.optimizer_states import check_states
 from smolmake.recipe.load import find_recipe, load_recipe

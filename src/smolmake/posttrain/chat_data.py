@@ -11,7 +11,8 @@ from datasets import Dataset
 from smolmake.data.hub import hub_rows
 from smolmake.data.readers import MissingColumn, data_files, read_rows
 from smolmake.errors import UserError
-from smolmake.graph.specs import ConversationsSpec, DatasetSpec, HubDataset
+from smolmake.graph.specs.data import DatasetSpec, HubDataset
+from smolmake.graph.specs.posttrain import ConversationsSpec
 from smolmake.posttrain.columns import CONVERSATIONS, PAIRS, told_of_section
 
 SETTINGS = "chat_template_kwargs"

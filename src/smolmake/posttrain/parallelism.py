@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smolmake.errors import UserError
-from smolmake.graph.specs import PostTrainingRun
+from smolmake.graph.specs.posttrain import PostTrainingRun
 from smolmake.model.device import on_gpu
 
 STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}

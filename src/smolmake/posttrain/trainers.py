@@ -16,7 +16,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from smolmake.data.tokenizer import TURN_END
 from smolmake.execution.job import Job
 from smolmake.execution.step import Run, Spec
-from smolmake.graph.specs import AlignmentSpec, SupervisedSpec
+from smolmake.graph.specs.posttrain import AlignmentSpec, SupervisedSpec
 from smolmake.posttrain.hf_trainer import FullBatches, attention, common_settings, load_for_training, train_and_save
 from smolmake.posttrain.parallelism import Devices
 

@@ -11,7 +11,7 @@ from smolmake.cluster.excluded_nodes import CHECKS
 from smolmake.errors import UserError
 from smolmake.execution.job import Job
 from smolmake.files import write_json
-from smolmake.graph.specs import PreflightRun, PreflightSpec
+from smolmake.graph.specs.pretrain import PreflightRun, PreflightSpec
 from smolmake.hardware.memory import RECOVERY_COPIES, training_state_bytes
 from smolmake.model.config import ModelConfig
 from smolmake.model.counts import count_parameters, flops_per_token

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from smolmake.graph.pretrain import segment_run
-from smolmake.graph.specs import SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentSpec
 from smolmake.model.config import IGNORED_LABEL, ModelConfig
 from smolmake.monitoring.metrics import METRICS, read_metrics
 from smolmake.preflight.results import CheckResult

@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from smolmake.errors import UserError
-from smolmake.graph.specs import SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentSpec
 from smolmake.model.config import ModelConfig
 from smolmake.model.context_parallel import GROUPS
 from smolmake.model.decoder import Decoder

@@ -16,7 +16,7 @@ from smolmake.data.loader import BatchReader, open_mixture, open_mixture_shards
 from smolmake.execution.job import Job
 from smolmake.execution.node_cache import scratch_folder
 from smolmake.files import new_folder
-from smolmake.graph.specs import SegmentRun, SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentRun, SegmentSpec
 from smolmake.model.config import ModelConfig
 from smolmake.model.conversion import load_model, save_tensors
 from smolmake.model.counts import count_parameters

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from smolmake.data.loader import Array
 from smolmake.errors import UserError
-from smolmake.graph.specs import SegmentRun, SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentRun, SegmentSpec
 from smolmake.hardware.memory import training_state_bytes
 from smolmake.model.attention import DocumentIds
 from smolmake.model.config import IGNORED_LABEL

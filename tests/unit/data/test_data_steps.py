@@ -35,7 +35,7 @@ from smolmake.data.tokenizer import load_tokenizer
 from smolmake.evaluate.items import ITEMS, write_items
 from smolmake.execution.manifest import read_manifest
 from smolmake.execution.parts import do_parts, part_record
-from smolmake.graph.specs import OverlapSpec
+from smolmake.graph.specs.data import OverlapSpec
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from helpers.training import ROOT
 from smolmake.data.generated import options
 from smolmake.execution.content_hash import code_digests
 from smolmake.execution.manifest import read_manifest
-from smolmake.graph.specs import GeneratedSpec
+from smolmake.graph.specs.data import GeneratedSpec
 from smolmake.recipe.sources import Generated, Source
 
 WRITE = """

@@ -13,7 +13,7 @@ import zstandard
 
 from smolmake.data.readers import count_rows, data_files, read_rows
 from smolmake.errors import UserError
-from smolmake.graph.specs import GeneratedDataset, PathDataset
+from smolmake.graph.specs.data import GeneratedDataset, PathDataset
 
 ROWS = [{"text": f"row {number} äöü 🦉", "id": number} for number in range(300)]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()

@@ -13,7 +13,7 @@ from smolmake.data import hub
 from smolmake.data.documents import Document, read_documents
 from smolmake.data.readers import data_files
 from smolmake.errors import UserError
-from smolmake.graph.specs import HubDataset, PathDataset
+from smolmake.graph.specs.data import HubDataset, PathDataset
 from smolmake.recipe.sources import Rows, Source
 
 TEXT = "A text about volcanoes and how they come to be."

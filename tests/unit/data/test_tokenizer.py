@@ -20,7 +20,7 @@ from smolmake.data.tokenizer import (
 )
 from smolmake.data.tokenizer_comparison import analyse, digits_per_token, words_in
 from smolmake.errors import UserError
-from smolmake.graph.specs import TokenizerSpec
+from smolmake.graph.specs.data import TokenizerSpec
 
 TEXTS = ["El perro come. Der Hund isst. The dog eats 12 bones in 2026. def main(): return 17 + 5\n"] * 30
 ODD = [

@@ -20,7 +20,7 @@ from smolmake.evaluate.tasks import prepare_tasks
 from smolmake.execution.job import Job, named
 from smolmake.execution.manifest import read_manifest
 from smolmake.execution.step import Run, Spec
-from smolmake.graph.specs import SuiteItemsSpec
+from smolmake.graph.specs.data import SuiteItemsSpec
 from smolmake.model.conversion import save_model
 from smolmake.recipe.evaluation import HarnessTasks
 

@@ -8,7 +8,7 @@ import pytest
 from smolmake.errors import UserError
 from smolmake.execution.job import read_job
 from smolmake.execution.step import Run
-from smolmake.graph.specs import DocumentsSpec, MixtureSpec, PackingSpec, PathDataset
+from smolmake.graph.specs.data import DocumentsSpec, MixtureSpec, PackingSpec, PathDataset
 from smolmake.recipe.sources import Cleaning, Source
 
 

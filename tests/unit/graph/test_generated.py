@@ -13,7 +13,7 @@ from smolmake.errors import UserError
 from smolmake.execution.content_hash import code_digests
 from smolmake.execution.step import Steps
 from smolmake.graph.build import build_steps
-from smolmake.graph.specs import GeneratedRun, GeneratedSpec
+from smolmake.graph.specs.data import GeneratedRun, GeneratedSpec
 
 SECTION = {"script": "crawl/run.py", "arguments": {"pages": 10}, "reads": ["lists/*.txt"], "packages": ["numpy"]}
 FILES = {

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from smolmake.graph.pretrain import micro_batch, segment_run
-from smolmake.graph.specs import SegmentSpec
+from smolmake.graph.specs.pretrain import SegmentSpec
 from smolmake.recipe.pretraining import Guard, ModelShape, Optimizer
 from smolmake.recipe.runtime import Layout, Runtime
 from smolmake.recipe.schedule import BatchPiece, SchedulePiece

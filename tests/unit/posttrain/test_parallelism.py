@@ -23,7 +23,8 @@ from transformers import AutoModelForCausalLM
 from smolmake.errors import UserError
 from smolmake.execution.step import Spec
 from smolmake.files import canonical_json
-from smolmake.graph.specs import AlignmentSpec, ConversationsSpec, PathDataset, PostTrainingRun, SupervisedSpec
+from smolmake.graph.specs.data import PathDataset
+from smolmake.graph.specs.posttrain import AlignmentSpec, ConversationsSpec, PostTrainingRun, SupervisedSpec
 from smolmake.model.conversion import save_model
 from smolmake.monitoring.metrics import read_metrics
 from smolmake.posttrain import hf_trainer as posttrain

@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from smolmake.errors import UserError
-from smolmake.graph.specs import ConversationsSpec, PathDataset
+from smolmake.graph.specs.data import PathDataset
+from smolmake.graph.specs.posttrain import ConversationsSpec
 from smolmake.model.conversion import save_model
 from smolmake.posttrain.chat_data import read_conversations, read_pairs
 from smolmake.posttrain.hf_trainer import WHOLE, last_whole_checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from smolmake.graph.build import build_steps
-from smolmake.graph.specs import PostTrainingRun
+from smolmake.graph.specs.posttrain import PostTrainingRun
 from smolmake.model.config import ModelConfig
 from smolmake.model.counts import count_parameters, flops_per_token
 from smolmake.recipe.load import load_recipe, named_recipes, read_with_overlays, read_yaml

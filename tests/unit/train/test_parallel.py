@@ -14,7 +14,7 @@ from helpers.training import ROOT, TRAIN_SLOWLY, curve, finished, make_artefacts
 from safetensors.torch import load_file
 
 from smolmake.errors import UserError
-from smolmake.graph.specs import PreflightRun, PreflightSpec, SegmentSpec
+from smolmake.graph.specs.pretrain import PreflightRun, PreflightSpec, SegmentSpec
 from smolmake.model.config import ModelConfig
 from smolmake.model.init import initialise
 from smolmake.preflight.parity import ParityRun, parity

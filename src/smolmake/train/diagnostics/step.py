@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from smolmake.data.loader import BatchReader
-from smolmake.graph.specs import SegmentRun
+from smolmake.graph.specs.pretrain import SegmentRun
 from smolmake.model.decoder import Decoder
 from smolmake.train.diagnostics.gradient_noise import NoiseScale
 from smolmake.train.diagnostics.source_loss import SourceLoss

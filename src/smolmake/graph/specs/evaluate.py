@@ -1,0 +1,60 @@
+"""What evaluations and the report are made from."""
+
+from __future__ import annotations
+
+from smolmake.execution.step import Spec
+from smolmake.graph.specs.data import FileDataset
+from smolmake.graph.specs.runs import DeviceRun
+from smolmake.recipe.evaluation import HarnessTasks
+from smolmake.recipe.expectations import Expectations
+
+
+class TaskFiles(Spec):
+    """A folder of task files, with the digest of their content, and the data that they ask."""
+
+    folder: str
+    content: str
+    data: FileDataset
+
+
+class EvaluationSpec(Spec):
+    """What a checkpoint is measured on; `milestone`: of a segment's, not its last one. `heldout_tokens` is how much of
+    a held-out document is read."""
+
+    tasks: TaskFiles | None
+    limit: int | None
+    prompts: list[str]
+    chat_prompts: list[str]
+    template: str | None
+    heldout_tokens: int | None
+    milestone: int | None = None
+
+
+class SuiteSpec(Spec):
+    """A suite that a checkpoint is measured on."""
+
+    harness: HarnessTasks
+    template: str | None
+    milestone: int | None = None
+
+
+class SuiteRun(DeviceRun):
+    """`suite` is the suite's name in the recipe."""
+
+    suite: str
+
+
+class CheckTasksSpec(Spec):
+    """All tasks of a recipe."""
+
+    tasks: TaskFiles | None
+    template: str | None
+    suites: dict[str, SuiteSpec]
+
+
+class ReportSpec(Spec):
+    """What the report says beside the steps' results."""
+
+    title: str
+    text: str
+    expectations: Expectations
