@@ -122,7 +122,9 @@ class Bench:
         for strategy, context in DRILLS:
             if gpus % context == 0 and (strategy != "hsdp" or gpus > 2):
                 job = preflight_job(strategy, context, gpus, self.folder, self.tiny)
-                launches.append(([f"preflight:{job['name']}"], [json.dumps(job)]))
+                file = self.folder / f"preflight-{gpus}-{job['name']}.json"
+                file.write_text(json.dumps(job))
+                launches.append(([f"preflight:{job['name']}"], [str(file)]))
         return Job("drills", gpus, self.cases.minutes["drills"], PREFLIGHT, launches)
 
     def run(self, job: Job) -> None:
@@ -136,7 +138,7 @@ class Bench:
             print(f"{job.part} on {job.gpus}: {', '.join(fitting)}", flush=True)
             reason = self._launch(job, options if job.part == "drills" else [*fitting, *options])
             if job.part == "drills":
-                self._drilled(job, json.loads(options[0]), texts[0])
+                self._drilled(job, json.loads(Path(options[0]).read_text()), texts[0])
             measured = {(row["asked"], row["gpus"]) for row in read_rows(self.out)}
             self.failed(job, [text for text in fitting if (text, job.gpus) not in measured], reason or "it gave no row")
 

@@ -20,6 +20,7 @@ from smolmake.errors import UserError, did_you_mean, run_as_program
 COMMANDS = {
     "run": ("smolmake.snakemake_command", "run a recipe from raw text to report"),
     "plan": ("smolmake.snakemake_command", "show what would run, why, and what it costs"),
+    "step": ("smolmake.planning.by_hand", "compute one step alone, with its log on the terminal"),
     "status": ("smolmake.planning.status", "show where a run is: steps, loss, speed, events, time left, disk"),
     "inspect": ("smolmake.data.inspect", "show a document of a source, and the training steps that read it"),
     "trace": ("smolmake.data.inspect", "show which documents a row of a training step holds"),
@@ -29,7 +30,7 @@ COMMANDS = {
     "nodes": ("smolmake.cluster.excluded_nodes", "list the nodes that a preflight excluded, or take them back"),
 }
 SNAKEMAKE = ("run", "plan")  # take options for Snakemake behind `--`
-IN_A_PROJECT = ("run", "plan", "status", "gc")
+IN_A_PROJECT = ("run", "plan", "step", "status", "gc")
 WIDTH = 100
 
 

@@ -9,8 +9,8 @@
 of the recipe's budget. `run` stops before its first job if the plan is over budget, unless `--consent` allows its size.
 Finished steps are kept, and training continues from its last checkpoint: the same command continues a stopped run.
 
-What follows `--` goes to Snakemake: options, and targets such as data, tokenizer, preflight, pretrain, posttrain,
-evaluate or report.
+What follows `--` goes to Snakemake: options, and the targets data, tokenizers, checks, pretrain, posttrain and
+evaluate.
 """
 
 from __future__ import annotations

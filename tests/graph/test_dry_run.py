@@ -145,13 +145,19 @@ def test_a_wrong_key_of_config_is_told(copy: Path, given: str, told: str) -> Non
 
 
 def test_every_rule_is_complete(copy: Path) -> None:
-    for file in sorted((copy / "workflow" / "rules").glob("*.smk")):
-        for rule in re.split(r"^rule ", file.read_text(), flags=re.MULTILINE)[1:]:
-            name = rule.split(":")[0]
-            for part in ("input:", "output:", "log:", "message:", "threads:", "conda:", "shell:"):
-                assert f"\n    {part}" in rule, f"{name} has no {part}"
-            assert "\n    resources:" in rule or "localrule: True" in rule, name
-            assert "runtime:" not in rule and "import" not in rule, name
+    texts = [file.read_text() for file in (copy / "workflow" / "rules").glob("*.smk")]
+    rules = [rule for text in texts for rule in re.split(r"^(?:use )?rule ", text, flags=re.MULTILINE)[1:]]
+    own = ("output:", "message:")
+    whole = (*own, "input:", "log:", "threads:", "conda:", "shell:")
+    inherited = ("log:", "threads:", "conda:", "shell:", "resources:", "params:")
+    assert len(rules) == len(KINDS) + 2
+    for rule in rules:
+        name = rule.split(":")[0]
+        parts = {"step": inherited, "link_results": whole}.get(name, own)
+        assert name in ("step", "link_results") or re.fullmatch(r"step as \w+ with", name)
+        for part in parts:
+            assert f"\n    {part}" in rule, f"{name} has no {part}"
+        assert "run:" not in rule and "import" not in rule, name
 
 
 def test_the_linter_has_nothing_to_say(copy: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from helpers.jobs import write_job
 from helpers.models import write_tokenizer
 from helpers.training import ROOT, finish
 from smolmake.data.tokenizer import load_tokenizer
@@ -17,7 +18,6 @@ from smolmake.execution.content_hash import content_digest
 from smolmake.execution.kinds import script_of
 from smolmake.execution.manifest import read_manifest, verify_payload
 from smolmake.execution.step import Spec
-from smolmake.files import canonical_json
 from smolmake.graph.specs.data import DocumentsSpec, PathDataset, ShardsSpec
 from smolmake.recipe.sources import Cleaning, Source
 
@@ -75,7 +75,7 @@ def start(place: Path, job: dict[str, Any], *arguments: str, code: str = "") -> 
         lines = ["import runpy, sys", f"sys.argv = [{str(script)!r}, *sys.argv[1:]]", code]
         program = ["-c", "\n".join([*lines, f"runpy.run_path({str(script)!r}, run_name='__main__')"])]
     return subprocess.Popen(
-        [sys.executable, *program, canonical_json(job), *arguments],
+        [sys.executable, *program, write_job(place, job), *arguments],
         cwd=place, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 

@@ -166,7 +166,7 @@ def training_processes(tree: Path, step: str) -> Iterator[tuple[int, int]]:
     for place in Path("/proc").glob("[0-9]*"):
         try:
             _, script, *job = (place / "cmdline").read_bytes().decode().rstrip("\0").split("\0")[:3]
-            if not script.endswith("segment.py") or json.loads(job[0])["folder"].split("/")[-1] != step:
+            if not script.endswith("segment.py") or Path(job[0]).stem != step:
                 continue
             if (place / "cwd").readlink() == tree.resolve():
                 variables = (place / "environ").read_bytes().decode().split("\0")

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from helpers.jobs import write_job
 from helpers.training import ROOT
-from smolmake.files import canonical_json
 
 
 def torchrun(
@@ -16,7 +16,7 @@ def torchrun(
     return subprocess.Popen(
         [
             sys.executable, "-m", "smolmake.cluster.torchrun", str(processes),
-            str(ROOT / "workflow" / "scripts" / script), canonical_json(job),
+            str(ROOT / "workflow" / "scripts" / script), write_job(place, job),
         ],
         cwd=place,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from helpers.jobs import write_job
 from helpers.models import SHAPE, write_tokenizer
 from helpers.timeouts import WAIT
 from smolmake.data.mixture import build_pattern
@@ -21,7 +22,7 @@ from smolmake.data.tokenizer import load_tokenizer
 from smolmake.execution.job import Job, read_job
 from smolmake.execution.manifest import read_manifest, write_manifest
 from smolmake.execution.parts import do_parts, part_record
-from smolmake.files import canonical_json, write_json
+from smolmake.files import write_json
 from smolmake.graph.pretrain import segment_run
 from smolmake.graph.specs.pretrain import SegmentRun, SegmentSpec
 from smolmake.monitoring.metrics import read_metrics
@@ -140,7 +141,7 @@ def segment(
 
 def segment_job(place: Path, values: dict[str, Any]) -> Job[SegmentSpec, SegmentRun]:
     """The job in this process, with paths under `place`."""
-    job = read_job(canonical_json(values), SegmentSpec, SegmentRun)
+    job = read_job(place / write_job(place, values), SegmentSpec, SegmentRun)
     inputs = {role: place / path for role, path in job.inputs.items()}
     return replace(job, folder=place / job.folder, inputs=inputs)
 
@@ -148,7 +149,7 @@ def segment_job(place: Path, values: dict[str, Any]) -> Job[SegmentSpec, Segment
 def start(place: Path, job: dict[str, Any], script: Path = TRAIN) -> subprocess.Popen[str]:
     """Start a segment's script on its job."""
     return subprocess.Popen(
-        [sys.executable, str(script), canonical_json(job)],
+        [sys.executable, str(script), write_job(place, job)],
         cwd=place,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,

@@ -1,62 +1,21 @@
-# A drill of all tasks before training; then every checkpoint on every task, on held-out text, and in its own words.
+# Every checkpoint on every task, on held-out text, and in its own words.
 
 
-rule check_tasks:
+use rule step as evaluation with:
     input:
-        manifests=ancient(inputs_of("check_tasks")),
+        checkpoint=role("checkpoint"),
+        heldout=role("heldout"),
+        data=role("data"),
     output:
-        manifest=ensure("results/check_tasks/{step}/manifest.json", non_empty=True),
-    log:
-        "logs/check_tasks/{step}.log",
-    conda:
-        "../../envs/evaluate.yaml"
-    threads: WORKFLOW.recipe.runtime.threads
-    resources:
-        mem_mb=4000,
-        runtime=120,
-    params:
-        job=job_of("check_tasks"),
-    message:
-        "trying every task of {wildcards.step}"
-    shell:
-        "python workflow/scripts/check_tasks.py {params.job:q} > {log:q} 2>&1"
-
-
-rule evaluation:
-    input:
-        manifests=ancient(inputs_of("evaluation")),
-    output:
-        manifest=ensure("results/evaluation/{step}/manifest.json", non_empty=True),
-    log:
-        "logs/evaluation/{step}.log",
-    conda:
-        "../../envs/evaluate.yaml"
-    threads: 1
-    resources:
-        **devices_of("evaluation", mem_mb=2000, runtime=240),
-    params:
-        job=job_of("evaluation"),
+        manifest=ensure("results/{kind,evaluation}/{step}/manifest.json", non_empty=True),
     message:
         "evaluating {wildcards.step}"
-    shell:
-        "python workflow/scripts/evaluation.py {params.job:q} > {log:q} 2>&1"
 
 
-rule suite:
+use rule step as suite with:
     input:
-        manifests=ancient(inputs_of("suite")),
+        checkpoint=role("checkpoint"),
     output:
-        manifest=ensure("results/suite/{step}/manifest.json", non_empty=True),
-    log:
-        "logs/suite/{step}.log",
-    conda:
-        "../../envs/evaluate.yaml"
-    threads: 1
-    resources:
-        **devices_of("suite", mem_mb=2000, runtime=480),
-    params:
-        job=job_of("suite"),
+        manifest=ensure("results/{kind,suite}/{step}/manifest.json", non_empty=True),
     message:
         "evaluating {wildcards.step}"
-    shell:
-        "python workflow/scripts/suite.py {params.job:q} > {log:q} 2>&1"

@@ -1,92 +1,51 @@
 # Mid-training, SFT, preference pairs, APO and the merge.
 
 
-rule posttraining:
+use rule step as posttraining with:
     input:
-        manifests=ancient(inputs_of("posttraining")),
+        parent=role("parent"),
+        data=role("data"),
     output:
-        manifest=ensure("results/posttraining/{step}/manifest.json", non_empty=True),
-    log:
-        "logs/posttraining/{step}.log",
+        manifest=ensure("results/{kind,posttraining}/{step}/manifest.json", non_empty=True),
     # Evaluations fill the cores that training leaves.
     priority: 10
-    conda:
-        "../../envs/posttrain.yaml"
-    threads: WORKFLOW.recipe.runtime.threads_posttraining
-    resources:
-        **devices_of("posttraining", mem_mb=2000, runtime=1440),
-    params:
-        job=job_of("posttraining"),
-        launcher=launcher_of("posttraining"),
     message:
         "training {wildcards.step} on conversations"
-    shell:
-        "{params.launcher} workflow/scripts/posttraining.py {params.job:q} > {log:q} 2>&1"
 
 
-rule preferences:
+use rule step as preferences with:
     input:
-        manifests=ancient(inputs_of("preferences")),
+        strong=role("strong"),
+        weak=role("weak"),
+        prompts=role("prompts"),
     output:
-        manifest=ensure("results/preferences/{step}/manifest.json", non_empty=True),
-    log:
-        "logs/preferences/{step}.log",
+        manifest=ensure("results/{kind,preferences}/{step}/manifest.json", non_empty=True),
     # Evaluations fill the cores that training leaves.
     priority: 10
-    conda:
-        "../../envs/posttrain.yaml"
-    threads: WORKFLOW.recipe.runtime.threads_posttraining
-    resources:
-        **devices_of("preferences", mem_mb=2000, runtime=240),
-    params:
-        job=job_of("preferences"),
     message:
         "two checkpoints answer {wildcards.step}"
-    shell:
-        "python workflow/scripts/preferences.py {params.job:q} > {log:q} 2>&1"
 
 
-rule alignment:
+use rule step as alignment with:
     input:
-        manifests=ancient(inputs_of("alignment")),
+        parent=role("parent"),
+        pairs=role("pairs"),
+        data=role("data"),
     output:
-        manifest=ensure("results/alignment/{step}/manifest.json", non_empty=True),
-    log:
-        "logs/alignment/{step}.log",
+        manifest=ensure("results/{kind,alignment}/{step}/manifest.json", non_empty=True),
     # Evaluations fill the cores that training leaves.
     priority: 10
-    conda:
-        "../../envs/posttrain.yaml"
-    threads: WORKFLOW.recipe.runtime.threads_posttraining
-    resources:
-        **devices_of("alignment", mem_mb=2000, runtime=1440),
-    params:
-        job=job_of("alignment"),
-        launcher=launcher_of("alignment"),
     message:
         "aligning {wildcards.step}"
-    shell:
-        "{params.launcher} workflow/scripts/alignment.py {params.job:q} > {log:q} 2>&1"
 
 
-rule merge:
+use rule step as merge with:
     input:
-        manifests=ancient(inputs_of("merge")),
+        model=role("model"),
+        tokenizer=role("tokenizer"),
     output:
-        manifest=ensure("results/merge/{step}/manifest.json", non_empty=True),
-    log:
-        "logs/merge/{step}.log",
+        manifest=ensure("results/{kind,merge}/{step}/manifest.json", non_empty=True),
     # Evaluations fill the cores that training leaves.
     priority: 10
-    conda:
-        "../../envs/posttrain.yaml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=60,
-    params:
-        job=job_of("merge"),
     message:
         "merging {wildcards.step}"
-    shell:
-        "python workflow/scripts/merge.py {params.job:q} > {log:q} 2>&1"

@@ -1,31 +1,19 @@
 # The report, and the readable links to everything of a recipe.
 
 
-rule report:
+use rule step as report with:
     input:
-        manifests=ancient(inputs_of("report")),
+        step=role("step"),
     output:
-        manifest=ensure("results/report/{step}/manifest.json", non_empty=True),
-    log:
-        "logs/report/{step}.log",
+        manifest=ensure("results/{kind,report}/{step}/manifest.json", non_empty=True),
     localrule: True
-    conda:
-        "../../envs/report.yaml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=30,
-    params:
-        recipe=str(WORKFLOW.file),
     message:
         "writing the report {wildcards.step}"
-    shell:
-        "python workflow/scripts/report.py {params.recipe:q} {output.manifest:q} > {log:q} 2>&1"
 
 
 rule link_results:
     input:
-        manifests=ancient(manifests_of("report")),
+        manifests=ancient(WORKFLOW.manifests("report")),
     output:
         links="results/latest/{recipe}/links-{state}.json",
     log:

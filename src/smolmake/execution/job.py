@@ -1,8 +1,9 @@
-"""What every script of workflow/scripts shares: its one argument, its errors, its manifest."""
+"""What every script of workflow/scripts shares: its job file, its errors, its manifest."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -34,7 +35,7 @@ class Job(Generic[SpecT, RunT]):
     """One step to compute: what it is (spec), what it reads (inputs: role -> manifest), how it runs (run).
 
     `recipe_values` is the slice of the recipe it was made from, `config_hash` its identity without the code, `code` the
-    fingerprint of the code that its id was made with, `recipe` the name of the recipe that asked for it.
+    fingerprint of the code that its id was made with, `recipe` and `recipe_file` the recipe that asked for it.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Job(Generic[SpecT, RunT]):
     config_hash: str = ""
     code: str = ""
     recipe: str = ""
+    recipe_file: str = ""
     started: float = field(default_factory=time.time)
     workers: int = 1
     helper: tuple[int, int] | None = None
@@ -132,23 +134,30 @@ class Job(Generic[SpecT, RunT]):
         print(f"{self.kind}/{self.name}-{self.id}: done in {time.time() - self.started:.1f} s", file=sys.stderr)
 
 
+def job_file(key: str) -> Path:
+    """Where the job of a step (kind/name-id) is written down, from the root of the tree."""
+    return Path(".smolmake") / "jobs" / f"{key}.json"
+
+
 def stay_offline() -> None:
     """Switch the Hugging Face hub off, unless the job of the command line reads from it.
 
     To be called before a library of theirs is imported: they read the environment once.
     """
-    if len(sys.argv) < 2 or '"hub":' not in sys.argv[1]:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    with contextlib.suppress(IndexError, OSError):
+        if '"hub":' in Path(sys.argv[1]).read_text(encoding="utf-8"):
+            return
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
-def read_job(text: str, spec: type[SpecT], run: type[RunT]) -> Job[SpecT, RunT]:
-    """The job that JSON describes, of a step with such a spec.
+def read_job(file: Path, spec: type[SpecT], run: type[RunT]) -> Job[SpecT, RunT]:
+    """The job that a file describes, of a step with such a spec.
 
     Raises:
         UserError: if it is not one.
     """
     try:
-        values = json.loads(text)
+        values = json.loads(file.read_text(encoding="utf-8"))
         return Job(
             folder=Path(values.pop("folder")),
             spec=spec.model_validate(values.pop("spec")),
@@ -156,24 +165,27 @@ def read_job(text: str, spec: type[SpecT], run: type[RunT]) -> Job[SpecT, RunT]:
             run=run.model_validate(values.pop("run")),
             **values,
         )
+    except FileNotFoundError:
+        raise UserError(
+            "there is no such job: job files are written when a run starts", file=file,
+            remedy="run the same command again, or this step alone: smolmake step KIND/NAME",
+        ) from None  # fmt: skip
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         wrong = error.errors(include_url=False, include_context=False) if isinstance(error, ValidationError) else []
         places = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in wrong]
         raise UserError(
             f"this is no job for this script, which computes what {spec.__name__} describes",
-            key="job", value="; ".join(places[:3]) or repr(error),
-            remedy="run it by its rule, or take the job from a dry run: snakemake -n -p",
+            file=file, value="; ".join(places[:3]) or repr(error),
+            remedy="start the run again, which writes its jobs, or this step alone: smolmake step KIND/NAME",
         ) from None  # fmt: skip
 
 
 def run_step(compute: Callable[[Job[SpecT, RunT]], None], spec: type[SpecT], run: type[RunT], usage: str) -> None:
-    """Parse the command line `SCRIPT JOB`, where JOB is JSON as the rules write it, and compute the step."""
+    """Parse the command line `SCRIPT JOB`, where JOB is a job file as a run of the workflow writes it, and compute."""
 
     def main() -> None:
         parser = argparse.ArgumentParser(description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.add_argument(
-            "job", help="JSON with kind, name, id, folder, spec, inputs, run (docs/reference/artefacts.md)"
-        )
+        parser.add_argument("job", type=Path, help="a job file: .smolmake/jobs/KIND/NAME-ID.json")
         parser.add_argument("--workers", type=int, default=1, help="processes for a step that is done in parts")
         parser.add_argument(
             "--helper", type=int, nargs=2, metavar=("I", "N"), help="only help with the parts, beginning at I / N"

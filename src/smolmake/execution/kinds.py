@@ -16,8 +16,7 @@ class Kind:
     """A kind of steps.
 
     `title` is what people read in the report's picture, `target` the target of the workflow that asks for its steps.
-    `threads` is the key of the recipe's `runtime` with the cores that a step takes, one where it is None; `mem_mb` and
-    `runtime` (minutes) are the least that it asks of a cluster, memory for each of its `workers`.
+    `mem_mb` and `runtime` (minutes) are the least that it asks of a cluster, memory for each of its `workers`.
     `time` says how the plan knows how long a step takes: from tokens that are known before (`sized`), only once one
     has been measured (`measured`), or seconds until then (`short`). `tokens_per_second` is what one worker does.
     """
@@ -26,7 +25,6 @@ class Kind:
     title: str
     target: str
     environment: str
-    threads: str | None = None
     mem_mb: int = 2000
     runtime: int = 240
     time: Literal["sized", "measured", "short"] = "short"
@@ -38,7 +36,6 @@ class Kind:
     model: bool = False  # it gives a checkpoint
     chat: bool = False  # it gives a model that answers through a chat template
     check: bool = False  # a check before training: no result depends on it
-    gate: bool = False  # segments wait for it although they do not read it
 
     @property
     def script(self) -> str:
@@ -52,32 +49,31 @@ def _table(*kinds: Kind) -> dict[str, Kind]:
 KINDS = _table(
     Kind("generated", "Generated data", "data", "generated", runtime=1440),
     Kind("adopted", "Adopted", "data", "data"),
-    Kind("documents", "Documents", "data", "data", threads="data_workers", workers=True, time="sized",
+    Kind("documents", "Documents", "data", "data", workers=True, time="sized",
          tokens_per_second=1e6),
     Kind("suite_items", "Suites' items", "data", "evaluate", runtime=120),
     Kind("overlap", "Overlap", "data", "data"),
     Kind("heldout", "Held-out text", "data", "data", runtime=60),
     Kind("tokenizer", "Tokenizers", "tokenizers", "data", runtime=120),
     Kind("tokenizer_comparison", "Comparison", "tokenizers", "data", runtime=60),
-    Kind("shards", "Token shards", "data", "data", threads="data_workers", workers=True, time="sized",
+    Kind("shards", "Token shards", "data", "data", workers=True, time="sized",
          tokens_per_second=1e7),
-    Kind("packing", "Packing", "data", "data", threads="data_workers", workers=True),
+    Kind("packing", "Packing", "data", "data", workers=True),
     Kind("mixture", "Mixtures", "data", "data", mem_mb=1000, runtime=30),
-    Kind("epochs", "Epoch counts", "data", "data", mem_mb=1000, runtime=30, gate=True),
-    Kind("preflight", "Machines", "checks", "train", threads="threads", mem_mb=1500, runtime=60, devices=True,
-         launched=True, check=True, gate=True),
-    Kind("segment", "Segments", "pretrain", "train", threads="threads", mem_mb=1500, runtime=1440, time="sized",
+    Kind("epochs", "Epoch counts", "data", "data", mem_mb=1000, runtime=30),
+    Kind("preflight", "Machines", "checks", "train", mem_mb=1500, runtime=60, devices=True,
+         launched=True, check=True),
+    Kind("segment", "Segments", "pretrain", "train", mem_mb=1500, runtime=1440, time="sized",
          devices=True, launched=True, trains=True, model=True),
-    Kind("posttraining", "Training", "posttrain", "posttrain", threads="threads_posttraining", runtime=1440,
+    Kind("posttraining", "Training", "posttrain", "posttrain", runtime=1440,
          time="measured", devices=True, launched=True, trains=True, model=True, chat=True),
-    Kind("preferences", "Preferences", "posttrain", "posttrain", threads="threads_posttraining", devices=True),
-    Kind("alignment", "Alignment", "posttrain", "posttrain", threads="threads_posttraining", runtime=1440,
+    Kind("preferences", "Preferences", "posttrain", "posttrain", devices=True),
+    Kind("alignment", "Alignment", "posttrain", "posttrain", runtime=1440,
          time="measured", devices=True, launched=True, trains=True, model=True, chat=True),
     Kind("merge", "Merges", "posttrain", "posttrain", runtime=60, model=True, chat=True),
     Kind("evaluation", "Evaluations", "evaluate", "evaluate", time="measured", devices=True),
     Kind("suite", "Suites", "evaluate", "evaluate", runtime=480, time="measured", devices=True),
-    Kind("check_tasks", "Tasks", "checks", "evaluate", threads="threads", mem_mb=4000, runtime=120, check=True,
-         gate=True),
+    Kind("check_tasks", "Tasks", "checks", "evaluate", mem_mb=4000, runtime=120, check=True,),
     Kind("report", "Page", "all", "report", mem_mb=1000, runtime=30),
 )  # fmt: skip
 TARGETS = tuple(dict.fromkeys(kind.target for kind in KINDS.values() if kind.target != "all"))

@@ -14,11 +14,13 @@ from functools import cached_property
 from typing import Any
 
 from smolmake.errors import UserError
+from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.hardware.memory import FP32
 from smolmake.planning.cost import Costs
 from smolmake.planning.workflow import Workflow
 
+NAMES = ("nodes", "gres", "mpi", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_per_task", "mem_mb", "runtime")
 TIME_MARGIN, START_MINUTES = 1.5, 30  # of an estimated time; for the queue's node to start, load and save
 GPU_MEMORY_MB = 24_000  # of host memory for each process on a GPU: libraries, CUDA, batches, data under way
 STATE_COPIES = 3  # in host memory while a checkpoint is put together; the weights alone once more
@@ -37,27 +39,36 @@ class Requests:
 
     def __init__(self, workflow: Workflow, site: Site) -> None:
         self.workflow, self.site = workflow, site
+        self._requests: dict[str, dict[str, Any]] = {}
 
     @cached_property
     def costs(self) -> Costs:
         return Costs(self.workflow.recipe, self.workflow.steps.root, None)
 
-    def of(self, step: Step, mem_mb: int, runtime: int) -> dict[str, Any]:
-        """Resources by name; None where a step asks for nothing. `mem_mb` and `runtime` (minutes) are the least."""
-        nodes, gpus = step.run.nodes, step.run.gpus_per_node
-        asked: dict[str, Any] = dict.fromkeys(
-            ("gres", "nodes", "mpi", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_per_task")
-        )
+    def of(self, step: Step) -> dict[str, Any]:
+        """Resources by name; None where a step asks for nothing."""
+        if step.key not in self._requests:
+            self._requests[step.key] = self._of_devices(step) if KINDS[step.kind].devices else self._of_cores(step)
+        return self._requests[step.key]
+
+    def _of_cores(self, step: Step) -> dict[str, Any]:
+        kind = KINDS[step.kind]
+        memory = kind.mem_mb * (step.run.threads if kind.workers else 1)
+        return dict.fromkeys(NAMES) | {"mem_mb": memory, "runtime": kind.runtime}
+
+    def _of_devices(self, step: Step) -> dict[str, Any]:
+        kind, nodes, gpus = KINDS[step.kind], step.run.nodes, step.run.gpus_per_node
+        request: dict[str, Any] = dict.fromkeys(NAMES)
         if gpus:
-            asked["gres"] = ":".join(filter(None, ("gpu", self.site.gpu_type, str(gpus))))
+            request["gres"] = ":".join(filter(None, ("gpu", self.site.gpu_type, str(gpus))))
         if nodes > 1:
             share = {"tasks": nodes} if gpus <= 1 else {"tasks_per_node": gpus}
-            asked |= {"nodes": nodes, "mpi": "srun", "tasks_per_gpu": 0, **share}
+            request |= {"nodes": nodes, "mpi": "srun", "tasks_per_gpu": 0, **share}
         elif gpus > 1:
-            asked["cpus_per_task"] = gpus * step.run.threads
-        asked["mem_mb"] = max(mem_mb, self._memory(step, gpus))
-        asked["runtime"] = self._minutes(step, runtime)
-        return asked
+            request["cpus_per_task"] = gpus * step.run.threads
+        request["mem_mb"] = max(kind.mem_mb, self._memory(step, gpus))
+        request["runtime"] = self._minutes(step, kind.runtime)
+        return request
 
     def _memory(self, step: Step, gpus: int) -> int:
         checkpoint = STATE_COPIES * self.costs.state_bytes(step) + self.costs.parameters * FP32

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError, did_you_mean
 from smolmake.execution.fingerprint import remembered_modules
+from smolmake.execution.job import job_file
+from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step, Steps
-from smolmake.files import canonical_json, digest
+from smolmake.files import canonical_json, digest, write_atomically
 from smolmake.graph.build import build_steps
 from smolmake.graph.specs.pretrain import SegmentRun
 from smolmake.graph.specs.runs import DeviceRun
@@ -47,33 +50,32 @@ class Workflow:
                 remedy="ask for a target such as `evaluate`, or set the recipe back to what it was",
             ) from None
 
-    def inputs(self, kind: str, name_and_id: str, forced: bool) -> list[str]:
-        """The manifests that a step waits for: none if it is finished, unless it is to run again by force.
+    def inputs(self, step: Step, role: str, forced: bool = False) -> list[str]:
+        """The manifests that a step reads in a role, those of `role:NAME` included.
 
-        Snakemake would otherwise run a finished step again when one of its inputs is lost and made anew, although
-        its path says that it is what it should be. Segments also wait for what nobody reads: the counts of epochs,
-        because no training starts before all stages keep their repeat caps, and the checks before training.
+        None if the step is finished, unless it is to run again by force: Snakemake would otherwise run a finished step
+        again when one of its inputs is lost and made again, although its path says that it is what it should be.
         """
-        step = self.step(kind, name_and_id)
-        if not forced and (self.steps.root / step.manifest).exists():
+        if self.finished(step) and not forced:
             return []
-        gates = self._gates(step) if kind == "segment" else []
-        return [*(other.manifest for other in step.inputs.values()), *gates]
+        return [other.manifest for name, other in step.inputs.items() if name.partition(":")[0] == role]
 
-    def _gates(self, segment: Step) -> list[str]:
-        """The counts of epochs, the preflight of a segment's layout, and the check of all tasks."""
-        checks = [
-            step.manifest
-            for step in self.steps.of_kind("preflight")
-            if step.name == segment.run_as(SegmentRun).preflight
-        ]
-        return [*self.manifests("epochs", "check_tasks"), *checks]
+    def gates(self, segment: Step, kind: str, forced: bool = False) -> list[str]:
+        """The manifests of a kind that a segment waits for and does not read; of preflights its own layout's."""
+        if self.finished(segment) and not forced:
+            return []
+        own = segment.run_as(SegmentRun).preflight
+        return [gate.manifest for gate in self.steps.of_kind(kind) if kind != "preflight" or gate.name == own]
 
-    def job(self, kind: str, name_and_id: str) -> str:
-        """The argument of the step's script, in canonical JSON."""
-        return self.job_of(self.step(kind, name_and_id))
+    def finished(self, step: Step) -> bool:
+        return (self.steps.root / step.manifest).exists()
 
-    def job_of(self, step: Step) -> str:
+    def launcher(self, step: Step) -> str:
+        """What starts a step's script on its devices."""
+        return step.run_as(DeviceRun).launcher if KINDS[step.kind].launched else "python"
+
+    def job(self, step: Step) -> str:
+        """What a step's script is told, in canonical JSON."""
         return canonical_json(
             {
                 "kind": step.kind,
@@ -86,13 +88,22 @@ class Workflow:
                 "recipe_values": self.steps.recipe_values(step),
                 "config_hash": step.config_hash,
                 "recipe": self.recipe.name,
+                "recipe_file": str(self.file),
                 "code": step.code,
             }
         )
 
-    def launcher(self, kind: str, name_and_id: str) -> str:
-        """What starts the step's script on its devices."""
-        return self.step(kind, name_and_id).run_as(DeviceRun).launcher
+    def write_jobs(self, manifests: Iterable[str]) -> None:
+        """Write the job files of the steps with these manifests, where they are not there already.
+
+        A command's arguments end at 128 KiB, which a step that reads some hundred sources exceeds.
+        """
+        wanted = set(manifests)
+        for step in self.steps.all.values():
+            if step.manifest in wanted:
+                file, job = self.steps.root / job_file(step.key), self.job(step)
+                if not file.is_file() or file.read_text(encoding="utf-8") != job:
+                    write_atomically(file, job)
 
     def manifests(self, *kinds: str) -> list[str]:
         """The manifests of the steps of these kinds; of all steps if none is named."""
@@ -105,17 +116,16 @@ class Workflow:
         return f"results/latest/{self.recipe.name}/links-{state}.json"
 
 
-def use_environment_of(python: str, root: Path) -> None:
-    """Let the rules' commands find this Python and this tree's package.
+def job_environment(root: Path) -> dict[str, str]:
+    """The environment of a step's script: it finds this Python and this tree's package.
 
     Waiting threads sleep instead of spinning: on a busy machine, two spinning threads were 12 times slower than two
     that sleep; on an idle one they were 8 % faster. Bytecode is kept, even where the environment forbids it, as
     images of containers like to: a job that compiles torch and transformers anew starts 3 to 6 seconds later.
     """
-    os.environ["PYTHONPATH"] = str(root / "src")
-    os.environ["PATH"] = str(Path(python).parent) + os.pathsep + os.environ["PATH"]
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": str(root / "src")}
+    environment["PATH"] = str(Path(sys.executable).parent) + os.pathsep + environment["PATH"]
+    return environment | {"PYTHONDONTWRITEBYTECODE": ""}
 
 
 def load_workflow(name: str, root: Path) -> Workflow:

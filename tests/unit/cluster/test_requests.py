@@ -34,7 +34,7 @@ def job(tree: Path, layout: str, place: Site) -> Any:
     text = changed("global_batch_size: 4", "global_batch_size: 1152")
     text = f"{text}runtime: {{threads: 12, layouts: {{pretraining: {layout}}}}}\n" if layout else text
     workflow = load_workflow(str(write_recipe(tree, text)), tree)
-    asked = Requests(workflow, place).of(workflow.steps.of_kind("segment")[0], mem_mb=1500, runtime=60)
+    asked = Requests(workflow, place).of(workflow.steps.of_kind("segment")[0])
     rule = SimpleNamespace(name="segment")
     return SimpleNamespace(resources=Resources(asked), threads=12, rule=rule)
 
@@ -60,7 +60,7 @@ def test_the_same_segment_asks_for_what_its_layout_says(tree: Path) -> None:
 
 
 def test_the_time_limit_follows_the_estimate_up_to_the_sites_longest(tree: Path) -> None:
-    assert job(tree, "", Site()).resources["runtime"] == 60
+    assert job(tree, "", Site()).resources["runtime"] == 1440
     assert job(tree, "", Site(longest=20)).resources["runtime"] == 20
     assert job(tree, "{gpus_per_node: 8}", Site()).resources["runtime"] == 31
     assert job(tree, "{gpus_per_node: 8}", Site()).resources["mem_mb"] > 8 * 20_000
@@ -73,7 +73,7 @@ def test_disk_and_host_memory_follow_the_optimizer(tree: Path, optimizer: str, m
     step, requests = workflow.steps.of_kind("segment")[0], Requests(workflow, Site())
     cost, weights = requests.costs.of(step), requests.costs.parameters * 4
     assert (cost.kept_bytes, cost.temporary_bytes) == ((1 + moments) * weights, 2 * (1 + moments) * weights)
-    assert requests.of(step, mem_mb=0, runtime=0)["mem_mb"] == math.ceil((4 + 3 * moments) * weights / 1e6)
+    assert requests.of(step)["mem_mb"] == math.ceil((4 + 3 * moments) * weights / 1e6)
 
 
 CLUSTER = {"cpu": Partition("cpu", True, 0, 10, 600), "gpu": Partition("gpu", False, 4, 2, None)}
@@ -95,7 +95,7 @@ def test_what_a_partition_cannot_give_is_told(tree: Path, layout: str, partition
 
 
 def test_a_cluster_without_default_partition_wants_one_named(tree: Path) -> None:
-    asked = job(tree, "", Site())
+    asked = job(tree, "", Site(longest=60))
     check_request(asked, "key", None, CLUSTER, None)
     with pytest.raises(UserError, match="no default partition"):
         check_request(asked, "smolmake-slurm-cpu-partition", None, {"gpu": CLUSTER["gpu"]}, None)

@@ -1,6 +1,7 @@
-"""A job is read from JSON into the models of its step; what does not fit is told before anything is computed."""
+"""A job is read from its file into the models of its step; what does not fit is told before anything is computed."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +13,15 @@ from smolmake.graph.specs.data import DocumentsSpec, MixtureSpec, PackingSpec, P
 from smolmake.recipe.sources import Cleaning, Source
 
 
-def text(**changes: Any) -> str:
+def written(folder: Path, **changes: Any) -> Path:
     job = {"kind": "packing", "name": "web-64", "id": "0", "folder": "results/packing/web-64-0", "inputs": {}}
-    return json.dumps({**job, "spec": {"sequence_length": 64}, "run": {"threads": 2}, **changes})
+    file = folder / "job.json"
+    file.write_text(json.dumps({**job, "spec": {"sequence_length": 64}, "run": {"threads": 2}, **changes}))
+    return file
 
 
-def test_a_job_has_the_models_of_its_step() -> None:
-    job = read_job(text(), PackingSpec, Run)
+def test_a_job_has_the_models_of_its_step(tmp_path: Path) -> None:
+    job = read_job(written(tmp_path), PackingSpec, Run)
     assert job.spec == PackingSpec(sequence_length=64) and job.run.threads == 2
 
 
@@ -32,12 +35,13 @@ def test_a_job_has_the_models_of_its_step() -> None:
         ({"stage": "data"}, "stage"),
     ],
 )
-def test_a_job_that_does_not_fit_is_refused(changes: dict[str, Any], words: str) -> None:
+def test_a_job_that_does_not_fit_is_refused(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        read_job(text(**changes), PackingSpec, Run)
+        read_job(written(tmp_path, **changes), PackingSpec, Run)
     assert words in str(caught.value.value) and "PackingSpec" in caught.value.what and caught.value.remedy
+    (tmp_path / "job.json").write_text("no JSON")
     with pytest.raises(UserError):
-        read_job("no JSON", PackingSpec, Run)
+        read_job(tmp_path / "job.json", PackingSpec, Run)
 
 
 def test_a_spec_comes_back_from_its_job_as_it_was() -> None:

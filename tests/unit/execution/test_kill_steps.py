@@ -10,6 +10,14 @@ import pytest
 from helpers.data_jobs import clean_job, job, make_place, run, start, tokenize_job
 
 from smolmake.execution.manifest import MANIFEST
+from smolmake.graph.specs.data import (
+    EpochsSpec,
+    MixtureSpec,
+    PackingSpec,
+    RepeatCap,
+    StageSequences,
+    TokenizerSpec,
+)
 
 # Every file takes its name by os.replace: lease.json first, manifest.json last.
 KILLER = """
@@ -22,8 +30,9 @@ def replace_or_die(source, target):
     replace(source, target)
 os.replace = replace_or_die
 """
-MIXTURE = {"weights": {"web": 0.75, "more": 0.25}, "sequence_length": 32, "seed": 0}
-CAPS = {name: {"max_epochs": 50.0, "domain": "web", "language": "en"} for name in MIXTURE["weights"]}
+WEIGHTS = {"web": 0.75, "more": 0.25}
+MIXTURE = MixtureSpec(weights=WEIGHTS, sequence_length=32, seed=0, label="pretraining")
+CAPS = {name: RepeatCap(max_epochs=50.0, domain="web", language="en") for name in WEIGHTS}
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(tree)
         make_place(tree)
         run(tree, clean_job(tree), code="")
-        for name in MIXTURE["weights"]:
+        for name in WEIGHTS:
             run(tree, {**tokenize_job(), "name": name, "folder": f"results/shards/{name}"}, code="")
         yield tree
 
@@ -42,16 +51,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def jobs() -> dict[str, dict[str, Any]]:
     """The steps, each with inputs that stand under results/ before it."""
     documents = {"documents:web": "results/documents/web/manifest.json"}
-    shards = {f"shards:{name}": f"results/shards/{name}/manifest.json" for name in MIXTURE["weights"]}
-    stages = [{"stage": "first", "sequences": 90, "capped": True}, {"stage": "second", "sequences": 30, "capped": True}]
+    shards = {f"shards:{name}": f"results/shards/{name}/manifest.json" for name in WEIGHTS}
+    stages = [StageSequences(stage=name, sequences=n, capped=True) for name, n in (("first", 90), ("second", 30))]
     before = {**shards, "before": "results/mixture/first/manifest.json"}
-    mixtures = {f"mixture:{stage['stage']}": f"results/mixture/{stage['stage']}/manifest.json" for stage in stages}
+    mixtures = {f"mixture:{stage.stage}": f"results/mixture/{stage.stage}/manifest.json" for stage in stages}
     return {
-        "tokenizer": job("tokenizer", "trained", {"vocab_size": 400, "characters": 10**5}, documents),
-        "packing": job("packing", "web", {"sequence_length": 32}, {"shards": shards["shards:web"]}),
+        "tokenizer": job("tokenizer", "trained", TokenizerSpec(vocab_size=400, characters=10**5), documents),
+        "packing": job("packing", "web", PackingSpec(sequence_length=32), {"shards": shards["shards:web"]}),
         "mixture": job("mixture", "first", MIXTURE, shards),
-        "mixture after another": job("mixture", "second", {**MIXTURE, "before_sequences": 90}, before),
-        "epochs": job("epochs", "run", {"stages": stages, "sources": CAPS}, mixtures),
+        "mixture after another": job("mixture", "second", MIXTURE.model_copy(update={"before_sequences": 90}), before),
+        "epochs": job("epochs", "run", EpochsSpec(stages=stages, sources=CAPS), mixtures),
     }
 
 

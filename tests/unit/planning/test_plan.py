@@ -1,6 +1,6 @@
 """The plan's parts: costs from the recipe, the budget, wall-clock, and what is refused before anything starts."""
 
-import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from smolmake.planning.epoch_estimates import repeat_warnings
 from smolmake.planning.plan import check_budget, make_plan
 from smolmake.planning.reasons import NEW, UNFINISHED
 from smolmake.planning.text import plan_text
-from smolmake.planning.workflow import Workflow, load_workflow, use_environment_of
+from smolmake.planning.workflow import Workflow, job_environment, load_workflow
 
 GPUS = """
 runtime:
@@ -205,6 +205,7 @@ def test_jobs_find_this_python_and_keep_its_bytecode(tree: Path, monkeypatch: py
     monkeypatch.setenv("PATH", "/bin")
     for name in ("PYTHONPATH", "OMP_WAIT_POLICY"):
         monkeypatch.setenv(name, "")
-    use_environment_of("/somewhere/bin/python", tree)
-    assert os.environ["PATH"] == "/somewhere/bin:/bin" and os.environ["PYTHONPATH"] == str(tree / "src")
-    assert "PYTHONDONTWRITEBYTECODE" not in os.environ
+    monkeypatch.setattr(sys, "executable", "/somewhere/bin/python")
+    environment = job_environment(tree)
+    assert environment["PATH"] == "/somewhere/bin:/bin" and environment["PYTHONPATH"] == str(tree / "src")
+    assert not environment["PYTHONDONTWRITEBYTECODE"]

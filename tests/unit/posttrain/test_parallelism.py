@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.jobs import write_job
 from helpers.models import decoder, write_tokenizer
 from helpers.timeouts import WAIT
 from helpers.training import ROOT, finish
@@ -22,7 +23,6 @@ from transformers import AutoModelForCausalLM
 
 from smolmake.errors import UserError
 from smolmake.execution.step import Spec
-from smolmake.files import canonical_json
 from smolmake.graph.specs.data import PathDataset
 from smolmake.graph.specs.posttrain import AlignmentSpec, ConversationsSpec, PostTrainingRun, SupervisedSpec
 from smolmake.model.conversion import save_model
@@ -96,7 +96,7 @@ class Scripts:
         """Gives the process ids."""
         script = {"posttraining": "posttraining.py", "alignment": "alignment.py"}[job["kind"]]
         path = ROOT / "workflow" / "scripts" / script
-        asked = {"script": str(path), "job": canonical_json(job), "processes": processes}
+        asked = {"script": str(path), "job": write_job(self.place, job), "processes": processes}
         self.log.write_text("")
         self.server.stdin.write(json.dumps(asked) + "\n")
         self.server.stdin.flush()
