@@ -104,14 +104,14 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "a package that changes no result": (edit("src/smolmake/execution/manifest.py", "read_manifest"), NOTHING, ""),
     "an unused function": (append("src/smolmake/train/optimizer.py", "\n\ndef unused():\n    pass\n"), NOTHING, ""),
     "an annotation": (replace("src/smolmake/posttrain/merge.py", "out: Path", "out: str"), NOTHING, ""),
-    "a rule's resources": (replace("workflow/rules/pretrain.smk", "runtime=1440", "runtime=2880"), NOTHING, ""),
+    "what a step asks for": (replace("src/smolmake/execution/kinds.py", "runtime=1440", "runtime=2880"), NOTHING, ""),
     "a function that one step uses": (
         edit("src/smolmake/posttrain/merge.py", "merge_linear"),
         ("merge/*", "evaluation/merged", "report/*"), "posttrain/merge.py: merge_linear() changed",
     ),
     "a script": (
-        edit("workflow/scripts/epochs.py", "check"), ("epochs/*", "report/*"),
-        "workflow/scripts/epochs.py: check() changed",
+        edit("workflow/scripts/epochs.py", "compute"), ("epochs/*", "report/*"),
+        "workflow/scripts/epochs.py: compute() changed",
     ),
     "the learning rate's function": (
         edit("src/smolmake/recipe/schedule.py", "learning_rate"), FROM_STAGE1,

@@ -1,64 +1,16 @@
 """Answer every task of a recipe with a tiny new model, before anything trains. Usage: check_tasks.py JOB"""
 
-import sys
-import tempfile
-from pathlib import Path
-
 from smolmake.execution.job import Job, run_step, stay_offline
 from smolmake.graph.specs.evaluate import CheckTasksSpec
 from smolmake.graph.specs.runs import DeviceRun
 
 stay_offline()  # before a library reads the environment
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, SmolLM3Config
-
-from smolmake.evaluate.suites import run_suite
-from smolmake.evaluate.tasks import score_tasks
-from smolmake.files import write_json
-from smolmake.recipe.evaluation import HarnessTasks
-
-ITEMS, NEW_TOKENS, LENGTHS = 2, 8, 1  # of each task; of each answer; of a suite's context lengths
+from smolmake.evaluate.check_tasks import check_tasks
 
 
 def compute(job: Job[CheckTasksSpec, DeviceRun]) -> None:
-    torch.set_num_threads(job.run.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        tokenizer = AutoTokenizer.from_pretrained(job.input("tokenizer"))
-        config = SmolLM3Config(
-            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-            num_key_value_heads=1, pad_token_id=0,
-        )  # fmt: skip
-        model = AutoModelForCausalLM.from_config(config).eval()
-        model.save_pretrained(place)
-        tokenizer.save_pretrained(place)
-        found = {}
-        if job.spec.tasks is not None:
-            generated = job.input("data") if "data" in job.inputs else None
-            found["tasks"] = score_tasks(model, tokenizer, job.spec.tasks, job.spec.template, ITEMS, generated)
-        for name, suite in job.spec.suites.items():
-            if suite.template is not None:
-                tokenizer.chat_template = suite.template
-            print(f"suite {name}", file=sys.stderr, flush=True)
-            found[name] = run_suite(model, tokenizer, place, reduced(suite.harness))
-    counts = {name: len({score["task"] for score in scores}) for name, scores in found.items()}
-    write_json(job.folder / "answered.json", counts)
-    job.finish(["answered.json"], {"tasks": sum(counts.values())})
-
-
-def reduced(asked: HarnessTasks) -> HarnessTasks:
-    """The same tasks with few items and short answers."""
-    return HarnessTasks(
-        tasks=asked.tasks,
-        shots=asked.shots,
-        limit=ITEMS,
-        chat=asked.chat,
-        system=asked.system,
-        generation={**asked.generation, "max_gen_toks": NEW_TOKENS},
-        repeats=1,
-        lengths=sorted(asked.lengths)[:LENGTHS],
-    )
+    check_tasks(job)
 
 
 if __name__ == "__main__":

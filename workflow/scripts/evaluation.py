@@ -1,20 +1,16 @@
 """Measure one checkpoint: tasks, held-out loss, samples. Usage: evaluation.py JOB"""
 
-import json
 import os
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from smolmake.evaluate.checkpoint import measured_checkpoint
-from smolmake.evaluate.heldout import heldout_loss
+from smolmake.evaluate.heldout import score_heldout
 from smolmake.evaluate.samples import write_samples
 from smolmake.evaluate.tasks import score_tasks
 from smolmake.execution.job import Job, run_step
@@ -45,20 +41,6 @@ def compute(job: Job[EvaluationSpec, DeviceRun]) -> None:
     )
     write_json(job.folder / "samples.json", {"checkpoint": job.name, "samples": samples})
     job.finish(["scores.json", "samples.json"], {"tasks": len(scores)})
-
-
-def score_heldout(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, length: int
-) -> list[dict[str, Any]]:
-    """The loss on each source's held-out documents."""
-    about = json.loads((folder / "sources.json").read_text())
-    table = pq.read_table(folder / "heldout.parquet")
-    found = []
-    for source in sorted(about):
-        texts = table.filter(pc.equal(table["source"], source))["text"].to_pylist()
-        loss = heldout_loss(model, tokenizer, texts, length)
-        found.append({"source": source, **about[source], **loss})
-    return found
 
 
 if __name__ == "__main__":

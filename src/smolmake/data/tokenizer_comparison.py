@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
+import pyarrow.parquet as pq
 from icu4py.breakers import WordBreaker
 from tokenizers import Tokenizer
+
+from smolmake.data.clean import iterate_texts
+from smolmake.data.tokenizer import load_tokenizer
+from smolmake.execution.job import Job
+from smolmake.execution.step import Run
+from smolmake.files import write_json
+from smolmake.graph.specs.data import TokenizerComparisonSpec
+
+DOCUMENTS = 60  # of each source
 
 # Languages that put no spaces between words: ICU finds their words with its dictionaries.
 LANGUAGES_WITHOUT_SPACES = {"zh", "cmn", "yue", "ja", "jpn", "th", "tha", "lo", "lao", "km", "khm", "my", "mya"}
@@ -51,3 +62,24 @@ def digits_per_token(tokenizer: Tokenizer) -> int:
         encoding = tokenizer.encode(number, add_special_tokens=False)
         most = max(most, *(sum(map(str.isdigit, number[begin:end])) for begin, end in encoding.offsets))
     return most
+
+
+def compare_tokenizers(job: Job[TokenizerComparisonSpec, Run]) -> None:
+    """Measure every tokenizer on held-out text of every source."""
+    rows = []
+    tokenizers = {name: load_tokenizer(folder) for name, folder in sorted(job.group("tokenizer").items())}
+    for source, folder in sorted(job.group("documents").items()):
+        texts = pq.read_table(folder / "heldout.parquet")["text"].to_pylist()[:DOCUMENTS]
+        texts = texts or list(islice(iterate_texts(folder), DOCUMENTS))
+        for name, tokenizer in tokenizers.items():
+            labels = job.spec.sources[source]
+            rows.append(
+                {
+                    "tokenizer": name,
+                    "source": source,
+                    **labels.model_dump(),
+                    **analyse(tokenizer, texts, labels.language),
+                }
+            )
+    write_json(job.folder / "analysis.json", {"chosen": job.spec.chosen, "rows": rows})
+    job.finish(["analysis.json"], {"tokenizers": sorted(tokenizers)})

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from smolmake.stats import bootstrap_ratio
+
+
+def score_heldout(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, length: int
+) -> list[dict[str, Any]]:
+    """The loss on each source's held-out documents."""
+    about = json.loads((folder / "sources.json").read_text())
+    table = pq.read_table(folder / "heldout.parquet")
+    found = []
+    for source in sorted(about):
+        texts = table.filter(pc.equal(table["source"], source))["text"].to_pylist()
+        loss = heldout_loss(model, tokenizer, texts, length)
+        found.append({"source": source, **about[source], **loss})
+    return found
 
 
 @torch.inference_mode()
