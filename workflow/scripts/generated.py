@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from smolmake.data.generated import generate
+from smolmake.data.generated import run_generator
 from smolmake.data.readers import FILES
 from smolmake.errors import UserError
 from smolmake.execution.content_hash import code_digests
@@ -13,7 +13,7 @@ from smolmake.graph.specs.data import GeneratedRun, GeneratedSpec
 def compute(job: Job[GeneratedSpec, GeneratedRun]) -> None:
     spec, run = job.spec, job.run
     check_code(spec, Path(run.script), job.name)
-    rows = generate(Path(run.script), spec.arguments, job.folder, run.expected)
+    rows = run_generator(Path(run.script), spec.arguments, job.folder, run.expected)
     check_code(spec, Path(run.script), job.name)
     job.finish([FILES], {"rows": rows})
 

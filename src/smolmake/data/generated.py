@@ -19,7 +19,7 @@ from smolmake.files import publish_folder
 TAIL, WIDTH = 12, 150  # of what the program printed, in an error
 
 
-def generate(script: Path, arguments: Mapping[str, Any], folder: Path, expected: list[str]) -> dict[str, int]:
+def run_generator(script: Path, arguments: Mapping[str, Any], folder: Path, expected: list[str]) -> dict[str, int]:
     """Run `script` and move what it wrote to `files` in `folder`; returns the rows of each file.
 
     `expected` holds what the recipe reads of it: files, folders or globs.

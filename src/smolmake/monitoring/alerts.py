@@ -23,7 +23,7 @@ LIMIT = 5.0  # seconds that a message may take
 SCHEMES = ("https://", "http://")
 
 
-class Alerts:
+class AlertSender:
     """Posts messages of one run or job. `settings` is the recipe's runtime.alerts; without it nothing is sent."""
 
     def __init__(self, settings: dict[str, Any] | None, about: dict[str, Any], active: bool = True) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.files import json_lines
-from smolmake.monitoring.alerts import Alerts
+from smolmake.monitoring.alerts import AlertSender
 
 EVENTS, STARTS = "events.jsonl", "starts.jsonl"
 # The others need nobody; of skipped steps the run log tells.
@@ -25,7 +25,7 @@ class Events:
     """Appends to a segment's events, from any thread, and says them on the log; one that cannot be written is
     only said. Those that somebody should look at are posted as alerts too."""
 
-    def __init__(self, folder: Path, active: bool = True, alerts: Alerts | None = None) -> None:
+    def __init__(self, folder: Path, active: bool = True, alerts: AlertSender | None = None) -> None:
         self.path, self.active, self.alerts = folder / EVENTS, active, alerts
 
     def add(self, kind: str, step: int, what: str, **more: Any) -> None:

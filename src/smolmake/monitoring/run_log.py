@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from smolmake.monitoring.alerts import Alerts
+from smolmake.monitoring.alerts import AlertSender
 from smolmake.monitoring.device_stats import DeviceStats
 from smolmake.monitoring.events import Events, note_start
 from smolmake.monitoring.metrics import METRICS, Metrics
@@ -34,7 +34,7 @@ class RunLog:
         device: torch.device,
     ) -> None:
         self.folder, self.label, self.is_main = folder, label, is_main
-        self.alerts = Alerts(alerts, {"segment": folder.name}, is_main)
+        self.alerts = AlertSender(alerts, {"segment": folder.name}, is_main)
         self.events = Events(folder, is_main, self.alerts)
         self.device_stats = DeviceStats(device, flops_per_token, world_size, self.events)
         self.trackers = Trackers(trackers, folder, self.events, is_main)

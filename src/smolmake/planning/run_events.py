@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from smolmake.files import write_json
-from smolmake.monitoring.alerts import Alerts, check_webhook
+from smolmake.monitoring.alerts import AlertSender, check_webhook
 from smolmake.planning.history import BEGUN, History
 from smolmake.planning.workflow import Workflow
 
-_begun: list[tuple[Workflow, Alerts]] = []
+_begun: list[tuple[Workflow, AlertSender]] = []
 
 
 def begin(workflow: Workflow) -> None:
@@ -25,7 +25,7 @@ def begin(workflow: Workflow) -> None:
     check_webhook(settings)
     steps = {step.label: key for key, step in workflow.steps.all.items()}
     write_json(workflow.steps.root / "results" / "latest" / workflow.recipe.name / BEGUN, steps)
-    _begun.append((workflow, Alerts(settings, {"recipe": workflow.recipe.name})))
+    _begun.append((workflow, AlertSender(settings, {"recipe": workflow.recipe.name})))
     history = History(workflow.steps.root)
     for step in workflow.steps.all.values():
         if history.begun(step) and (saved := last_saved(workflow.steps.root / "results" / step.key / "recovery")):

@@ -144,11 +144,11 @@ def load_workflow(name: str, root: Path) -> Workflow:
 
 
 CONFIG_KEYS = ("recipe", "consent")
-_runs: list[Run] = []
+_runs: list[SnakemakeRun] = []
 
 
 @dataclass(frozen=True)
-class Run:
+class SnakemakeRun:
     """A run of Snakemake: its plan, and a function that gives the outputs of the jobs that it would run."""
 
     workflow: Workflow
@@ -161,11 +161,11 @@ def begin_run(name: str, root: Path, outputs: Callable[[], list[str]]) -> Workfl
     # again and again takes a fifth of a large graph's time.
     gc.set_threshold(50_000, 20, 100)
     workflow = load_workflow(name, root)
-    _runs.append(Run(workflow, outputs))
+    _runs.append(SnakemakeRun(workflow, outputs))
     return workflow
 
 
-def current_run() -> Run | None:
+def current_run() -> SnakemakeRun | None:
     """The run that the Snakefile of this process began last."""
     return _runs[-1] if _runs else None
 

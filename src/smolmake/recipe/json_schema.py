@@ -22,7 +22,7 @@ BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exc
 Schema = dict[str, Any]
 
 
-def render() -> str:
+def render_schema() -> str:
     """The content of config/recipe.schema.json."""
     return json.dumps(recipe_schema(), indent=1, ensure_ascii=False) + "\n"
 

@@ -82,7 +82,7 @@ What has a default may be left out.
 
 
 @dataclass(frozen=True)
-class Part:
+class SectionEntry:
     """A section of the recipe and the places where it stands, such as `pretraining.stages[]`."""
 
     model: type[BaseModel]
@@ -106,15 +106,15 @@ def render() -> str:
     return "\n".join([introduction, *sections, EXAMPLE.format(example=commented_example())])
 
 
-def parts() -> list[Part]:
+def parts() -> list[SectionEntry]:
     """The recipe and all sections in it, each once, in the order of the recipe's keys."""
-    found: dict[type[BaseModel], Part] = {}
+    found: dict[type[BaseModel], SectionEntry] = {}
 
     def visit(model: type[BaseModel], place: str) -> None:
         if model in found:
             found[model].places.append(place)
             return
-        found[model] = Part(model, [place])
+        found[model] = SectionEntry(model, [place])
         for key, hint in hints(model).items():
             for inner, suffix in _models(hint):
                 visit(inner, f"{place}.{key}{suffix}".lstrip("."))
@@ -145,7 +145,7 @@ def _models(hint: Any, suffix: str = "") -> Iterator[tuple[type[BaseModel], str]
             yield from _models(argument, suffix)
 
 
-def _section(part: Part, headings: dict[type[BaseModel], str]) -> str:
+def _section(part: SectionEntry, headings: dict[type[BaseModel], str]) -> str:
     place = part.places[0]
     lines = [f"## {'`' + place + '`' if place else headings[part.model]}", ""]
     lines += [inspect.getdoc(part.model) or "", ""]
@@ -217,7 +217,7 @@ def main() -> None:
     )
     if parser.parse_args().write:
         write_atomically(FILE, render())
-        write_atomically(json_schema.FILE, json_schema.render())
+        write_atomically(json_schema.FILE, json_schema.render_schema())
     else:
         print(render(), end="")
 

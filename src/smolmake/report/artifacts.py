@@ -153,7 +153,7 @@ def read_facts(artefact: ReportArtefact) -> dict[str, Any]:
     return facts
 
 
-def read_metrics(artefact: ReportArtefact) -> list[MetricLine]:
+def metric_lines(artefact: ReportArtefact) -> list[MetricLine]:
     """The lines of metrics.jsonl in the order of steps; of a step that was done twice, the later line counts."""
     lines: dict[int, MetricLine] = {}
     for raw in metrics.read_metrics(artefact.path / "metrics.jsonl"):

@@ -60,7 +60,7 @@ Block = Chart | Table | Details
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """A heading, a few sentences, and what they speak of."""
 
     id: str

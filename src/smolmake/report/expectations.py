@@ -15,7 +15,7 @@ from smolmake.recipe.expectations import (
     LossExpectation,
     ScoreExpectation,
 )
-from smolmake.report.artifacts import ReportArtefact, of_kind, read_json, read_metrics
+from smolmake.report.artifacts import ReportArtefact, metric_lines, of_kind, read_json
 from smolmake.report.checkpoints import Checkpoint, HeldOut, Score
 from smolmake.stats import Estimate, Interval, difference, mean_interval, newcombe, paired_difference, weighted_mean
 
@@ -91,7 +91,7 @@ def check_cleaning(expected: CleaningExpectation, artefacts: list[ReportArtefact
 def check_loss(expected: LossExpectation, artefacts: list[ReportArtefact]) -> Outcome:
     """The training loss of a stage: the first tenth of its steps against the last tenth."""
     trained = [a for a in of_kind(artefacts, "segment", "posttraining", "alignment") if a.stage.name == expected.stage]
-    lines = sorted((m for a in trained for m in read_metrics(a)), key=lambda m: m.step)
+    lines = sorted((m for a in trained for m in metric_lines(a)), key=lambda m: m.step)
     tenth = max(2, len(lines) // 10)
     if len(lines) < 2 * tenth:
         return Outcome(expected.text, "not measured", "loss")

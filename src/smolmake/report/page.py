@@ -10,7 +10,7 @@ import yaml
 from smolmake.execution.kinds import KINDS
 from smolmake.recipe.schema import Recipe
 from smolmake.report.artifacts import GraphData, ReportArtefact, of_kind, read_facts
-from smolmake.report.blocks import Section, unique
+from smolmake.report.blocks import ReportSection, unique
 from smolmake.report.checkpoints import Checkpoint, read_checkpoints
 from smolmake.report.expectations import Outcome, check_all
 from smolmake.report.sections.data import data_section, tokenizer_section
@@ -70,7 +70,9 @@ def headline(
     return facts
 
 
-def build_page(artefacts: list[ReportArtefact], graph: GraphData, recipe: Recipe) -> tuple[list[Fact], list[Section]]:
+def build_page(
+    artefacts: list[ReportArtefact], graph: GraphData, recipe: Recipe
+) -> tuple[list[Fact], list[ReportSection]]:
     """The headline, and the sections that this run has something to say in."""
     checkpoints, segments = read_checkpoints(artefacts), place_segments(artefacts)
     outcomes = check_all(recipe.expectations, artefacts, checkpoints)

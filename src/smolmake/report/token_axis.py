@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from smolmake.graph.stages import GraphStage
-from smolmake.report.artifacts import MetricLine, ReportArtefact, of_kind, read_metrics
+from smolmake.report.artifacts import MetricLine, ReportArtefact, metric_lines, of_kind
 from smolmake.report.charts.svg import Point
 
 
@@ -41,7 +41,7 @@ def place_segments(artefacts: list[ReportArtefact]) -> list[PlacedSegment]:
     placed: list[PlacedSegment] = []
     offset, run = 0.0, ""
     for artefact in of_kind(artefacts, "segment"):
-        lines = read_metrics(artefact)
+        lines = metric_lines(artefact)
         if not lines:
             continue
         this = "" if artefact.stage.section == "pretraining" else artefact.stage.name

@@ -1,4 +1,4 @@
-"""Alerts reach a real web server, and one that hangs, fails or is not there costs the run nothing."""
+"""AlertSender reach a real web server, and one that hangs, fails or is not there costs the run nothing."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from helpers.webhook import SECRET, VARIABLE, Hook, serving
 
 from smolmake.errors import UserError
 from smolmake.monitoring import alerts
-from smolmake.monitoring.alerts import Alerts, check_webhook
+from smolmake.monitoring.alerts import AlertSender, check_webhook
 from smolmake.monitoring.events import Events, read_events
 
 SETTINGS = {"webhook_env": VARIABLE, "pause": 600.0}
@@ -26,7 +26,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
 
 
 def test_an_event_is_posted_with_a_text_and_its_fields(hook: Hook, tmp_path: Path) -> None:
-    sender = Alerts(SETTINGS, {"segment": "stage1-0-10-abc"})
+    sender = AlertSender(SETTINGS, {"segment": "stage1-0-10-abc"})
     told = Events(tmp_path, alerts=sender)
     told.add("saving", 7, "the recovery checkpoint could not be written")
     told.add("resumed", 8, "resuming at step 8")  # nothing to look at
@@ -38,13 +38,13 @@ def test_an_event_is_posted_with_a_text_and_its_fields(hook: Hook, tmp_path: Pat
 
 
 def test_a_kind_is_posted_once_in_its_time_and_other_kinds_beside_it(hook: Hook) -> None:
-    sender = Alerts(SETTINGS, {})
+    sender = AlertSender(SETTINGS, {})
     for number in range(5):
         sender.post("throughput_drop", f"number {number}")
     sender.post("upload", "another")
     sender.close()
     assert sorted(message["what"] for message in hook.got) == ["another", "number 0"]
-    unlimited = Alerts(SETTINGS | {"pause": 0.0}, {})
+    unlimited = AlertSender(SETTINGS | {"pause": 0.0}, {})
     unlimited.post("throughput_drop", "again")
     unlimited.post("throughput_drop", "and again")
     unlimited.close()
@@ -56,7 +56,7 @@ def test_a_server_that_hangs_holds_nobody_up(
 ) -> None:
     monkeypatch.setattr(alerts, "LIMIT", 2.0)
     hook.released.clear()
-    sender = Alerts(SETTINGS, {})
+    sender = AlertSender(SETTINGS, {})
     began = time.monotonic()
     sender.post("stopped", "by SIGTERM")
     assert time.monotonic() - began < 1.5
@@ -72,7 +72,7 @@ def test_a_server_that_fails_or_is_gone_is_told_without_its_address(
     hook: Hook, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hook.status = 500
-    sender = Alerts(SETTINGS, {})
+    sender = AlertSender(SETTINGS, {})
     sender.post("upload", "failed")
     sender.close()
     monkeypatch.setenv(VARIABLE, f"http://127.0.0.1:1{SECRET}")
@@ -84,7 +84,7 @@ def test_a_server_that_fails_or_is_gone_is_told_without_its_address(
 
 
 def test_without_settings_or_in_other_processes_nothing_is_sent(hook: Hook) -> None:
-    for sender in (Alerts(None, {}), Alerts(SETTINGS, {}, active=False)):
+    for sender in (AlertSender(None, {}), AlertSender(SETTINGS, {}, active=False)):
         sender.post("stopped", "by SIGTERM")
         sender.close()
     assert hook.got == []

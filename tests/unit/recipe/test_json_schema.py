@@ -9,7 +9,7 @@ from helpers.recipes import SMALL, changed
 from jsonschema import Draft202012Validator
 
 from smolmake.recipe.example import commented_example
-from smolmake.recipe.json_schema import FILE, recipe_schema, render
+from smolmake.recipe.json_schema import FILE, recipe_schema, render_schema
 from smolmake.recipe.load import Loader, read_yaml
 from smolmake.recipe.reference import COMMAND
 
@@ -29,7 +29,7 @@ def validator() -> Draft202012Validator:
 
 
 def test_the_file_is_in_step() -> None:
-    assert (ROOT / FILE).read_text() == render(), f"{FILE} is out of step with the schema: run `{COMMAND}`"
+    assert (ROOT / FILE).read_text() == render_schema(), f"{FILE} is out of step with the schema: run `{COMMAND}`"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())

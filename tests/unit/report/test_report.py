@@ -10,8 +10,8 @@ from helpers.report_run import EVIL, make_recipe, make_run
 from smolmake.graph.stages import GraphStage, recipe_stages
 from smolmake.recipe.expectations import Expectations
 from smolmake.recipe.schema import Recipe
-from smolmake.report.artifacts import GraphData, GraphNode, ReportArtefact, read_metrics
-from smolmake.report.blocks import Chart, Details, Section, Table
+from smolmake.report.artifacts import GraphData, GraphNode, ReportArtefact, metric_lines
+from smolmake.report.blocks import Chart, Details, ReportSection, Table
 from smolmake.report.checkpoints import Checkpoint, HeldOut, Score, read_checkpoints
 from smolmake.report.page import build_page, write_report
 from smolmake.report.sections.evaluation import (
@@ -34,7 +34,7 @@ def silent() -> Recipe:
     return make_recipe().model_copy(update={"expectations": Expectations()})
 
 
-def build_sections(artefacts: list[ReportArtefact]) -> list[Section]:
+def build_sections(artefacts: list[ReportArtefact]) -> list[ReportSection]:
     return build_page(artefacts, GraphData([], []), make_recipe())[1]
 
 
@@ -136,7 +136,7 @@ def test_metrics_of_a_run_that_was_killed_and_resumed(tmp_path: Path) -> None:
     lines = [{"step": s, "tokens": s, "loss": loss} for s, loss in ((1, 5.0), (2, 4.0), (3, 9.0), (3, 3.0))]
     text = "\n".join(json.dumps(line) for line in lines) + '\n{"step": 4, "tok'
     (tmp_path / "metrics.jsonl").write_text(text)
-    read = read_metrics(ReportArtefact("segment", "s", tmp_path, 0, STAGES["main"]))
+    read = metric_lines(ReportArtefact("segment", "s", tmp_path, 0, STAGES["main"]))
     assert [(m.step, m.loss) for m in read] == [(1, 5.0), (2, 4.0), (3, 3.0)]
 
 

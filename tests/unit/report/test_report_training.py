@@ -8,7 +8,7 @@ from helpers.report_run import make_recipe
 
 from smolmake.graph.stages import GraphStage
 from smolmake.report.artifacts import GraphData, ReportArtefact
-from smolmake.report.blocks import Chart, Section, Table
+from smolmake.report.blocks import Chart, ReportSection, Table
 from smolmake.report.page import build_page, write_report
 from smolmake.report.sections.training import trained_tokens
 from smolmake.report.token_axis import place_segments
@@ -51,7 +51,7 @@ def artefacts(tmp_path: Path) -> list[ReportArtefact]:
     ]
 
 
-def sections(artefacts: list[ReportArtefact]) -> dict[str, Section]:
+def sections(artefacts: list[ReportArtefact]) -> dict[str, ReportSection]:
     return {section.id: section for section in build_page(artefacts, GraphData([], []), make_recipe())[1]}
 
 

@@ -10,7 +10,7 @@ from smolmake.report.text import compact, percent
 
 
 @dataclass(frozen=True)
-class Part:
+class BarPart:
     """One piece of a stacked bar; `number` stands for the label where that has no room."""
 
     number: int
@@ -54,7 +54,7 @@ def throughput_chart(bars: list[tuple[str, float, float, float, str]], desc: str
     return picture(WIDE, height, "Throughput by segment", desc, *parts)
 
 
-def stacked_bars(title: str, rows: list[tuple[str, str, list[Part]]], desc: str) -> Markup:
+def stacked_bars(title: str, rows: list[tuple[str, str, list[BarPart]]], desc: str) -> Markup:
     """One bar a row (label, note at its end, parts that add up to one)."""
     left, width, pitch = 118.0, WIDE - 118 - 64, 46.0
     parts: list[Markup] = []
@@ -73,7 +73,7 @@ def stacked_bars(title: str, rows: list[tuple[str, str, list[Part]]], desc: str)
     return picture(WIDE, 6 + len(rows) * pitch, title, desc, *parts)
 
 
-def piece_words(piece: Part, length: float, x: float, y: float) -> list[Markup]:
+def piece_words(piece: BarPart, length: float, x: float, y: float) -> list[Markup]:
     """What is written on a piece of this length: its name or its number, and its share, as far as there is room."""
     share, number, class_ = percent(piece.share, 0), str(piece.number), f"onfill {piece.colour}"
     if length > text_width(piece.label, 11) + 12:

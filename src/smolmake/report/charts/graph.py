@@ -141,7 +141,7 @@ def draw_alone(graph: GraphData, name: str) -> Markup:
         x = WIDTH - MARGIN - 68 * (len(LEGEND) - number)
         legend += [element("circle", cx=x + 4, cy=22, r=4, class_=f"state {state}"), text(x + 15, 26, label)]
     paper = element("rect", width="100%", height="100%", rx=8, class_="paper")
-    head = [text(MARGIN, 27, name, "heading"), text(MARGIN, 48, headline(graph), "summary"), *legend]
+    head = [text(MARGIN, 27, name, "heading"), text(MARGIN, 48, graph_headline(graph), "summary"), *legend]
     return _draw(graph, 62.0, element("style", _style()), paper, *head, name=name)
 
 
@@ -150,7 +150,7 @@ def _style() -> Markup:
     return Markup("\n".join((folder / name).read_text() for name in ("palette.css.j2", "graph.css.j2")))
 
 
-def headline(graph: GraphData) -> str:
+def graph_headline(graph: GraphData) -> str:
     """The whole graph in one line."""
     done = sum(node.state == "done" for node in graph.nodes)
     left = [node for node in graph.nodes if node.state != "done"]
@@ -186,16 +186,16 @@ def _draw(graph: GraphData, top: float, *before: Markup, name: str = "") -> Mark
             parts.append(_card(stage, by_stage[stage], extra[stage], x, y, width, height))
         y += height + GAP_Y
     label = f"The steps of {name} by stage" if name else "The steps of the run by stage"
-    return picture(WIDTH, y - GAP_Y + MARGIN, label, describe(graph), *before, *parts)
+    return picture(WIDTH, y - GAP_Y + MARGIN, label, describe_graph(graph), *before, *parts)
 
 
-def describe(graph: GraphData) -> str:
+def describe_graph(graph: GraphData) -> str:
     """The drawing in words."""
     said = [
         f"{card.title}: {', '.join([card.state, *(f'{k} {v}' for k, v in card.notes.items())])}."
         for card in cards(graph).values()
     ]
-    return " ".join([f"{headline(graph)}.", *said])
+    return " ".join([f"{graph_headline(graph)}.", *said])
 
 
 def _after(stages: list[GraphStage], stage: GraphStage, origins: list[GraphStage]) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 from smolmake.recipe.schema import Recipe
 from smolmake.report.artifacts import ReportArtefact, of_kind, read_facts, read_json
-from smolmake.report.blocks import Block, Cell, Chart, Details, Item, Section, Table, two_lines
+from smolmake.report.blocks import Block, Cell, Chart, Details, Item, ReportSection, Table, two_lines
 from smolmake.report.charts.bars import heat_map
 from smolmake.report.text import compact, percent, plural, whole
 
@@ -17,7 +17,7 @@ def load(artefacts: list[ReportArtefact], kind: str, file: str) -> Loaded:
     return [(a, raw) for a in of_kind(artefacts, kind) if (raw := read_json(a, file)) is not None]
 
 
-def data_section(artefacts: list[ReportArtefact], recipe: Recipe) -> Section | None:
+def data_section(artefacts: list[ReportArtefact], recipe: Recipe) -> ReportSection | None:
     """Where the text came from, what was dropped and why."""
     cleaned = load(artefacts, "documents", "cleaning.json")
     if not cleaned:
@@ -96,7 +96,7 @@ def data_section(artefacts: list[ReportArtefact], recipe: Recipe) -> Section | N
         + (f" ({compact(total)} tokens)" if total else "")
         + f", {whole(heldout)} are held out for evaluation and {whole(dropped)} were dropped."
     )
-    return Section("data", "Data", [lead], blocks)
+    return ReportSection("data", "Data", [lead], blocks)
 
 
 def overlap_table(cleaned: Loaded, measured: Loaded) -> list[Block]:
@@ -134,7 +134,7 @@ def overlap_table(cleaned: Loaded, measured: Loaded) -> list[Block]:
     ]
 
 
-def tokenizer_section(artefacts: list[ReportArtefact]) -> Section | None:
+def tokenizer_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
     """How well each tokenizer fits each source."""
     analyses = load(artefacts, "tokenizer_comparison", "analysis.json")
     if not analyses or not analyses[-1][1]["rows"]:
@@ -176,7 +176,7 @@ def tokenizer_section(artefacts: list[ReportArtefact]) -> Section | None:
         ]
         for r in rows
     ]
-    return Section(
+    return ReportSection(
         "tokenizer",
         "Tokenizer",
         [

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from smolmake.recipe.expectations import ScoreExpectation
-from smolmake.report.blocks import Block, Cell, Section, Table, two_lines, unique, verdict
+from smolmake.report.blocks import Block, Cell, ReportSection, Table, two_lines, unique, verdict
 from smolmake.report.charts.bars import change_mark
 from smolmake.report.checkpoints import Checkpoint, Key
 from smolmake.report.expectations import Outcome, change_verdict, score_change
@@ -22,7 +22,7 @@ def post_training_steps(checkpoints: list[Checkpoint]) -> list[tuple[Checkpoint,
     return list(pairwise([*base, *trained]))
 
 
-def effect_section(checkpoints: list[Checkpoint], expected: list[ScoreExpectation]) -> Section | None:
+def effect_section(checkpoints: list[Checkpoint], expected: list[ScoreExpectation]) -> ReportSection | None:
     """Every score before and after each post-training step; what the recipe expects something of comes first."""
     steps, keys = post_training_steps(checkpoints), score_keys(checkpoints)
     spoken_of = {(e.suite or "", e.task) for e in expected if e.at in {after.ends for _, after in steps}}
@@ -38,7 +38,7 @@ def effect_section(checkpoints: list[Checkpoint], expected: list[ScoreExpectatio
         if rows:
             blocks.append(Table(id_, effect_caption(rows), columns, rows, files, folded=folded))
     lead = f"Post-training took {plural(len(steps), 'step')}: {listed([c.stage.title for _, c in steps])}."
-    return Section("effect", "Effect of each post-training step", [lead], blocks) if blocks else None
+    return ReportSection("effect", "Effect of each post-training step", [lead], blocks) if blocks else None
 
 
 def effect_caption(rows: list[list[Cell]]) -> str:
@@ -80,7 +80,7 @@ def effect_rows(steps: list[tuple[Checkpoint, Checkpoint]], keys: list[Key]) -> 
     return rows
 
 
-def expectations_section(outcomes: list[Outcome]) -> Section | None:
+def expectations_section(outcomes: list[Outcome]) -> ReportSection | None:
     """What each step should have done, as the recipe says, and whether it did."""
     if not outcomes:
         return None
@@ -96,7 +96,7 @@ def expectations_section(outcomes: list[Outcome]) -> Section | None:
         [outcome_row(outcome) for outcome in outcomes],
         unique([f for o in outcomes for f in o.files]),
     )
-    return Section("expectations", "Did each step do its work?", [lead], [table])
+    return ReportSection("expectations", "Did each step do its work?", [lead], [table])
 
 
 def outcome_row(outcome: Outcome) -> list[Cell]:

@@ -3,7 +3,7 @@
 from markupsafe import Markup
 
 from smolmake.report.artifacts import ReportArtefact, of_kind, read_json
-from smolmake.report.blocks import Block, Cell, Chart, Details, Item, Section, Table, two_lines, unique
+from smolmake.report.blocks import Block, Cell, Chart, Details, Item, ReportSection, Table, two_lines, unique
 from smolmake.report.charts.lines import Series, Span, checkpoint_chart, tick_labels
 from smolmake.report.charts.svg import Axis, nice_ticks
 from smolmake.report.checkpoints import Checkpoint, Key, Score
@@ -46,7 +46,7 @@ def interval(score: Score) -> str:
     return f"{100 * score.low:.0f}–{100 * score.high:.0f}"
 
 
-def evaluation_section(artefacts: list[ReportArtefact], checkpoints: list[Checkpoint]) -> Section | None:
+def evaluation_section(artefacts: list[ReportArtefact], checkpoints: list[Checkpoint]) -> ReportSection | None:
     """Scores and held-out losses of every checkpoint."""
     if not checkpoints:
         return None
@@ -57,7 +57,7 @@ def evaluation_section(artefacts: list[ReportArtefact], checkpoints: list[Checkp
         f"{plural(len(checkpoints), 'checkpoint')} evaluated on {measures}. "
         "Intervals are 95%: Wilson's for shares, bootstrap over documents for losses."
     )
-    return Section("evaluation", "Evaluation over checkpoints", [lead], blocks)
+    return ReportSection("evaluation", "Evaluation over checkpoints", [lead], blocks)
 
 
 def overlap_by_task(artefacts: list[ReportArtefact]) -> tuple[dict[str, tuple[int, int]], list[str]]:
@@ -231,7 +231,7 @@ def loss_axis(series: list[Series]) -> Axis:
     return Axis(low - margin, high + margin, tick_labels(nice_ticks(low, high, 4)))
 
 
-def samples_section(artefacts: list[ReportArtefact]) -> Section | None:
+def samples_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
     """What the model wrote at each checkpoint, the last one first."""
     groups, files = [], []
     for artefact in of_kind(artefacts, "evaluation")[::-1]:
@@ -248,7 +248,7 @@ def samples_section(artefacts: list[ReportArtefact]) -> Section | None:
         return None
     lead = "What the model wrote, as it came out, at each checkpoint, the last one first."
     texts = Details("txt-samples", "Samples by checkpoint.", groups, files, first_open=True)
-    return Section("samples", "Samples", [lead], [texts])
+    return ReportSection("samples", "Samples", [lead], [texts])
 
 
 def extreme_scores(checkpoints: list[Checkpoint]) -> tuple[str, str, str, list[str]] | None:

@@ -3,12 +3,12 @@
 from typing import Any
 
 from smolmake.report.artifacts import ReportArtefact, of_kind, read_facts, read_mixtures
-from smolmake.report.blocks import Cell, Chart, Section, Table, source_colours, two_lines, unique
-from smolmake.report.charts.bars import Part, stacked_bars
+from smolmake.report.blocks import Cell, Chart, ReportSection, Table, source_colours, two_lines, unique
+from smolmake.report.charts.bars import BarPart, stacked_bars
 from smolmake.report.text import compact, listed, percent, plural, round_to, whole
 
 
-def mixture_section(artefacts: list[ReportArtefact]) -> Section | None:
+def mixture_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
     """What each stage draws from, and how often each source is repeated."""
     mixtures = read_mixtures(artefacts)
     if not mixtures:
@@ -20,7 +20,7 @@ def mixture_section(artefacts: list[ReportArtefact]) -> Section | None:
     for m, _ in mixtures:
         stage, capped = m["stage"], m.get("capped", True)
         parts = [
-            Part(
+            BarPart(
                 number,
                 name,
                 m["sources"][name]["share"],
@@ -57,7 +57,7 @@ def mixture_section(artefacts: list[ReportArtefact]) -> Section | None:
     files = unique([file for _, file in mixtures])
     dropped = dropped_table(artefacts)
     stages = [m["stage"] for m, _ in mixtures]
-    return Section(
+    return ReportSection(
         "mixtures",
         "Mixtures",
         [

@@ -4,21 +4,21 @@ from smolmake.report.artifacts import (
     GraphData,
     MetricLine,
     ReportArtefact,
+    metric_lines,
     of_kind,
     read_facts,
     read_json,
-    read_metrics,
 )
-from smolmake.report.blocks import Block, Chart, Section, Table, unique
+from smolmake.report.blocks import Block, Chart, ReportSection, Table, unique
 from smolmake.report.charts.bars import throughput_chart
-from smolmake.report.charts.graph import draw_graph, headline, legend_of
+from smolmake.report.charts.graph import draw_graph, graph_headline, legend_of
 from smolmake.report.charts.lines import Span, loss_chart, small_loss
 from smolmake.report.sections.training_measures import events_table, noise_figure, source_loss_figure
 from smolmake.report.text import compact, listed, percent, plural, round_to
 from smolmake.report.token_axis import PlacedSegment
 
 
-def graph_section(graph: GraphData, artefacts: list[ReportArtefact]) -> Section | None:
+def graph_section(graph: GraphData, artefacts: list[ReportArtefact]) -> ReportSection | None:
     """The steps and their states."""
     if not graph.nodes:
         return None
@@ -30,10 +30,10 @@ def graph_section(graph: GraphData, artefacts: list[ReportArtefact]) -> Section 
         caption = "Results that stay in use although the code that made them has changed since, and why (config/pins)."
         pins = Table("tab-pins", caption, ["Step", "Id", "Reason"], [list(pin) for pin in graph.pins], [], names=3)
         blocks.append(pins)
-    return Section(
+    return ReportSection(
         "graph",
         "The graph",
-        [f"{headline(graph)}."],
+        [f"{graph_headline(graph)}."],
         [
             Chart(
                 "fig-graph",
@@ -63,7 +63,7 @@ def graph_caption(graph: GraphData) -> str:
     return f"The steps of the run by stage: {'; '.join(parts)}.{unknown}"
 
 
-def training_section(artefacts: list[ReportArtefact], segments: list[PlacedSegment]) -> Section | None:
+def training_section(artefacts: list[ReportArtefact], segments: list[PlacedSegment]) -> ReportSection | None:
     """Loss, learning rate, throughput; and the loss of each post-training step."""
     blocks: list[Block] = []
     lead: list[str] = []
@@ -80,7 +80,7 @@ def training_section(artefacts: list[ReportArtefact], segments: list[PlacedSegme
         )
     small, files = [], []
     for artefact in of_kind(artefacts, "posttraining", "alignment"):
-        lines = read_metrics(artefact)
+        lines = metric_lines(artefact)
         if len(lines) > 1:
             small.append(small_loss(artefact.stage.title, [(m.step, m.loss) for m in lines]))
             files.append(artefact.file("metrics.jsonl"))
@@ -94,7 +94,7 @@ def training_section(artefacts: list[ReportArtefact], segments: list[PlacedSegme
                 files,
             )
         )
-    return Section("training", "Training", lead, blocks) if blocks else None
+    return ReportSection("training", "Training", lead, blocks) if blocks else None
 
 
 def mean_loss(lines: list[MetricLine]) -> float:
