@@ -38,11 +38,11 @@ LOCAL = ("--workflow-profile", "profiles/local")
 STUB = '''\
 """Write the manifest of a step and nothing else: only for benchmarks/plan.py."""
 
-import json
 import sys
 from pathlib import Path
 
-folder = Path(json.loads(sys.argv[1])["folder"])
+job = Path(sys.argv[1])
+folder = Path("results", job.parent.name, job.stem)
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "manifest.json").write_text("{}")
 '''
@@ -229,7 +229,7 @@ def measure(recipe: str, repeats: int, scratch: Path) -> bool:
     alternate(repeats, idle, bare_idle)
 
     step = workflow.steps.of_kind("evaluation")[-1]
-    job = Runs("a job's start-up", inner("evaluation", f"step={step.name}-{step.id}", *config), tree)
+    job = Runs("a job's start-up", inner("evaluation", f"kind=evaluation,step={step.name}-{step.id}", *config), tree)
     bare_job = Runs("a job's start-up, bare", inner("evaluation", "segment=0,name=0"), bare)
     alternate(repeats, job, bare_job)
 
