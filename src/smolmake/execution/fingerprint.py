@@ -8,26 +8,23 @@ a function, with imports to match, changes nothing.
 Left out are packages that cannot change a result (NEUTRAL): where a file stands says whether it may be edited during
 a run (tests/unit/execution/test_neutral.py trains without them and compares bit for bit). A report shows what TOLD
 packages say, so there they count. Of the recipe's sections and of specs, fields do not count, only methods: a field
-carries a value that stands in the step's spec, hence in its id.
+carries a value that stands in the step's spec, hence in its id. Of Run models, which say how a step runs and decide no
+result, nothing counts.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from smolmake.execution.code_memory import memory, state_of
 from smolmake.execution.code_text import ALL
-from smolmake.execution.definitions import Module, Piece, Statement, read_module
-from smolmake.files import canonical_json, file_stamp, write_atomically
+from smolmake.execution.definitions import Module, Piece, Statement
 
-CACHE = Path(".smolmake") / "code.json"
 PACKAGE = "smolmake"
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
 TOLD = frozenset({"smolmake.monitoring", "smolmake.planning"})
@@ -38,7 +35,8 @@ NEUTRAL = TOLD | {
     "smolmake.train.recovery",
     "smolmake.train.diagnostics",
 }
-VALUES_ONLY = ("smolmake.recipe.types.Section", "smolmake.execution.step.Spec", "smolmake.execution.step.Run")
+VALUES_ONLY = ("smolmake.recipe.types.Section", "smolmake.execution.step.Spec")
+NO_RESULT = ("smolmake.execution.step.Run",)
 Node = tuple[str, int]  # a module and the number of a statement in it, or -1 for all that it defines
 
 
@@ -49,16 +47,14 @@ class Target(NamedTuple):
     name: str
 
 
-@cache
 def code_fingerprint(entry: Path, sources: Path = SOURCE_ROOT) -> str:
     """SHA-256 over a script and all definitions of the first party that it reaches and that can change a result.
 
     Of the first party are the package, whose folder is in `sources`, and modules beside the script.
     """
-    return hashlib.sha256("\n".join(_reach(entry, sources)[0]).encode()).hexdigest()
+    return _known(entry, sources)[0]
 
 
-@cache
 def code_definitions(entry: Path, sources: Path = SOURCE_ROOT) -> dict[str, dict[str, str]]:
     """For each reached file a short digest of every definition that counts in it.
 
@@ -66,9 +62,26 @@ def code_definitions(entry: Path, sources: Path = SOURCE_ROOT) -> dict[str, dict
         Path within the package, or of the script -> definition such as `wsd()`, `Trainer.step()` or `RATE` -> digest.
         Under "" stands the fingerprint of all together.
     """
-    found: dict[str, dict[str, str]] = {"": {"": code_fingerprint(entry, sources)}}
-    code = _code_beside(entry, sources)
-    for node in _reach(entry, sources)[1]:
+    return _known(entry, sources)[1]
+
+
+@cache
+def _known(entry: Path, sources: Path) -> tuple[str, dict[str, dict[str, str]]]:
+    """The fingerprint and the definitions, remembered or found out."""
+    script = entry.absolute()
+    state = state_of(sources / PACKAGE, script.parent)
+    known = memory().script(script, state)
+    if known is None:
+        lines, nodes = _reach(entry, sources)
+        fingerprint = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        known = [fingerprint, {"": {"": fingerprint}} | _definitions(_code_beside(entry, sources), nodes)]
+        memory().keep_script(script, state, known)
+    return known[0], known[1]
+
+
+def _definitions(code: Code, nodes: list[Node]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for node in nodes:
         file = found.setdefault(code.told_file(node[0]), {}) if node[1] >= 0 else {}
         for piece in code.pieces(node):
             text = " ".join([piece.digest, *(code.resolve(node[0], name).name for name in piece.references)])
@@ -76,7 +89,6 @@ def code_definitions(entry: Path, sources: Path = SOURCE_ROOT) -> dict[str, dict
     return {file: found[file] for file in sorted(found) if found[file]}
 
 
-@cache
 def _reach(entry: Path, sources: Path) -> tuple[list[str], list[Node]]:
     """The list that a fingerprint is made of, and the statements in it, in the order in which they are reached."""
     code, script = _code_beside(entry, sources), str(entry.absolute())
@@ -124,7 +136,7 @@ def _growing(numbers: dict[Node, int]) -> Iterator[Node]:
 def _code_beside(entry: Path, sources: Path) -> Code:
     """The code that a script sees: the package, and the modules in its own folder."""
     script = str(entry.absolute())
-    reads = any(name.startswith(f"{PACKAGE}.report") for name in _read_module(Path(script)).imports.values())
+    reads = any(name.startswith(f"{PACKAGE}.report") for name in memory().module(Path(script)).imports.values())
     return _code(sources, entry.absolute().parent, NEUTRAL - TOLD if reads else NEUTRAL)
 
 
@@ -139,8 +151,7 @@ class Code:
         self.resolve = cache(self._resolve)
         self.linked = cache(self._link)
         self.has_effect = cache(self._has_effect)
-        self.values_only = cache(self._values_only)
-        self._bases = {self._follow(place.split(".")) for place in VALUES_ONLY}
+        self.descends = cache(self._descends)
 
     def _is_neutral(self, module: str) -> bool:
         parts = module.split(".")
@@ -158,8 +169,10 @@ class Code:
 
     def pieces(self, node: Node) -> list[Piece]:
         """The parts of a statement that count."""
+        if self.descends(node, NO_RESULT):
+            return []
         pieces = self.statement(node).pieces
-        return [piece for piece in pieces if not piece.field] if self.values_only(node) else pieces
+        return [piece for piece in pieces if not piece.field] if self.descends(node, VALUES_ONLY) else pieces
 
     def _has_effect(self, node: Node) -> bool:
         """Whether loading the module does more by a statement than to define names."""
@@ -180,7 +193,7 @@ class Code:
     def _read(self, module: str) -> Module:
         file = self.file(module)
         assert file is not None
-        return _read_module(file)
+        return memory().module(file)
 
     def _resolve(self, module: str, reference: str) -> Target:
         if reference == ALL:
@@ -231,7 +244,7 @@ class Code:
         linked = [
             (piece.digest, [self.resolve(node[0], name) for name in piece.references]) for piece in self.pieces(node)
         ]
-        if self.values_only(node):  # the methods of a field's value may be called
+        if self.descends(node, VALUES_ONLY):  # the methods of a field's value may be called
             fields = [piece for piece in self.statement(node).pieces if piece.field]
             classes = {found for piece in fields for name in piece.references for found in self._classes(node[0], name)}
             linked.append(("", sorted(classes, key=lambda target: target.name)))
@@ -251,9 +264,11 @@ class Code:
     def _base_nodes(self, node: Node) -> list[Node]:
         return [base for name in self.statement(node).bases for base in self.resolve(node[0], name).nodes]
 
-    def _values_only(self, node: Node) -> bool:
+    def _descends(self, node: Node, ancestors: tuple[str, ...]) -> bool:
+        """Whether a class has one of these among its bases and theirs."""
+        roots = [self._follow(place.split(".")) for place in ancestors]
         bases = [self.resolve(node[0], name) for name in self.statement(node).bases]
-        return any(base in self._bases or any(self.values_only(other) for other in base.nodes) for base in bases)
+        return any(base in roots or any(self.descends(other, ancestors) for other in base.nodes) for base in bases)
 
     def _hooks(self, node: Node) -> bool:
         return self.statement(node).hooks or any(self._hooks(base) for base in self._base_nodes(node))
@@ -263,7 +278,7 @@ class Code:
         if not target.nodes:
             return target.name.startswith("neutral:")
         return "." not in target.name and all(
-            self.values_only(node)
+            self.descends(node, VALUES_ONLY + NO_RESULT)
             or (
                 self.statement(node).quiet
                 and all(self._is_quiet(Target((base,), "")) for base in self._base_nodes(node))
@@ -273,38 +288,3 @@ class Code:
 
 
 _code = cache(Code)
-
-
-@contextlib.contextmanager
-def remembered_modules(root: Path) -> Iterator[None]:
-    """Within it, what `_read_module` finds is kept in .smolmake/code.json of a tree by path, size and times.
-
-    Parsing all modules takes a second, and every job of a cluster would do it.
-    """
-    readers = [Path(__file__).with_name(f"{name}.py") for name in ("scopes", "code_text", "definitions")]
-    maker = [sys.version, *(file_stamp(file.stat()) for file in readers)]  # another Python or another way to read
-    before: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        kept = json.loads((root / CACHE).read_text())
-        before = kept.get("modules", {}) if kept.get("maker") == maker else {}
-    _remembered.clear()
-    _remembered.update(before)
-    yield
-    if _remembered != before:
-        with contextlib.suppress(OSError):  # a read-only tree only loses the cache
-            write_atomically(root / CACHE, canonical_json({"maker": maker, "modules": _remembered}))
-    _remembered.clear()
-
-
-_remembered: dict[str, Any] = {}
-
-
-@cache
-def _read_module(path: Path) -> Module:
-    place = str(path.absolute())
-    entry = _remembered.get(place)
-    if entry is None or entry[0] != file_stamp(path.stat()):
-        with path.open(encoding="utf-8") as file:
-            stamp = file_stamp(os.fstat(file.fileno()))
-            entry = _remembered[place] = [stamp, read_module(file.read(), str(path))]
-    return Module.from_json(entry[1])

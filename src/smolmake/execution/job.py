@@ -19,7 +19,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from smolmake.errors import UserError, run_as_program
-from smolmake.execution.fingerprint import code_definitions, code_fingerprint, remembered_modules
+from smolmake.execution.code_memory import remembered_code
+from smolmake.execution.fingerprint import code_definitions, code_fingerprint
 from smolmake.execution.lease import Lease, Lost, await_end, await_main, heartbeat, hold
 from smolmake.execution.manifest import MANIFEST, RECORD, read_manifest, verify_payload, write_manifest
 from smolmake.execution.parts import Valid, Work, do_parts, helpers, part_payload
@@ -76,7 +77,7 @@ class Job(Generic[SpecT, RunT]):
         Raises:
             UserError: if the code is no longer what the graph was laid out with.
         """
-        with remembered_modules(self.folder.parents[2]):
+        with remembered_code(self.folder.parents[2]):
             fingerprint, definitions = code_fingerprint(script), code_definitions(script)
         if self.code and self.code != fingerprint:
             raise UserError(

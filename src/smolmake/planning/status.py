@@ -25,7 +25,7 @@ from typing import Any
 
 from smolmake.cluster.excluded_nodes import excluded_nodes
 from smolmake.errors import UserError
-from smolmake.execution.fingerprint import remembered_modules
+from smolmake.execution.code_memory import remembered_code
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.graph.build import build_steps
@@ -118,7 +118,7 @@ def open_workflow(name: str, root: Path) -> Workflow:
         UserError: if the recipe cannot be read.
     """
     recipe = load_recipe(name, root)
-    with remembered_modules(root):
+    with remembered_code(root):
         return Workflow(recipe, find_recipe(name, root), build_steps(recipe, root))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError, did_you_mean
-from smolmake.execution.fingerprint import remembered_modules
+from smolmake.execution.code_memory import remembered_code
 from smolmake.execution.job import job_file
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step, Steps
@@ -137,7 +137,7 @@ def load_workflow(name: str, root: Path) -> Workflow:
     _check_writable(root / "results")
     recipe, file = load_recipe(name, root), find_recipe(name, root)
     check_plan(recipe, file, root)
-    with remembered_modules(root):
+    with remembered_code(root):
         steps = build_steps(recipe, root)
     check_states(steps)
     return Workflow(recipe, file, steps)

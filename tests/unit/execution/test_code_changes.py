@@ -17,9 +17,10 @@ Change = Callable[[Path], None]
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from smolmake.execution.fingerprint import code_fingerprint, remembered_modules
+from smolmake.execution.code_memory import remembered_code
+from smolmake.execution.fingerprint import code_fingerprint
 tree = Path(sys.argv[1])
-with remembered_modules(tree):
+with remembered_code(tree):
     scripts = {name: tree / "workflow" / "scripts" / f"{name}.py" for name in sys.argv[2:]}
     print(json.dumps({name: code_fingerprint(script, tree / "src") for name, script in scripts.items()}))
 """
@@ -121,6 +122,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
     "a field of a spec": (first("graph/specs/data.py", "GeneratedSpec", "more: int = 1"), NOTHING),
     "a method of a spec": (first("graph/specs/pretrain.py", "SegmentSpec.batch_size", "print(1)"),
                            (*TRAINING, "report")),
+    "how a step runs": (first("graph/specs/runs.py", "DeviceRun.nodes", "print(1)"), NOTHING),
     "what the report reads too": (append("monitoring/metrics.py", "print(1)\n"), ("report",)),
     "a function": (first("posttrain/merge.py", "merge_linear", "print(1)"), ("merge",)),
     "a function that several use": (first("data/clean.py", "iterate_texts", "print(1)"),

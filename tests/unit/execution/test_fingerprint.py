@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import smolmake.data.shapes as forms
 from smolmake.data import used
 from smolmake.errors import UserError
-from smolmake.graph.specs import RunSpec
+from smolmake.graph.specs import LayoutRun, RunSpec
 from smolmake.monitoring.progress import Progress, tell
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def main(name: Name) -> float:
         raise UserError("too many", value=count, remedy="use fewer")
     tell(f"{count} told")
     assert count, "none"
-    return used.rate(count) * 2 + forms.Square(RunSpec(side=2).side).area()
+    return used.rate(count) * 2 + forms.Square(RunSpec(side=2).side * LayoutRun().share()).area()
 
 
 def unused() -> int:
@@ -52,11 +52,19 @@ if __name__ == "__main__":
     "src/smolmake/recipe/types.py": "from pydantic import BaseModel\nclass Section(BaseModel):\n    pass\n",
     "src/smolmake/graph/__init__.py": "",
     "src/smolmake/execution/__init__.py": "",
-    "src/smolmake/execution/step.py": "from pydantic import BaseModel\nclass Spec(BaseModel):\n    pass\n",
+    "src/smolmake/execution/step.py": "from pydantic import BaseModel\nclass Spec(BaseModel):\n    pass\n"
+    "class Run(BaseModel):\n    pass\n",
     "src/smolmake/graph/specs.py": '''\
 from pydantic import Field
 
-from smolmake.execution.step import Spec
+from smolmake.execution.step import Run, Spec
+
+class DeviceRun(Run):
+    def share(self) -> int:
+        return 1
+
+class LayoutRun(DeviceRun):
+    nodes: int = 1
 
 class Schedule(Spec):
     peak: float = 1e-3
@@ -193,6 +201,8 @@ NOTHING_CHANGES: dict[str, list[tuple[str, str, str]]] = {
     "a spec's default": [("src/smolmake/graph/specs.py", "Field(1.0", "Field(2.0")],
     "a spec's description": [("src/smolmake/graph/specs.py", "The side.", "A side.")],
     "a spec's new field": [("src/smolmake/graph/specs.py", "    side:", "    name: str = ''\n    side:")],
+    "how a step runs": [("src/smolmake/graph/specs.py", "return 1", "return 2"),
+                        ("src/smolmake/graph/specs.py", "nodes: int = 1", "gpus: int = 2")],
     "another script's main part": [(DATA + "deep.py", "RATE", "if __name__ == '__main__':\n    print(1)\nRATE")],
     "what runs for types": [(DATA + "deep.py", "RATE", "import typing\nif typing.TYPE_CHECKING:\n    print(1)\nRATE")],
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What was read of modules is kept in .smolmake/code.json, and believed only as long as it holds."""
+"""What was found out about code is kept in .smolmake/code.json, and believed only as long as it holds."""
 
 import json
 import os
@@ -18,12 +18,15 @@ FILES = {
 PROGRAM = """
 import sys
 from pathlib import Path
-import smolmake.execution.fingerprint as fingerprint
-root, parsed = Path(sys.argv[1]), []
-read = fingerprint.read_module
-fingerprint.read_module = lambda source, path: parsed.append(Path(path).name) or read(source, path)
-with fingerprint.remembered_modules(root):
-    print(fingerprint.code_fingerprint(root / "script.py", root / "src"), *sorted(parsed))
+from smolmake.execution import code_memory, fingerprint
+root, parsed, reached = Path(sys.argv[1]), [], []
+read, reach = code_memory.read_module, fingerprint._reach
+code_memory.read_module = lambda source, path: parsed.append(Path(path).name) or read(source, path)
+fingerprint._reach = lambda *script: reached.append("followed") or reach(*script)
+with code_memory.remembered_code(root):
+    found = fingerprint.code_fingerprint(root / "script.py", root / "src")
+    assert fingerprint.code_definitions(root / "script.py", root / "src")[""][""] == found
+    print(found, *reached, *sorted(parsed))
 """
 
 
@@ -36,24 +39,44 @@ def project(tmp_path: Path) -> Path:
 
 
 def look(project: Path) -> list[str]:
-    """The fingerprint as a new process sees it, and the modules that had to be parsed for it."""
+    """The fingerprint as a new process sees it, whether references were followed, and the modules that were parsed."""
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(project)], capture_output=True, text=True, check=True)
     return done.stdout.split()
 
 
 def test_only_what_was_written_to_is_parsed_again(project: Path) -> None:
-    first, *parsed = look(project)
-    assert parsed == ["__init__.py", "__init__.py", "deep.py", "script.py", "used.py"]
+    first, *done = look(project)
+    assert done == ["followed", "__init__.py", "__init__.py", "deep.py", "script.py", "used.py"]
     assert look(project) == [first]
     deep = project / "src/smolmake/data/deep.py"
     deep.touch()
-    assert look(project) == [first, "deep.py"]
+    assert look(project) == [first, "followed", "deep.py"]
     before = deep.stat()
     deep.write_text("RATE = 0.7\n")  # as long as it was, and as old as it was
     os.utime(deep, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert deep.stat().st_size == before.st_size and deep.stat().st_mtime_ns == before.st_mtime_ns
-    second, *parsed = look(project)
-    assert second != first and parsed == ["deep.py"]
+    second, *done = look(project)
+    assert second != first and done == ["followed", "deep.py"]
+
+
+def test_a_file_that_comes_or_goes_is_seen(project: Path) -> None:
+    """A package goes before a module of its name, in our package and beside the script."""
+    first, *_ = look(project)
+    for place in ("src/smolmake/data/used/__init__.py", "smolmake.py", "used/__init__.py"):
+        new = project / place
+        new.parent.mkdir(exist_ok=True)
+        new.write_text("def rate():\n    return 1\n")
+        second, *done = look(project)
+        assert done[0] == "followed" and (second != first) == place.startswith("src/")
+        new.unlink()
+        assert look(project)[:2] == [first, "followed"] and look(project) == [first]
+
+
+def test_a_link_to_nothing_does_no_harm(project: Path) -> None:
+    """Editors make such a link beside a file that is open."""
+    first, *_ = look(project)
+    (project / "src/smolmake/data/.#used.py").symlink_to("somebody@somewhere.1")
+    assert look(project) == [first]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"maker": 1, "modules": {}}', '{"modules": 3}', "\0"])
@@ -67,8 +90,8 @@ def test_a_memory_made_otherwise_is_not_believed(project: Path) -> None:
     first, *parsed = look(project)
     memory = project / ".smolmake/code.json"
     kept = json.loads(memory.read_text())
-    for entry in kept["modules"].values():
-        entry[1] = []
+    for entry in kept["scripts"].values():
+        entry[1] = ["another", {}]
     memory.write_text(json.dumps(kept | {"maker": ["another Python", *kept["maker"][1:]]}))
     assert look(project) == [first, *parsed]
 
