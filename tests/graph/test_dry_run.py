@@ -173,10 +173,11 @@ def test_the_linter_has_nothing_to_say(copy: Path) -> None:
 
 
 def test_the_slurm_profiles_plan_by_name_and_by_path(copy: Path, root: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "XDG_CONFIG_HOME": str(tmp_path)}
-    rules = (root / "Makefile").read_text().split("\nslurm-profile:")[1].split("\n\n")[0].split("\n", 1)[1]
-    (copy / "slurm.mk").write_text(f"slurm-profile:\n{rules}\n")
-    subprocess.run(["make", "-f", "slurm.mk", "slurm-profile"], cwd=copy, check=True, env=environment)
+    environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "XDG_CONFIG_HOME": str(tmp_path / ".config")}
+    command = re.search(r"`(mkdir -p .*profiles/slurm.*)`", (root / "docs/how-to/slurm.md").read_text())
+    assert command is not None
+    home = {**environment, "HOME": str(tmp_path)}
+    subprocess.run(command[1], shell=True, cwd=copy, check=True, env=home)  # noqa: S602
     for option, profile in (("--profile", "slurm"), ("--workflow-profile", "profiles/slurm-example")):
         done = subprocess.run(
             [SNAKEMAKE, option, profile, *DRY], cwd=copy, capture_output=True, text=True, check=False, env=environment

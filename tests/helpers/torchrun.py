@@ -1,5 +1,6 @@
 """A step's script in several processes of this machine."""
 
+import json
 import os
 import subprocess
 import sys
@@ -13,10 +14,12 @@ from helpers.training import ROOT
 def torchrun(
     processes: int, script: str | Path, job: dict[str, Any], place: Path, output: int = subprocess.DEVNULL
 ) -> subprocess.Popen[str]:
+    """Start a script that takes a step's job, or a program of the tests' own that takes `job` as JSON."""
+    argument = write_job(place, job) if "kind" in job else json.dumps(job)
     return subprocess.Popen(
         [
             sys.executable, "-m", "smolmake.cluster.torchrun", str(processes),
-            str(ROOT / "workflow" / "scripts" / script), write_job(place, job),
+            str(ROOT / "workflow" / "scripts" / script), argument,
         ],
         cwd=place,
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},

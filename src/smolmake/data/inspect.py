@@ -96,9 +96,10 @@ def open_stretches(folders: list[Path], stage: str | None) -> list[Stretch]:
     for folder in folders:
         try:
             record = json.loads((folder / RECORD).read_text())
-            name = folder.resolve().name.split(f"-{record['spec']['start']}-{record['spec']['end']}")[0]
+            spec = SegmentSpec.model_validate(record["spec"])
+            name = folder.resolve().name.split(f"-{spec.start}-{spec.end}")[0]
             read = {role: record["inputs"][role] for role in ("mixture", "tokenizer")}
-            segments.setdefault(name, []).append((folder.resolve(), record | read))
+            segments.setdefault(name, []).append((folder.resolve(), read | {"spec": spec}))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 "this is no folder of a segment", file=folder, value=repr(error),
@@ -113,7 +114,7 @@ def open_stretches(folders: list[Path], stage: str | None) -> list[Stretch]:
 
 def open_stretch(stage: str, segments: list[tuple[Path, dict[str, Any]]]) -> Stretch:
     """The steps of one stage's segments, read with the batch sizes that the segments had."""
-    segments = sorted(segments, key=lambda segment: segment[1]["spec"]["start"])
+    segments = sorted(segments, key=lambda segment: segment[1]["spec"].start)
     folder, first = segments[0]
     results = folder.parents[1]
     try:
@@ -123,7 +124,7 @@ def open_stretch(stage: str, segments: list[tuple[Path, dict[str, Any]]]) -> Str
             "the segment's mixture cannot be read", file=results / first["mixture"], value=error,
             remedy="bring it back, or make it again: run the recipe",
         ) from None  # fmt: skip
-    specs = [SegmentSpec.model_validate(record["spec"]) for _, record in segments]
+    specs: list[SegmentSpec] = [read["spec"] for _, read in segments]
     pieces = [piece for spec in specs for piece in spec.batches or ()]
     batches = [BEFORE, *pieces] if pieces else None
     shards = open_mixture_shards(description, results)

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 from helpers.training import BATCH, ROOT, make_artefacts
+from helpers.training import segment as segment_values
 
 from smolmake.files import write_json
 
-FULL = [12, BATCH, 24]  # a warm-up with a batch of 2 up to step 12
+# A warm-up with a batch of 2 up to step 12.
+WARMUP = [
+    {"start": 8, "size": 2, "sequences_before": 16},
+    {"start": 12, "size": BATCH, "sequences_before": 24},
+]
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +27,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     segment(folder, "mine", "stage1", 10, 15, 10)
     segment(folder, "mine", "stage1", 15, 20, 10)
     segment(folder, "mine", "packed", 0, 14, 0)
-    segment(folder, "warm", "stage1", 8, 20, 0, batches=[[8, 2, 16], FULL])
+    segment(folder, "warm", "stage1", 8, 20, 0, batches=WARMUP)
     write_json(folder / "results/shards/rhyme/identity.json", {"inputs": {"documents": "documents/rhyme"}})
     write_json(folder / "results/documents/rhyme/identity.json", {"spec": {"files": {"path": "my/rhymes"}}})
     return folder
 
 
-def segment(place: Path, recipe: str, stage: str, start: int, end: int, stage_start: int, **spec: object) -> None:
+def segment(place: Path, recipe: str, stage: str, start: int, end: int, stage_start: int, **more: object) -> None:
     name = f"{stage}-{start}-{end}"
-    spec = {"start": start, "end": end, "stage_start": stage_start, "global_batch_size": BATCH, **spec}
+    spec = segment_values(0, end - start)["spec"] | {"start": start, "end": end, "stage_start": stage_start, **more}
     tokenizer = "tokenizer/removed" if recipe == "warm" else "tokenizer/bpe"
     record = {"spec": spec, "inputs": {"mixture": f"mixture/{stage}", "tokenizer": tokenizer}}
     folder = place / "results" / "segment" / f"{name}-{recipe}"
