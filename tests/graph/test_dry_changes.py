@@ -100,7 +100,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "reformatted": (reformat, NOTHING, ""),
     "a comment": (append("src/smolmake/data/token_shards.py", "\n# A comment.\n"), NOTHING, ""),
     "a docstring": (replace("src/smolmake/posttrain/merge.py", '"""', '"""Another. '), NOTHING, ""),
-    "a local name in unrelated code": (rename("src/smolmake/planning/text.py", "groups"), NOTHING, ""),
+    "a local name in unrelated code": (rename("src/smolmake/planning/text.py", "members"), NOTHING, ""),
     "a package that changes no result": (edit("src/smolmake/execution/manifest.py", "read_manifest"), NOTHING, ""),
     "an unused function": (append("src/smolmake/train/optimizer.py", "\n\ndef unused():\n    pass\n"), NOTHING, ""),
     "an annotation": (replace("src/smolmake/posttrain/merge.py", "out: Path", "out: str"), NOTHING, ""),

@@ -13,7 +13,7 @@ from smolmake.files import matching_files, new_file
 from smolmake.graph.specs.data import AdoptedRun, AdoptedSpec
 
 
-def adopt(job: Job[AdoptedSpec, AdoptedRun]) -> None:
+def adopt_artefact(job: Job[AdoptedSpec, AdoptedRun]) -> None:
     if job.spec.hub is not None:
         fetch_model(job, job.spec.hub)
         job.finish(["checkpoint"], {"tokens_total": 0, "hub": job.spec.hub, "revision": job.spec.revision})

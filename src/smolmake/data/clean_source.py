@@ -21,7 +21,7 @@ from smolmake.graph.specs.data import DocumentsSpec, HubDataset, PathDataset
 def clean_source(job: Job[DocumentsSpec, Run], items: dict[str, list[str]]) -> None:
     files, rules = job.spec.files, job.spec.cleaning
     contamination = Contamination(items, rules.decontaminate_ngram)
-    check_unchanged(job)
+    check_source_unchanged(job)
     groups: list[list[Path]] = []
     if isinstance(files, HubDataset):
         count = hub_parts(files, job.name)
@@ -44,7 +44,7 @@ def clean_source(job: Job[DocumentsSpec, Run], items: dict[str, list[str]]) -> N
 
     if not job.parts(count, work):
         return
-    check_unchanged(job)
+    check_source_unchanged(job)
     others = list(job.group("duplicates_of").values())
     summary = join_parts(job.folder, count, rules, contamination.afresh(), others)
     if not summary["kept"]:
@@ -70,7 +70,7 @@ def emptied(job: Job[DocumentsSpec, Run], dropped: dict[str, int]) -> str:
     return "check the source, or loosen `cleaning` (min_characters, for short documents)"
 
 
-def check_unchanged(job: Job[DocumentsSpec, Run]) -> None:
+def check_source_unchanged(job: Job[DocumentsSpec, Run]) -> None:
     """Refuse files that are not those that the step's id was made from: they changed while the graph ran."""
     files = job.spec.files
     if isinstance(files, PathDataset) and content_digest(files.path, Path.cwd()) != files.content:
