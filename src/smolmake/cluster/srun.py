@@ -6,7 +6,6 @@ all but the first to a file of their own beside the job's log, and becomes the s
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -50,17 +49,16 @@ def _scontrol(*arguments: str) -> str:
     return subprocess.run(["scontrol", *arguments], capture_output=True, text=True, check=True, timeout=300).stdout
 
 
-def rank_log(job: str, rank: int) -> Path:
-    """Where a rank other than 0 writes: logs/<kind>/<step>.rank-0001.log."""
-    about = json.loads(job)
-    return Path(f"logs/{about['kind']}/{about['name']}-{about['id']}.rank-{rank:04d}.log")
+def rank_log(job: Path, rank: int) -> Path:
+    """Where a rank other than 0 writes, from the job's file <kind>/<step>.json: logs/<kind>/<step>.rank-0001.log."""
+    return Path("logs") / job.parent.name / f"{job.stem}.rank-{rank:04d}.log"
 
 
 def main() -> None:
     variables = rendezvous(dict(os.environ))
     rank = int(variables["RANK"])
     if rank:
-        path = rank_log(sys.argv[2], rank)
+        path = rank_log(Path(sys.argv[2]), rank)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(descriptor, 1)

@@ -208,3 +208,8 @@ def test_the_configuration_of_another_slurm_is_left_alone(
         slurm_cluster.write_configuration()
     slurm_cluster.stop()
     assert (tmp_path / "etc" / "slurm.conf").read_text() == "ClusterName=theirs\n" and not (tmp_path / "state").exists()
+
+
+def test_each_rank_but_the_first_has_a_log_of_its_own() -> None:
+    job = Path(".smolmake/jobs/segment/stage1-0-170-0123456789.json")
+    assert launch.rank_log(job, 12) == Path("logs/segment/stage1-0-170-0123456789.rank-0012.log")
