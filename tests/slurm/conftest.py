@@ -45,8 +45,8 @@ def prepared(undisturbed: cluster.Controller, tmp_path_factory: pytest.TempPathF
     recipe = tree / TWO_NODES
     recipe.write_text(f"{recipe.read_text()}  preflight: {{when: never}}\n")
     segment = cluster.step_of(tree)
-    needed = workflow_of(tree, TWO_NODES).inputs("segment", f"{segment.name}-{segment.id}", forced=False)
-    succeed(tree, *needed, recipe=TWO_NODES)
+    needed = [step.manifest for step in segment.inputs.values()]
+    succeed(tree, *needed, *workflow_of(tree, TWO_NODES).gates(segment, "epochs"), recipe=TWO_NODES)
     return tree
 
 
