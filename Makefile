@@ -70,7 +70,7 @@ $(EXTRAS): $(STAMP) constraints-extras.txt
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
 	  > "$$(.venv-extras/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth"
 	@set -o pipefail; .venv-extras/bin/python -m pip install --no-compile --no-input --disable-pip-version-check \
-	  --no-deps -r constraints-extras.txt $(PIP_PROGRESS)
+	  --ignore-installed --no-deps -r constraints-extras.txt $(PIP_PROGRESS)
 	@touch $@
 
 extras-test: $(EXTRAS) ## run the tests of DeepSpeed, trackio and wandb in an environment of their own
