@@ -99,7 +99,25 @@ def read_module(source: str, filename: str = "<module>") -> Module:
             module.script.append(number)
         else:
             module.order.extend([*code.loads_at_once, number])
+    _keep_order_of_rebound(module)
     return module
+
+
+def _keep_order_of_rebound(module: Module) -> None:
+    """Where a name is bound by several statements, what reads it depends on their order: all of them count as run."""
+    for name, numbers in module.defined.items():
+        if len(numbers) > 1:
+            readers = {
+                number
+                for number, statement in enumerate(module.statements)
+                if any(
+                    f":{name}" == reference.split(".")[0]
+                    for piece in statement.pieces
+                    for reference in piece.references
+                )
+            }
+            for number in readers | set(numbers):
+                module.statements[number] = module.statements[number]._replace(effect=True)
 
 
 def _star_imports(body: list[ast.stmt]) -> list[str]:

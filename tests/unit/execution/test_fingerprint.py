@@ -316,3 +316,14 @@ def test_the_package_does_nothing_that_fingerprints_cannot_follow(root: Path) ->
             assert not isinstance(node, ast.ImportFrom) or node.level == 0, path
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             assert called not in ("eval", "exec", "__import__", "import_module", "importlib.import_module"), path
+
+
+def test_the_order_of_statements_that_bind_a_name_again_counts(tmp_path: Path) -> None:
+    """What `b` is depends on when it is read."""
+    found = set()
+    for number, lines in enumerate(("a = 1\nb = a\na = 2\n", "a = 1\na = 2\nb = a\n")):
+        script = tmp_path / str(number) / "script.py"
+        script.parent.mkdir()
+        script.write_text(f"{lines}print(b)\n")
+        found.add(code_fingerprint(script))
+    assert len(found) == 2

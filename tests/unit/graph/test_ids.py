@@ -11,21 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.changes import FROM_APO, FROM_LC2, FROM_SFT, FROM_STAGE1, FROM_STAGE2, FROM_STAGE3
 
 from smolmake.graph.build import Steps, build_steps
 from smolmake.recipe.load import Loader, load_recipe
 from smolmake.recipe.schema import Recipe
 
 Values = dict[str, Any]
-FROM_APO = ("alignment/*", "merge/*", "evaluation/apo", "evaluation/merged", "report/*")
 LAST = ("preferences/*", *FROM_APO)
-FROM_SFT = ("posttraining/sft", "evaluation/sft", *LAST)
-FROM_MID = ("posttraining/mid", "evaluation/mid", *FROM_SFT)
-FROM_LC2 = ("segment/lc2-*", "evaluation/lc2-*", *FROM_MID)
-FROM_LC1 = ("segment/lc1-*", "evaluation/lc1-*", *FROM_LC2)
-FROM_STAGE3 = ("segment/stage3-*", "evaluation/stage3-*", *FROM_LC1)
-FROM_STAGE2 = ("segment/stage2-*", "evaluation/stage2-*", *FROM_STAGE3)
-FROM_STAGE1 = ("segment/stage1-*", "evaluation/stage1-*", *FROM_STAGE2)
 FROM_SHARDS = ("shards/*", "mixture/*", "epochs/*", *FROM_STAGE1)
 FROM_TOKENIZER = ("tokenizer/bpe-3000", "tokenizer_comparison/*", *FROM_SHARDS)
 
