@@ -8,7 +8,8 @@ stay_offline()  # before a library reads the environment
 
 import torch
 
-from smolmake.posttrain.chat_data import read_pairs
+from smolmake.posttrain.chat_data import read_conversations
+from smolmake.posttrain.columns import PAIRS
 from smolmake.posttrain.parallelism import divide
 from smolmake.posttrain.trainers import preference_trainer, train_step
 
@@ -20,7 +21,7 @@ def compute(job: Job[AlignmentSpec, PostTrainingRun]) -> None:
     if "pairs" in job.inputs:
         made = PathDataset(path=str(job.input("pairs") / "pairs.parquet"), format="auto", content="")
         datasets["pairs"] = ConversationsSpec(files=made)
-    data = read_pairs(datasets, job.group("data"), job.spec.seed)
+    data = read_conversations(datasets, job.group("data"), job.spec.seed, "apo", PAIRS)
     parent = job.input("parent") / "checkpoint"
     trainer, tokenizer = preference_trainer(job.spec, devices, job.folder, parent, data)
     train_step(job, trainer, tokenizer, devices, len(data))

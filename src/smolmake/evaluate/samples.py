@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from smolmake.evaluate.prompts import render_prompt
-
 BASE_TOKENS, CHAT_TOKENS = 48, 64
 
 
@@ -56,3 +54,16 @@ def generate(
     )
     width = encoded["input_ids"].shape[1]
     return [str(text) for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)]
+
+
+def render_prompt(
+    tokenizer: PreTrainedTokenizerBase, template: str | None, messages: list[dict[str, str]], **settings: Any
+) -> str:
+    """A conversation as text up to where the assistant answers, by a template or, without one, the tokenizer's own.
+
+    transformers renders it in a sandbox.
+    """
+    text = tokenizer.apply_chat_template(
+        messages, chat_template=template, tokenize=False, add_generation_prompt=True, **settings
+    )
+    return str(text)

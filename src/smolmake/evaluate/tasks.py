@@ -16,7 +16,7 @@ from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from smolmake.data.readers import data_files
-from smolmake.evaluate.prompts import render_prompt
+from smolmake.evaluate.samples import render_prompt
 from smolmake.graph.specs.evaluate import TaskFiles
 from smolmake.stats import wilson
 

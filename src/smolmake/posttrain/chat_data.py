@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +14,36 @@ from smolmake.data.readers import MissingColumn, data_files, read_rows
 from smolmake.errors import UserError
 from smolmake.graph.specs.data import DatasetSpec, HubDataset
 from smolmake.graph.specs.posttrain import ConversationsSpec
-from smolmake.posttrain.columns import CONVERSATIONS, PAIRS, told_of_section
+from smolmake.posttrain.columns import CONVERSATIONS, told_of_section
 
 SETTINGS = "chat_template_kwargs"
 
 
 def read_conversations(
-    datasets: dict[str, ConversationsSpec], generated: dict[str, Path], seed: int, section: str
+    datasets: dict[str, ConversationsSpec], generated: dict[str, Path], seed: int, section: str, columns: list[str]
 ) -> Dataset:
-    """Rows with `messages` (and `chat_template_kwargs` where present) of all datasets, each by its share, shuffled.
+    """Rows with the columns (and `chat_template_kwargs` where present) of all datasets, shuffled.
 
-    `fraction` takes that part of a dataset's rows, drawn at random: a subsample, as in SmolLM3's `weight`.
-    `section` is the recipe's, for errors.
+    `fraction` takes that part of a dataset's rows, drawn at random: a subsample, as in SmolLM3's `weight`. `section` is
+    the recipe's, for errors. TRL finds the prompt of `chosen` and `rejected` as their common beginning.
     """
-    chosen: list[dict[str, Any]] = []
+    kept: list[dict[str, Any]] = []
     for name, dataset in sorted(datasets.items()):
         key = f"{section}.data.{name}"
-        rows = _rows(key, dataset.files, generated.get(name), CONVERSATIONS)
+        rows = read_dataset(key, dataset.files, generated.get(name), columns)
         for row in rows:
-            check_messages(row["messages"], key)
-        random.Random(f"{seed}:{name}").shuffle(rows)
-        chosen += rows[: int(len(rows) * dataset.fraction)]
-    random.Random(seed).shuffle(chosen)
-    return Dataset.from_list(_with_settings(chosen, ["messages"]))
-
-
-def read_pairs(datasets: dict[str, ConversationsSpec], generated: dict[str, Path], seed: int) -> Dataset:
-    """Rows with `chosen` and `rejected` conversations, each dataset by its share, shuffled.
-
-    TRL finds the prompt as their common beginning.
-    """
-    pairs: list[dict[str, Any]] = []
-    for name, dataset in sorted(datasets.items()):
-        key = f"apo.data.{name}"
-        rows = _rows(key, dataset.files, generated.get(name), PAIRS)
-        for row in rows:
-            for column in PAIRS:
+            for column in columns:
                 check_messages(row[column], key, column)
-        if dataset.fraction < 1:
+        if columns == CONVERSATIONS or dataset.fraction < 1:  # whole sets of pairs keep their order
             random.Random(f"{seed}:{name}").shuffle(rows)
-            rows = rows[: int(len(rows) * dataset.fraction)]
-        pairs += rows
-    random.Random(seed).shuffle(pairs)
-    return Dataset.from_list(_with_settings(pairs, ["chosen", "rejected"]))
+        kept += rows[: int(len(rows) * dataset.fraction)]
+    random.Random(seed).shuffle(kept)
+    names = [*columns, *([SETTINGS] if any(row.get(SETTINGS) for row in kept) else [])]
+    thinks = {SETTINGS: {"enable_thinking": True}}  # as the template does without it
+    return Dataset.from_list([{name: row.get(name) or thinks[name] for name in names} for row in kept])
 
 
-def check_messages(messages: Any, key: str, column: str = "messages") -> None:
+def check_messages(messages: Any, key: str, column: str) -> None:
     """Raise UserError unless `messages`, of a column of the data at `key`, is a list of {role, content} that ends with
     the assistant."""
     good = isinstance(messages, list) and messages and all(
@@ -74,27 +59,21 @@ def check_messages(messages: Any, key: str, column: str = "messages") -> None:
         )
 
 
-def _rows(key: str, dataset: DatasetSpec, generated: Path | None, columns: list[str]) -> list[dict[str, Any]]:
+def read_dataset(key: str, dataset: DatasetSpec, generated: Path | None, columns: list[str]) -> list[dict[str, Any]]:
+    """All rows of a dataset; UserError, with its key in the recipe, for one that lacks a column."""
+    found: list[tuple[str | Path, Iterator[dict[str, Any]]]]
     if isinstance(dataset, HubDataset):
-        rows = list(hub_rows(dataset, key))
-        for column in columns:
-            if rows and column not in rows[0]:
-                missing = MissingColumn(column, rows[0], file=dataset.hub, place="this dataset")
-                raise told_of_section(missing, key)
-        return rows
-    files = data_files(dataset, generated)
+        found = [(dataset.hub, hub_rows(dataset, key))]
+    else:
+        found = [(file, read_rows(file, dataset.format)) for file in data_files(dataset, generated)]
+    rows = []
     try:
-        for file in files:
-            next(read_rows(file, dataset.format, columns), None)  # tells a missing column
-        return [row for file in files for row in read_rows(file, dataset.format)]
+        for file, its_rows in found:
+            for number, row in enumerate(its_rows, 1):
+                for column in columns:
+                    if column not in row:
+                        raise MissingColumn(column, row, file=file, place=f"row {number}")
+                rows.append(row)
     except UserError as error:
         raise told_of_section(error, key) from None
-
-
-def _with_settings(rows: list[dict[str, Any]], columns: list[str]) -> list[dict[str, Any]]:
-    """The columns, and `chat_template_kwargs` if any row has it; without it a row thinks, as the template does."""
-    kept = [{column: row[column] for column in columns} for row in rows]
-    if any(row.get(SETTINGS) for row in rows):
-        for row, original in zip(kept, rows, strict=True):
-            row[SETTINGS] = original.get(SETTINGS) or {"enable_thinking": True}
-    return kept
+    return rows

@@ -17,7 +17,7 @@ HINTS["rejected"] = HINTS["chosen"]
 
 def told_of_section(error: UserError, key: str) -> UserError:
     """The error with the recipe's key of its dataset; for a missing column the remedy says what the data must be."""
-    error.key = key
+    error.key = error.key or key
     if isinstance(error, MissingColumn):
         found = ", ".join(f"`{column}`" for column in error.present)
         error.remedy = f"{HINTS[error.column]} This data has {found}: rename or convert."

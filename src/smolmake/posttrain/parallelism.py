@@ -55,28 +55,18 @@ def divide(batch: int, run: PostTrainingRun) -> Devices:
 
 
 def _check_strategy(strategy: str, context_parallel: int, on_cpu: bool) -> None:
-    if context_parallel > 1:
-        raise UserError(
-            "post-training gives every device whole rows",
-            key="runtime.layouts", value=f"context_parallel {context_parallel}",
-            remedy="leave context_parallel out; zero3 and activation checkpointing save memory",
-        )  # fmt: skip
-    if strategy == "fsdp" and on_cpu:
-        raise UserError(
-            "post-training with fsdp needs GPUs",
-            key="runtime.layouts", value=strategy, remedy="use strategy ddp or zero3 on CPUs",
-        )  # fmt: skip
-    if strategy not in ("ddp", "fsdp", *STAGES):
-        raise UserError(
-            f"post-training has no strategy {strategy}",
-            key="runtime.layouts", value=strategy, remedy=f"use one of: ddp, fsdp, {', '.join(STAGES)}",
-        )  # fmt: skip
-    if strategy in STAGES and importlib.util.find_spec("deepspeed") is None:
-        raise UserError(
-            f"post-training with {strategy} needs DeepSpeed, which is not installed",
-            key="runtime.layouts", value=strategy,
-            remedy="pip install -c constraints.txt -e '.[cluster]', or use strategy ddp or fsdp",
-        )  # fmt: skip
+    known = f"use one of: ddp, fsdp, {', '.join(STAGES)}"
+    install = "pip install -c constraints.txt -e '.[cluster]', or use strategy ddp or fsdp"
+    saving = "leave context_parallel out; zero3 and activation checkpointing save memory"
+    no_deepspeed = strategy in STAGES and importlib.util.find_spec("deepspeed") is None
+    for wrong, what, remedy in (
+        (context_parallel > 1, f"gives every device whole rows: it has no context_parallel {context_parallel}", saving),
+        (strategy == "fsdp" and on_cpu, "with fsdp needs GPUs", "use strategy ddp or zero3 on CPUs"),
+        (strategy not in ("ddp", "fsdp", *STAGES), f"has no strategy {strategy}", known),
+        (no_deepspeed, f"with {strategy} needs DeepSpeed, which is not installed", install),
+    ):
+        if wrong:
+            raise UserError(f"post-training {what}", key="runtime.layouts", value=strategy, remedy=remedy)
 
 
 def sharing_settings(devices: Devices, clip_grad_norm: float) -> dict[str, Any]:

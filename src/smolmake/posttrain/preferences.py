@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,18 +9,15 @@ import pyarrow.parquet as pq
 import torch
 from transformers import set_seed
 
-from smolmake.data.hub import hub_rows
-from smolmake.data.readers import MissingColumn, data_files, read_rows
 from smolmake.errors import UserError
-from smolmake.evaluate.prompts import render_prompt
-from smolmake.evaluate.samples import generate
+from smolmake.evaluate.samples import generate, render_prompt
 from smolmake.execution.job import Job
-from smolmake.graph.specs.data import HubDataset
 from smolmake.graph.specs.posttrain import PreferencesSpec
 from smolmake.graph.specs.runs import DeviceRun
 from smolmake.model.device import on_gpu
 from smolmake.monitoring.progress import Progress
-from smolmake.posttrain.columns import told_of_section
+from smolmake.posttrain.chat_data import read_dataset
+from smolmake.posttrain.columns import PROMPTS
 from smolmake.posttrain.hf_trainer import load_for_training
 
 BATCH = 64
@@ -29,20 +25,10 @@ BATCH = 64
 
 def make_pairs(job: Job[PreferencesSpec, DeviceRun]) -> None:
     torch.set_num_threads(job.run.threads)
-    prompts = job.spec.prompts
-    if isinstance(prompts, HubDataset):
-        files, rows = [Path(prompts.hub)], list(hub_rows(prompts, "preferences.prompts"))
-    else:
-        files = data_files(prompts, job.input("prompts") if "prompts" in job.inputs else None)
-        try:
-            rows = [row for file in files for row in read_rows(file, prompts.format)]
-        except UserError as error:
-            raise told_of_section(error, "preferences.prompts") from None
+    key, generated = "preferences.prompts", job.input("prompts") if "prompts" in job.inputs else None
+    rows = read_dataset(key, job.spec.prompts, generated, PROMPTS)
     if not rows:
-        raise UserError("no prompts", file=files[0], key="preferences.prompts", remedy="it needs rows with a `prompt`")
-    for row in rows:
-        if "prompt" not in row:
-            raise told_of_section(MissingColumn("prompt", row, file=files[0]), "preferences.prompts")
+        raise UserError("no prompts", key=key, remedy="it needs rows with a `prompt`")
     chosen, rejected = answers(job, "strong", rows), answers(job, "weak", rows)
     pairs = [
         {

@@ -8,7 +8,7 @@ import pytest
 from helpers.models import write_tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from smolmake.evaluate.tasks import render_prompt
+from smolmake.evaluate.samples import render_prompt
 
 EMPTY_THOUGHT = "<think>\n\n</think>\n"
 DIALOGUE = [

@@ -15,7 +15,8 @@ from smolmake.errors import UserError
 from smolmake.graph.specs.data import PathDataset
 from smolmake.graph.specs.posttrain import ConversationsSpec
 from smolmake.model.conversion import save_model
-from smolmake.posttrain.chat_data import read_conversations, read_pairs
+from smolmake.posttrain.chat_data import read_conversations
+from smolmake.posttrain.columns import CONVERSATIONS, PAIRS
 from smolmake.posttrain.hf_trainer import WHOLE, last_whole_checkpoint
 from smolmake.posttrain.merge import merge_linear
 
@@ -35,18 +36,22 @@ def write_rows(path: Path, rows: list[dict[str, Any]], share: float = 1.0) -> Co
 def test_a_row_that_is_no_conversation_is_refused(tmp_path: Path, messages: Any) -> None:
     place = write_rows(tmp_path / "a.jsonl", [{"messages": [USER, ASSISTANT]}, {"messages": messages}])
     with pytest.raises(UserError) as caught:
-        read_conversations({"chats": place}, {}, 0, "sft")
+        read_conversations({"chats": place}, {}, 0, "sft", CONVERSATIONS)
     assert caught.value.key == "sft.data.chats" and len(str(caught.value).splitlines()) <= 12
 
 
 def test_a_dataset_without_the_column_is_refused(tmp_path: Path) -> None:
     place = write_rows(tmp_path / "a.jsonl", [{"conversation": [USER, ASSISTANT]}])
     with pytest.raises(UserError, match="`messages`") as caught:
-        read_conversations({"chats": place}, {}, 0, "mid_training")
+        read_conversations({"chats": place}, {}, 0, "mid_training", CONVERSATIONS)
     assert caught.value.key == "mid_training.data.chats" and "`conversation`" in caught.value.remedy
     assert "text: COLUMN" not in caught.value.remedy
+    (tmp_path / "b.jsonl").write_text('{"messages": [{"role": "assistant", "content": "4."}]}\n{"text": "4."}\n')
+    later = ConversationsSpec(files=PathDataset(path=str(tmp_path / "b.jsonl"), format="auto", content=""))
+    with pytest.raises(UserError, match="`messages` is not in row 2"):
+        read_conversations({"chats": later}, {}, 0, "sft", CONVERSATIONS)
     with pytest.raises(UserError, match="`chosen`"):
-        read_pairs({"pairs": place}, {}, 0)
+        read_conversations({"pairs": place}, {}, 0, "apo", PAIRS)
 
 
 def test_shares_and_order_follow_the_seed(tmp_path: Path) -> None:
@@ -54,11 +59,11 @@ def test_shares_and_order_follow_the_seed(tmp_path: Path) -> None:
     place, quarter, half = (write_rows(tmp_path / "a.jsonl", rows, share) for share in (1.0, 0.25, 0.5))
     orders = []
     for seed in (0, 0, 1):
-        data = read_conversations({"a": quarter, "b": place}, {}, seed, "sft")
+        data = read_conversations({"a": quarter, "b": place}, {}, seed, "sft", CONVERSATIONS)
         orders.append([row["messages"][1]["content"] for row in data])
     assert orders[0] == orders[1] != orders[2]
     assert len(orders[0]) == 125
-    halves = read_conversations({"a": half}, {}, 0, "sft")
+    halves = read_conversations({"a": half}, {}, 0, "sft", CONVERSATIONS)
     assert len({row["messages"][1]["content"] for row in halves}) == 50
 
 
@@ -86,7 +91,9 @@ def test_datasets_with_and_without_settings_can_be_mixed(tmp_path: Path, model_f
         "messages": [USER, ASSISTANT],
         "chat_template_kwargs": {"enable_thinking": False, "custom_instructions": None},
     }
-    data = read_conversations({"a": plain, "b": write_rows(tmp_path / "set.jsonl", [row] * 3)}, {}, 0, "sft")
+    data = read_conversations(
+        {"a": plain, "b": write_rows(tmp_path / "set.jsonl", [row] * 3)}, {}, 0, "sft", CONVERSATIONS
+    )
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32),
         args=SFTConfig(assistant_only_loss=True, eos_token="<|im_end|>", **settings(tmp_path / "out")),
@@ -104,7 +111,7 @@ def test_apo_zero_is_its_closed_form(tmp_path: Path, model_folder: Path) -> None
     rows = [
         {"chosen": [USER, ASSISTANT], "rejected": [USER, wrong], "chat_template_kwargs": {"enable_thinking": False}}
     ]
-    data = read_pairs({"a": write_rows(tmp_path / "a.jsonl", rows * 4)}, {}, 0)
+    data = read_conversations({"a": write_rows(tmp_path / "a.jsonl", rows * 4)}, {}, 0, "apo", PAIRS)
     model, reference = (AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32) for _ in range(2))
     with torch.no_grad():
         for parameter in model.parameters():
