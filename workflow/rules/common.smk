@@ -13,8 +13,9 @@ sys.path.insert(0, str(ROOT / "src"))
 from snakemake.exceptions import WorkflowError
 from smolmake.errors import UserError
 from smolmake.execution.kinds import KINDS, TARGETS
-from smolmake.planning.epoch_estimates import repeat_warnings
-from smolmake.planning.plan import check_budget, make_plan
+from smolmake.planning.budget import check_budget
+from smolmake.planning.checks import repeat_warnings
+from smolmake.planning.plan import make_plan
 from smolmake.planning.requests import NAMES, Requests, Site, check_one_machine
 from smolmake.planning.workflow import begin_run, check_config, job_environment
 
@@ -75,7 +76,7 @@ def outputs_to_make():
 def refuse_what_cannot_end():
     """Stop before the first job if the jobs would cost more than the budget leaves, or need nodes that are not here."""
     plan = make_plan(WORKFLOW, outputs_to_make())
-    for told in repeat_warnings(WORKFLOW, plan.keys):
+    for told in repeat_warnings(WORKFLOW.recipe, WORKFLOW.steps, plan.keys):
         print(f"warning: {told} (an estimate).", file=sys.stderr)
     check_budget(plan, config.get("consent"))
     if workflow.local_exec:

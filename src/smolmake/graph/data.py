@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from graphlib import TopologicalSorter
+
 from smolmake.execution.content_hash import content_digest
 from smolmake.execution.step import Run, Step, Steps
 from smolmake.graph.datasets import FILES_KEYS, dataset_spec
-from smolmake.graph.decontamination import add_overlap_of_shards, add_overlaps, items_to
+from smolmake.graph.decontamination import add_overlap, items_to
 from smolmake.graph.specs.data import (
     AdoptedRun,
     AdoptedSpec,
@@ -29,33 +31,32 @@ def adopt(steps: Steps, name: str, adopted: Adopted, key: str) -> Step:
 
 def adopt_base(steps: Steps, recipe: Recipe) -> None:
     """The model that a recipe starts from, if it starts from one."""
-    base = recipe.base
-    if base is not None and base.adopt is not None:
+    if (base := recipe.base) is None:
+        return
+    if base.adopt is not None:
         steps.checkpoints["base"] = adopt(steps, "base", base.adopt, "base")
-    elif base is not None:
+    else:
         spec = AdoptedSpec(hub=base.hub, revision=base.revision)
         steps.checkpoints["base"] = steps.add("adopted", "base", spec, {}, "data", ("base",), AdoptedRun())
 
 
 def add_documents(steps: Steps, recipe: Recipe) -> dict[str, Step]:
-    """The cleaned documents of every source whose token shards are not adopted."""
+    """The cleaned documents of every source whose token shards are not adopted, after those that it must not repeat."""
     documents: dict[str, Step] = {}
-    for name in sources_in_order(recipe):
-        if recipe.sources[name].shards is None:
-            documents[name] = _documents(steps, recipe, name, documents)
-    add_overlaps(steps, recipe, documents)
+    for name in TopologicalSorter({name: s.duplicates_of for name, s in recipe.sources.items()}).static_order():
+        source, inputs = recipe.sources[name], dict[str, Step]()
+        if source.shards is not None:
+            continue
+        files = dataset_spec(steps, source, inputs, "files")
+        inputs |= {f"duplicates_of:{other}": documents[other] for other in source.duplicates_of}
+        tasks, items_keys = items_to(steps, recipe, "filter", inputs)
+        spec = DocumentsSpec(files=files, rows=source, cleaning=recipe.cleaning, tasks=tasks)
+        keys = [f"sources.{name}.{key}" for key in (*FILES_KEYS, *Rows.model_fields, "duplicates_of")]
+        keys += ["cleaning", *items_keys]
+        documents[name] = steps.add("documents", name, spec, inputs, "data", tuple(keys), workers(recipe))
+    for name, made in documents.items():
+        add_overlap(steps, recipe, name, {"documents": made}, ("measure",))
     return documents
-
-
-def _documents(steps: Steps, recipe: Recipe, name: str, documents: dict[str, Step]) -> Step:
-    """The cleaned documents of a source."""
-    source, inputs = recipe.sources[name], dict[str, Step]()
-    files = dataset_spec(steps, source, inputs, "files")
-    inputs |= {f"duplicates_of:{other}": documents[other] for other in source.duplicates_of}
-    tasks, items_keys = items_to(steps, recipe, "filter", inputs)
-    spec = DocumentsSpec(files=files, rows=source, cleaning=recipe.cleaning, tasks=tasks)
-    keys = [f"sources.{name}.{key}" for key in (*FILES_KEYS, *Rows.model_fields, "duplicates_of")]
-    return steps.add("documents", name, spec, inputs, "data", (*keys, "cleaning", *items_keys), workers(recipe))
 
 
 def workers(recipe: Recipe) -> Run:
@@ -71,28 +72,15 @@ def source_labels(recipe: Recipe, names: dict[str, Step]) -> tuple[dict[str, Sou
     return labels, [f"sources.{name}.{key}" for name in labels for key in ("language", "domain")]
 
 
-def sources_in_order(recipe: Recipe) -> list[str]:
-    """The sources, each after those that it must not repeat. `check_recipe` refuses circles."""
-    order: list[str] = []
-
-    def put(name: str) -> None:
-        for other in recipe.sources[name].duplicates_of:
-            put(other)
-        if name not in order:
-            order.append(name)
-
-    for name in recipe.sources:
-        put(name)
-    return order
-
-
 def add_shards(steps: Steps, recipe: Recipe, documents: dict[str, Step], tokenizer: Step) -> dict[str, Step]:
     """The token shards of every source, made or adopted."""
     shards = {}
     for name, source in recipe.sources.items():
         if source.shards is not None:
             shards[name] = adopt(steps, name, source.shards, f"sources.{name}.shards")
-            add_overlap_of_shards(steps, recipe, name, shards[name], tokenizer)
+            # Nothing can be dropped from them any more: all items are counted.
+            searched = {"shards": shards[name], "tokenizer": tokenizer}
+            add_overlap(steps, recipe, name, searched, ("filter", "measure"))
             continue
         spec = ShardsSpec(special_tokens=source.special_tokens)
         inputs, keys = {"documents": documents[name], "tokenizer": tokenizer}, (f"sources.{name}.special_tokens",)
@@ -132,28 +120,20 @@ def add_tokenizers(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> 
         base = {"base": steps.checkpoints["base"]}
         return steps.add("tokenizer", "given", TokenizerSpec(), base, "tokenizer")
     sizes = [*([] if _exists(section) else [section.vocab_size]), *section.compare_sizes]
-    trained = [
-        steps.add(
-            "tokenizer",
-            f"bpe-{size}",
-            TokenizerSpec(vocab_size=size, characters=section.characters_per_source),
-            inputs,
-            "tokenizer",
-            ("tokenizer",),
-        )
-        for size in dict.fromkeys(sizes)
-    ]
     taken: dict[str, Tokenizer | TokenizerFiles] = {"taken": section} if _exists(section) else {}
-    existing = [
-        steps.add("tokenizer", name, _existing_tokenizer(steps, files), {}, "tokenizer", ("tokenizer",))
-        for name, files in {**taken, **section.compare_with}.items()
-    ]
-    chosen = existing[0] if taken else trained[0]
+    tokenizers = []
+    for size in dict.fromkeys(sizes):
+        spec = TokenizerSpec(vocab_size=size, characters=section.characters_per_source)
+        tokenizers.append(steps.add("tokenizer", f"bpe-{size}", spec, inputs, "tokenizer", ("tokenizer",)))
+    for name, files in {**taken, **section.compare_with}.items():
+        spec = _existing_tokenizer(steps, files)
+        tokenizers.append(steps.add("tokenizer", name, spec, {}, "tokenizer", ("tokenizer",)))
+    chosen = next(step for step in tokenizers if step.name == "taken") if taken else tokenizers[0]
     if documents:
         labels, keys = source_labels(recipe, documents)
-        compared = {f"tokenizer:{step.name}": step for step in [*trained, *existing]}
-        spec = TokenizerComparisonSpec(chosen=chosen.name, sources=labels)
-        steps.add("tokenizer_comparison", "analysis", spec, inputs | compared, "tokenizer", (*keys, "tokenizer"))
+        compared = {f"tokenizer:{step.name}": step for step in tokenizers}
+        comparison = TokenizerComparisonSpec(chosen=chosen.name, sources=labels)
+        steps.add("tokenizer_comparison", "analysis", comparison, inputs | compared, "tokenizer", (*keys, "tokenizer"))
     return chosen
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
-from pathlib import Path
 
 from smolmake.execution.content_hash import code_digests, content_digest
 from smolmake.execution.step import Step, Steps
@@ -33,21 +32,15 @@ def add_generated(steps: Steps, recipe: Recipe) -> None:
             wanted.setdefault(name, []).append(inside)
     for name, patterns in wanted.items():
         generated, key = recipe.generated[name], f"generated.{name}"
-        spec = generated_spec(generated, steps.root)
-        keys = tuple(f"{key}.{part}" for part in ("script", "arguments", "reads", "packages", "python"))
+        spec = GeneratedSpec(  # where the program lies is no part of it
+            code=code_digests(steps.root / generated.script),
+            arguments=generated.arguments,
+            reads={pattern: content_digest(pattern, steps.root) for pattern in generated.reads},
+            packages={package: metadata.version(package) for package in generated.packages},
+            python=platform.python_version() if generated.python else None,
+        )
         run = GeneratedRun(script=generated.script, expected=sorted(set(patterns)))
-        steps.add("generated", name, spec, {}, "data", keys, run)
-
-
-def generated_spec(generated: Generated, root: Path) -> GeneratedSpec:
-    """What the output of a program depends on; where the program lies is no part of it."""
-    return GeneratedSpec(
-        code=code_digests(root / generated.script),
-        arguments=generated.arguments,
-        reads={pattern: content_digest(pattern, root) for pattern in generated.reads},
-        packages={package: metadata.version(package) for package in generated.packages},
-        python=platform.python_version() if generated.python else None,
-    )
+        steps.add("generated", name, spec, {}, "data", tuple(f"{key}.{part}" for part in Generated.model_fields), run)
 
 
 def dataset_spec(steps: Steps, files: Files, inputs: dict[str, Step], role: str) -> DatasetSpec:

@@ -19,47 +19,34 @@ NAMES: dict[How, str] = {"filter": "filtered", "measure": "measured"}
 
 
 def items_to(steps: Steps, recipe: Recipe, how: How, inputs: dict[str, Step]) -> tuple[FileDataset | None, list[str]]:
-    """The task files that are filtered against, or measured, and their recipe keys; the suites' go to `inputs`."""
-    keys: list[str] = []
-    tasks = None
+    """The task files that are filtered against, or measured, and their recipe keys; the suites' go to `inputs`.
+
+    A suite's tasks are measured only where no suite filters them.
+    """
+    keys, tasks = list[str](), None
     if recipe.evaluation.data is not None and recipe.cleaning.decontamination == how:
         tasks = files_spec(steps, recipe.evaluation.data, inputs, "tasks")
         keys += ["evaluation.data"]
-    if names := suite_tasks(recipe, how):
-        suites = recipe.evaluation.suites
-        read = [f"evaluation.suites.{name}.{key}" for name in suites for key in ("tasks", "decontamination")]
+    filtered, measured = (
+        {task for suite in recipe.evaluation.suites.values() if _how(suite, recipe) == each for task in suite.tasks}
+        for each in NAMES
+    )
+    if names := sorted(filtered if how == "filter" else measured - filtered):
+        read = [
+            f"evaluation.suites.{n}.{key}" for n in recipe.evaluation.suites for key in ("tasks", "decontamination")
+        ]
         inputs[f"suite_items:{NAMES[how]}"] = steps.add(
             "suite_items", NAMES[how], SuiteItemsSpec(tasks=names), {}, "data", (*read, "cleaning.decontamination")
         )
     return tasks, keys
 
 
-def suite_tasks(recipe: Recipe, how: How) -> list[str]:
-    """The suites' tasks and groups that are filtered against, or that are measured because no suite filters them."""
-    filtered, measured = (
-        {task for suite in recipe.evaluation.suites.values() if _how(suite, recipe) == each for task in suite.tasks}
-        for each in NAMES
-    )
-    return sorted(filtered if how == "filter" else measured - filtered)
-
-
 def _how(suite: Suite, recipe: Recipe) -> How | None:
     return None if suite.lengths else suite.decontamination or recipe.cleaning.decontamination
 
 
-def add_overlaps(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> None:
-    """A step for each source's documents that counts the items that are only measured."""
-    for name, made in documents.items():
-        _add_overlap(steps, recipe, name, {"documents": made}, ("measure",))
-
-
-def add_overlap_of_shards(steps: Steps, recipe: Recipe, name: str, shards: Step, tokenizer: Step) -> None:
-    """A step that counts all items in adopted shards, where nothing can be dropped any more."""
-    _add_overlap(steps, recipe, name, {"shards": shards, "tokenizer": tokenizer}, ("filter", "measure"))
-
-
-def _add_overlap(steps: Steps, recipe: Recipe, name: str, searched: dict[str, Step], hows: tuple[How, ...]) -> None:
-    """A step that counts items in what is `searched`, if there are any to count."""
+def add_overlap(steps: Steps, recipe: Recipe, name: str, searched: dict[str, Step], hows: tuple[How, ...]) -> None:
+    """A step that counts items in what is `searched` of a source, if there are any to count."""
     inputs, tasks = dict(searched), None
     keys = ["cleaning.decontaminate_ngram"]
     for how in hows:

@@ -53,33 +53,24 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
     tasks = _task_files(steps, recipe, shared)
     layout, device = recipe.runtime.layouts.get("evaluation") or Layout(), recipe.runtime.device
     keys = tuple(f"evaluation.{key}" for key in ("tasks", "data", "limit", "prompts", "chat_prompts"))
-    checkpoints = list(evaluated(steps))
     _check_tasks(steps, recipe, tasks, template, shared)
-    for checkpoint in checkpoints:
+    for checkpoint in evaluated(steps):
         spec = EvaluationSpec(
-            tasks=tasks,
-            limit=section.limit,
-            prompts=section.prompts,
-            chat_prompts=section.chat_prompts,
-            template=template,
+            tasks=tasks, limit=section.limit, prompts=section.prompts, chat_prompts=section.chat_prompts,
+            template=template, milestone=checkpoint.milestone,
             # the same text for every checkpoint
             heldout_tokens=recipe.pretraining.sequence_length if recipe.pretraining is not None else None,
-            milestone=checkpoint.milestone,
-        )
+        )  # fmt: skip
         inputs, stage = {"checkpoint": checkpoint.step}, checkpoint.step.stage
         run = DeviceRun(layout=layout, device=device)
         steps.add("evaluation", checkpoint.name, spec, inputs | shared, stage, (*keys, *checkpoint.keys), run)
         for name, suite in section.suites.items():
             if _requested(suite, checkpoint):
                 steps.add(
-                    "suite",
-                    f"{checkpoint.name}.{name}",
-                    _suite_spec(suite, template, checkpoint.milestone),
-                    inputs,
-                    stage,
-                    (f"evaluation.suites.{name}", *checkpoint.keys),
+                    "suite", f"{checkpoint.name}.{name}", _suite_spec(suite, template, checkpoint.milestone),
+                    inputs, stage, (f"evaluation.suites.{name}", *checkpoint.keys),
                     SuiteRun(layout=layout, device=device, suite=name),
-                )
+                )  # fmt: skip
 
 
 def _task_files(steps: Steps, recipe: Recipe, inputs: dict[str, Step]) -> TaskFiles | None:

@@ -116,66 +116,45 @@ def _preflights(steps: Steps, recipe: Recipe, pretraining: Pretraining) -> None:
 
 
 def _segments(
-    steps: Steps,
-    recipe: Recipe,
-    stage: Stage,
-    stage_start: int,
-    pieces: list[SchedulePiece],
-    inputs: dict[str, Step],
-    parent: Step | None,
-    fresh: bool,
-) -> Step:
+    steps: Steps, recipe: Recipe, stage: Stage, stage_start: int, pieces: list[SchedulePiece],
+    inputs: dict[str, Step], parent: Step | None, fresh: bool,
+) -> Step:  # fmt: skip
     """A stage's segments; the spec of each holds only what matters within its span."""
-    pretraining, shaped = recipe.pretraining, stage if isinstance(stage, LongContext) else recipe.pretraining
-    assert pretraining is not None and shaped is not None
-    keys = _segment_keys(stage)
-    length = shaped.segment_steps or pretraining.segment_steps
-    layout = recipe.runtime.layout(stage.name)
-    rows = micro_batch(
-        layout.micro_batch or recipe.runtime.micro_batch, pretraining.sequence_length, shaped.sequence_length
-    )
+    assert recipe.pretraining is not None
+    pretraining, run, model = recipe.pretraining, recipe.runtime, recipe.model
+    extension = stage if isinstance(stage, LongContext) else None
+    shaped, theta = extension or pretraining, model.rope_theta if model is not None else None  # None: the base's
+    section, own = "pretraining", ["model.rope_theta", f"pretraining.stages.{stage.name}.steps"]
+    if extension is not None:
+        theta, section = extension.rope_theta, f"long_context.{stage.name}"
+        own = [f"{section}.{key}" for key in ("rope_theta", "fresh_optimizer", "steps")]
+    keys = [f"{section}.{key}" for key in ("schedule", "sequence_length", "global_batch_size")]
+    keys += [*SEGMENT_KEYS, *own]
+    length, layout = shaped.segment_steps or pretraining.segment_steps, run.layout(stage.name)
+    rows = micro_batch(layout.micro_batch or run.micro_batch, pretraining.sequence_length, shaped.sequence_length)
     for start in range(stage_start, stage_start + stage.steps, length):
         end = min(start + length, stage_start + stage.steps)
         batches = None
         if pretraining.batch_warmup and stage is pretraining.stages[0]:
             batches = tuple(batches_within(batch_pieces(pretraining), start, end))
+        first = parent is None
         spec = SegmentSpec(
             start=start, end=end, stage_start=stage_start, schedule=tuple(within(pieces, start, end)), batches=batches,
-            global_batch_size=shaped.global_batch_size, sequence_length=shaped.sequence_length,
-            rope_theta=_rope_theta(recipe, stage), optimizer=pretraining.optimizer,
-            fresh_optimizer=fresh and start == 0, precision=pretraining.precision, z_loss=pretraining.z_loss,
-            guard=pretraining.guard, model=recipe.model if parent is None else None,
-            seed=recipe.seed if parent is None else None,
+            global_batch_size=shaped.global_batch_size, sequence_length=shaped.sequence_length, rope_theta=theta,
+            optimizer=pretraining.optimizer, fresh_optimizer=fresh and start == 0, precision=pretraining.precision,
+            z_loss=pretraining.z_loss, guard=pretraining.guard,
+            model=model if first else None, seed=recipe.seed if first else None,
         )  # fmt: skip
-        how = segment_run(
-            recipe.runtime, layout, rows, milestones(pretraining.milestone_steps, start, end),
-            recipe.runtime.layout_name(stage.name),
-        )  # fmt: skip
+        kept = milestones(pretraining.milestone_steps, start, end)
+        how = segment_run(run, layout, rows, kept, run.layout_name(stage.name))
         parent = steps.add(
             "segment", f"{stage.name}-{start}-{end}", spec,
-            inputs if parent is None else inputs | {"parent": parent}, stage.name,
-            keys if parent is not None else (*keys, "model", "seed"), how,
+            inputs | ({} if parent is None else {"parent": parent}), stage.name,
+            (*keys, *(("model", "seed") if first else ())), how,
         )  # fmt: skip
     assert parent is not None
     steps.checkpoints[stage.name] = parent
     return parent
-
-
-def _segment_keys(stage: Stage) -> tuple[str, ...]:
-    """The places of the recipe that a stage's segments are made from."""
-    long = isinstance(stage, LongContext)
-    section = f"long_context.{stage.name}" if long else "pretraining"
-    steps = f"long_context.{stage.name}.steps" if long else f"pretraining.stages.{stage.name}.steps"
-    own = tuple(f"{section}.{key}" for key in ("schedule", "sequence_length", "global_batch_size"))
-    own += (f"{section}.rope_theta", f"{section}.fresh_optimizer") if long else ("model.rope_theta",)
-    return (*own, *SEGMENT_KEYS, steps)
-
-
-def _rope_theta(recipe: Recipe, stage: Stage) -> float | None:
-    """A stage's RoPE base; None: the base model's."""
-    if isinstance(stage, LongContext):
-        return stage.rope_theta
-    return None if recipe.model is None else recipe.model.rope_theta
 
 
 def milestones(every: int | None, start: int, end: int) -> list[int]:

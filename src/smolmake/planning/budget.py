@@ -1,81 +1,86 @@
-"""GPU-hours of a whole project, line by line: the main run, ablations, restarts, evaluation."""
+"""What the recipe's budget leaves, whether a run may start, and the whole project's budget line by line."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from smolmake.errors import UserError
+from smolmake.planning.plan import Plan, number_text
+from smolmake.recipe.runtime import BudgetLine
 
 
-@dataclass(frozen=True)
-class TrainingLine:
-    """A line of training: its spans, each a number of GPUs and of days."""
+class Limit(NamedTuple):
+    """A limit that the recipe sets (`key` of cost.budget), with what is spent and planned in the same unit."""
 
-    name: str
-    spans: tuple[tuple[float, float], ...]
-
-    @property
-    def gpu_hours(self) -> float:
-        """Sum over the spans of GPUs x days x 24."""
-        for gpus, days in self.spans:
-            _check(self.name, "gpus", gpus)
-            _check(self.name, "days", days)
-        return sum(gpus * days * 24 for gpus, days in self.spans)
-
-
-@dataclass(frozen=True)
-class EvaluationLine:
-    """A line of evaluation: how often it runs and what one run takes."""
-
-    name: str
-    runs: float
-    gpu_hours_each: float
+    key: str
+    limit: float
+    spent: float
+    planned: float
+    unit: str
 
     @property
-    def gpu_hours(self) -> float:
-        _check(self.name, "runs", self.runs)
-        _check(self.name, "gpu_hours_each", self.gpu_hours_each)
-        return self.runs * self.gpu_hours_each
+    def left(self) -> float:
+        return self.limit - self.spent - self.planned
 
 
-Line = TrainingLine | EvaluationLine
+def limits(plan: Plan) -> list[Limit]:
+    """The limits on GPU-hours and on money that the recipe sets."""
+    cost, found = plan.workflow.recipe.cost, []
+    spent, planned, price = plan.spent_gpu_hours, plan.gpu_hours, cost.price_per_gpu_hour
+    if cost.budget.gpu_hours is not None:
+        found.append(Limit("gpu_hours", cost.budget.gpu_hours, spent, planned, "GPU-hours"))
+    if cost.budget.money is not None and price is not None:
+        found.append(Limit("money", cost.budget.money, spent * price, planned * price, cost.currency))
+    return found
 
 
-def evaluation_runs(tokens: float, every: float) -> int:
-    """Checkpoints to evaluate in a run over `tokens`, one after every `every` tokens."""
-    _check("evaluation", "every", every, positive=True)
-    _check("evaluation", "tokens", tokens)
-    return math.floor(tokens / every)
+def check_budget(plan: Plan, consent: float | None) -> None:
+    """Raise UserError if what would run exceeds the budget and `consent` (GPU-hours) does not cover it."""
+    if consent is not None and plan.gpu_hours <= consent:
+        return
+    file, root, name = plan.workflow.file, plan.workflow.steps.root, plan.workflow.recipe.name
+    if root / "config" / "recipes" / f"{name}.yaml" != file:
+        name = str(file.relative_to(root) if file.is_relative_to(root) else file)
+    size = math.ceil(plan.gpu_hours)
+    for limit in limits(plan):
+        if limit.planned > 0 and limit.left < 0:
+            raise UserError(
+                f"over budget: this run would {'take' if limit.key == 'gpu_hours' else 'cost'}"
+                f" {number_text(limit.planned)} {limit.unit}, {number_text(limit.spent)} are spent",
+                file=file, key=f"cost.budget.{limit.key}", value=f"{limit.limit:,}",
+                remedy="make it smaller, raise the budget, or consent to this run:"
+                f" smolmake run {name} --consent {size} (with snakemake: --config recipe={name} consent={size})",
+            )  # fmt: skip
 
 
-def total_gpu_hours(lines: Sequence[Line]) -> float:
-    return sum(line.gpu_hours for line in lines)
-
-
-def budget_table(lines: Sequence[Line]) -> str:
-    """The lines with their inputs, GPU-hours and share of the total, as text."""
-    total = total_gpu_hours(lines)
-    width = max([len(line.name) for line in lines] + [len("total")])
-    rows = [f"{'':<{width}}  {'from':<24}{'GPU-hours':>12}{'share':>8}"]
-    for line in lines:
-        share = line.gpu_hours / total if total else 0.0
-        rows.append(f"{line.name:<{width}}  {_inputs(line):<24}{line.gpu_hours:>12,.0f}{share:>8.1%}")
-    return "\n".join([*rows, f"{'total':<{width}}  {'':<24}{total:>12,.0f}{1:>8.1%}"])
-
-
-def _inputs(line: Line) -> str:
-    if isinstance(line, EvaluationLine):
-        return f"{line.runs:,g} x {line.gpu_hours_each:g} h"
-    return " + ".join(f"{gpus:,g} GPUs x {days:g} d" for gpus, days in line.spans)
-
-
-def _check(line: str, key: str, value: float, positive: bool = False) -> None:
-    if not math.isfinite(value) or value < 0 or (positive and value == 0):
-        raise UserError(
-            f"budget line `{line}`: not a possible number",
-            key=key,
-            value=value,
-            remedy=f"give a finite number {'above' if positive else 'not below'} 0",
+def budget_text(plan: Plan) -> list[str]:
+    """The budget's part of the plan; nothing where the recipe sets none."""
+    told = []
+    for limit in limits(plan):
+        left = (
+            f"{number_text(limit.left)} left"
+            if limit.left >= 0
+            else f"{number_text(-limit.left)} OVER: it would not start"
         )
+        spent, planned = number_text(limit.spent), number_text(limit.planned)
+        told.append(f"  {limit.limit:,.0f} {limit.unit}: {spent} spent, {planned} planned, {left}")
+    try:
+        check_budget(plan, None)
+    except UserError as error:
+        told.append(f"  {error.what}: {error.remedy}")
+    told += ["  " + line for line in budget_table(plan.workflow.recipe.cost.budget.lines)]
+    return ["Budget", *told] if told else []
+
+
+def budget_table(lines: dict[str, BudgetLine]) -> Iterator[str]:
+    """The lines with their inputs, GPU-hours and share of the total."""
+    if not lines:
+        return
+    total = sum(line.gpu_hours for line in lines.values())
+    width = max(len(name) for name in [*lines, "total"])
+    yield f"{'':<{width}}  {'from':<24}{'GPU-hours':>12}{'share':>8}"
+    for name, line in lines.items():
+        yield f"{name:<{width}}  {line.told:<24}{line.gpu_hours:>12,.0f}{line.gpu_hours / total:>8.1%}"
+    yield f"{'total':<{width}}  {'':<24}{total:>12,.0f}{1:>8.1%}"

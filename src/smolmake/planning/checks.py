@@ -1,27 +1,30 @@
-"""What can be known to be wrong before anything runs and needs arithmetic or the files that a recipe adopts."""
+"""What can be known to be wrong before anything runs and needs arithmetic or the files that a recipe adopts.
+
+A source that would be repeated far more often than its cap is told, as the sizes of its files let one guess: the step
+`epochs` counts exactly, but only after cleaning and tokenizing.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from smolmake.errors import UserError
 from smolmake.execution.content_hash import content_digest
+from smolmake.execution.step import Steps
+from smolmake.graph.specs.data import EpochsSpec, MixtureSpec
 from smolmake.hardware.fit import fit
 from smolmake.hardware.gpus import gpu_kind
 from smolmake.hardware.memory import LOSS_CHUNKS, MemoryLayout
 from smolmake.model.counts import count_parameters
-from smolmake.planning.cost import shape_of
+from smolmake.planning.cost import shape_of, source_tokens
 from smolmake.recipe.runtime import Layout
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Adopted
 from smolmake.recipe.validate import all_files
 
-Sharding = Literal["ddp", "zero1", "zero2", "zero3"]
-SHARDING: dict[str, Sharding] = {
-    "ddp": "ddp", "zero1": "zero1", "zero2": "zero2", "zero3": "zero3", "fsdp": "zero3", "hsdp": "zero3",
-}  # fmt: skip
-POST_TRAINING = ("mid", "sft", "apo")
+POST_TRAINING = {"mid": "mid_training", "sft": "sft", "apo": "apo"}  # stages and their sections of the recipe
+FAR = 2.0  # times a repeat cap: the estimate of the tokens is no better than that
 
 
 def check_plan(recipe: Recipe, file: Path, root: Path) -> None:
@@ -63,11 +66,8 @@ def _check_layouts(recipe: Recipe, file: Path) -> None:
         batches = {stage.name: recipe.pretraining.global_batch_size for stage in recipe.pretraining.stages}
         batches["pretraining"] = recipe.pretraining.global_batch_size
     batches |= {stage.name: stage.global_batch_size for stage in recipe.long_context}
-    batches |= {
-        name: section.global_batch_size
-        for name, section in (("mid", recipe.mid_training), ("sft", recipe.sft), ("apo", recipe.apo))
-        if section is not None
-    }
+    sections = {name: getattr(recipe, key) for name, key in POST_TRAINING.items()}
+    batches |= {name: section.global_batch_size for name, section in sections.items() if section is not None}
     for name, layout in recipe.runtime.layouts.items():
         key = f"runtime.layouts.{name}"
         if name in POST_TRAINING:
@@ -102,54 +102,44 @@ def _check_post_training(layout: Layout, file: Path, key: str) -> None:
         )  # fmt: skip
 
 
-def memory_layouts(recipe: Recipe) -> dict[str, MemoryLayout]:
-    """For each stage that trains on GPUs, its layout in the terms of the memory formulas.
+def _check_memory(recipe: Recipe, file: Path) -> None:
+    """Raise UserError if a stage's training would not fit into its GPUs.
 
     The trainer has float32 master weights, takes the loss in chunks and masks documents without a dense mask.
     """
-    found: dict[str, MemoryLayout] = {}
-    if recipe.pretraining is None:
-        return found
-    lengths = {stage.name: recipe.pretraining.sequence_length for stage in recipe.pretraining.stages}
+    shape, pretraining, run = shape_of(recipe), recipe.pretraining, recipe.runtime
+    if shape is None or pretraining is None:
+        return
+    lengths = {stage.name: pretraining.sequence_length for stage in pretraining.stages}
     lengths |= {stage.name: stage.sequence_length for stage in recipe.long_context}
     for name, length in lengths.items():
-        layout = recipe.runtime.layouts.get(name) or recipe.runtime.layouts.get("pretraining")
-        if layout is None or not layout.gpus:
+        layout = run.layout(name)
+        if not layout.gpus:
             continue
-        found[name] = MemoryLayout(
-            micro_batch=layout.micro_batch or recipe.runtime.micro_batch,
+        needed = MemoryLayout(
+            micro_batch=layout.micro_batch or run.micro_batch,
             sequence_length=length,
-            sharding=SHARDING[layout.strategy],
+            sharding="zero3" if layout.strategy == "fsdp" or layout.strategy == "hsdp" else layout.strategy,
             shard_group=layout.gpus_per_node if layout.strategy == "hsdp" else layout.gpus,
             context_parallel=layout.context_parallel,
             checkpointing=layout.activation_checkpointing,
-            precision=recipe.pretraining.precision,
+            precision=pretraining.precision,
             loss_chunks=LOSS_CHUNKS,
-            optimizer=recipe.pretraining.optimizer.name,
+            optimizer=pretraining.optimizer.name,
         )
-    return found
-
-
-def _check_memory(recipe: Recipe, file: Path) -> None:
-    """Raise UserError if a stage's training would not fit into its GPUs."""
-    shape = shape_of(recipe)
-    if shape is None:
-        return
-    for name, layout in memory_layouts(recipe).items():
-        found = fit(shape, layout, gpu_kind(recipe.cost.gpu).memory)
+        found = fit(shape, needed, gpu_kind(recipe.cost.gpu).memory)
         if not found.fits:
             raise UserError(
                 f"{name} would not fit into the memory of a {recipe.cost.gpu}: {found.reason}",
-                file=file, key=f"runtime.layouts.{name if name in recipe.runtime.layouts else 'pretraining'}",
+                file=file, key=f"runtime.layouts.{run.layout_name(name)}",
                 remedy=found.remedy or "take more or larger GPUs",
             )  # fmt: skip
 
 
-def _adopted(recipe: Recipe) -> list[tuple[str, Adopted]]:
-    found = [(f"sources.{name}.shards", s.shards) for name, s in recipe.sources.items() if s.shards is not None]
+def _adopted(recipe: Recipe) -> Iterator[tuple[str, Adopted]]:
+    yield from ((f"sources.{name}.shards", s.shards) for name, s in recipe.sources.items() if s.shards is not None)
     if recipe.base is not None and recipe.base.adopt is not None:
-        found.append(("base.adopt", recipe.base.adopt))
-    return found
+        yield "base.adopt", recipe.base.adopt
 
 
 def _check_adopted(adopted: Adopted, key: str, file: Path, root: Path) -> None:
@@ -167,3 +157,35 @@ def _check_adopted(adopted: Adopted, key: str, file: Path, root: Path) -> None:
             remedy=f"bring back the files that {adopted.path} had, or adopt what it has now: smolmake adopt"
             f" FOLDER={adopted.path}",
         )  # fmt: skip
+
+
+def repeat_warnings(recipe: Recipe, steps: Steps, running: set[str]) -> list[str]:
+    """A line for each source that would be seen more than FAR times its cap; none once they are counted."""
+    told: dict[str, str] = {}
+    for source, stage, epochs in _estimated_epochs(recipe, steps, running):
+        cap = recipe.sources[source].max_epochs
+        if epochs > FAR * cap:
+            told[source] = (
+                f"the source `{source}` would be seen about {epochs:,.0f} times by the end of {stage}, and its repeat"
+                f" cap (sources.{source}.max_epochs) is {cap:g}: the step `epochs` is likely to refuse it. Give more"
+                " text, train fewer steps, lower its weight, or raise the cap"
+            )
+    return list(told.values())
+
+
+def _estimated_epochs(recipe: Recipe, steps: Steps, running: set[str]) -> Iterator[tuple[str, str, float]]:
+    """Source, stage and epochs by the end of the stage (roughly, before cleaning), where tokens are known."""
+    tokens = {
+        name: source.tokens if source.shards is not None else source_tokens(source, steps.root)
+        for name, source in recipe.sources.items()
+    }
+    for epochs in steps.of_kind("epochs"):
+        seen: dict[str, float] = {}
+        for stage in epochs.spec_as(EpochsSpec).stages if epochs.key in running else ():
+            mixture = epochs.inputs[f"mixture:{stage.stage}"].spec_as(MixtureSpec)
+            if mixture.before_sequences is None:  # a long-context extension counts from 0
+                seen = {}
+            for name, weight in mixture.weights.items():
+                seen[name] = seen.get(name, 0.0) + weight * stage.sequences * mixture.sequence_length
+                if available := tokens[name]:
+                    yield name, stage.stage, seen[name] / available

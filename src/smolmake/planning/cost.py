@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
@@ -87,33 +86,27 @@ class Costs:
             hours = flops / (run.threads * cost.cpu_flops) / 3600
         return Cost(tokens, flops, 0, hours, **sizes)
 
-    def _documents(self, step: Step) -> Cost:
+    def _of_source(self, step: Step, bytes_per_token: float) -> Cost:
+        """A step over a source's text whose time follows from its tokens."""
         tokens = source_tokens(self.recipe.sources[step.name], self.root)
         if tokens is None:
             return Cost(hours=self.measured(step))
-        hours = tokens / KINDS["documents"].tokens_per_second / step.run.threads / 3600
-        return Cost(tokens, hours=hours, kept_bytes=tokens * BYTES_PER_TOKEN * TEXT_COMPRESSION)
+        hours = tokens / KINDS[step.kind].tokens_per_second / step.run.threads / 3600
+        return Cost(tokens, hours=hours, kept_bytes=tokens * bytes_per_token)
+
+    def _documents(self, step: Step) -> Cost:
+        return self._of_source(step, BYTES_PER_TOKEN * TEXT_COMPRESSION)
 
     def _shards(self, step: Step) -> Cost:
-        tokens = source_tokens(self.recipe.sources[step.name], self.root)
-        if tokens is None:
-            return Cost(hours=self.measured(step))
         vocabulary = self.shape.vocab_size if self.shape is not None else 0
-        hours = tokens / KINDS["shards"].tokens_per_second / step.run.threads / 3600
-        return Cost(tokens, hours=hours, kept_bytes=tokens * (2 if vocabulary <= 2**16 else 4))
+        return self._of_source(step, 2 if vocabulary <= 2**16 else 4)
 
     def _segment(self, step: Step) -> Cost:
-        spec, run = step.spec_as(SegmentSpec), step.run_as(SegmentRun)
+        spec, state = step.spec_as(SegmentSpec), self.state_bytes(step)
         tokens = (spec.end - spec.start) * spec.global_batch_size * spec.sequence_length
-        milestones = len(run.milestones) * self.parameters * FP32
-        state = self.state_bytes(step)
-        return self._timed(
-            step,
-            tokens,
-            self._training_flops(spec.sequence_length),
-            kept_bytes=state + milestones,
-            temporary_bytes=RECOVERY_COPIES * state,
-        )
+        milestones = len(step.run_as(SegmentRun).milestones) * self.parameters * FP32
+        flops = self._training_flops(spec.sequence_length)
+        return self._timed(step, tokens, flops, kept_bytes=state + milestones, temporary_bytes=RECOVERY_COPIES * state)
 
     def _posttraining(self, step: Step) -> Cost:
         section = self.recipe.mid_training if step.name == "mid" else self.recipe.sft
@@ -130,18 +123,14 @@ class Costs:
         tokens = None if None in counts else sum(count or 0.0 for count in counts) * section.epochs
         flops = self._training_flops(section.max_length)
         return self._timed(
-            step,
-            tokens,
-            flops * passes if flops is not None else None,
-            kept_bytes=self.parameters * FP32,
-            temporary_bytes=RECOVERY_COPIES * self.state_bytes(step),
-        )
+            step, tokens, flops * passes if flops is not None else None,
+            kept_bytes=self.parameters * FP32, temporary_bytes=RECOVERY_COPIES * self.state_bytes(step),
+        )  # fmt: skip
 
     def state_bytes(self, step: Step) -> int:
         """Bytes of a step's training state; post-training, whose spec names no optimizer, takes AdamW."""
-        return training_state_bytes(
-            self.counts, step.spec.optimizer.name if isinstance(step.spec, SegmentSpec) else "adamw"
-        )
+        optimizer = step.spec.optimizer.name if isinstance(step.spec, SegmentSpec) else "adamw"
+        return training_state_bytes(self.counts, optimizer)
 
     def _merge(self, step: Step) -> Cost:
         return Cost(kept_bytes=self.parameters * FP32)
@@ -185,16 +174,3 @@ def conversation_tokens(files: Conversations, max_length: int) -> float | None:
     if files.tokens is not None:
         return files.tokens * files.fraction
     return files.rows * files.fraction * max_length / 4 if files.rows is not None else None
-
-
-def cost_json(cost: Cost) -> dict[str, Any]:
-    """The cost as JSON."""
-    return {
-        "tokens": cost.tokens,
-        "flops": cost.flops,
-        "gpus": cost.gpus,
-        "hours": cost.hours,
-        "gpu_hours": cost.gpu_hours,
-        "kept_bytes": cost.kept_bytes,
-        "temporary_bytes": cost.temporary_bytes,
-    }

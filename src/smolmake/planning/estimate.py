@@ -21,14 +21,7 @@ from typing import Any
 
 from smolmake.errors import UserError
 from smolmake.hardware.gpus import gpu_kind
-from smolmake.model.counts import (
-    Parameters,
-    Shape,
-    chinchilla_tokens,
-    count_parameters,
-    flops_per_token,
-    overtraining,
-)
+from smolmake.model.counts import Parameters, Shape, chinchilla_tokens, count_parameters, flops_per_token, overtraining
 
 SECONDS_PER_DAY = 86_400
 SHARES = ("mfu", "goodput")
@@ -67,17 +60,8 @@ class TrainingRun:
         return (self.flops_per_token - attention_flops) / 6
 
 
-def solve(
-    *,
-    peak: float,
-    flops_per_token: float | None = None,
-    tokens: float | None = None,
-    gpus: float | None = None,
-    days: float | None = None,
-    mfu: float | None = None,
-    goodput: float | None = None,
-) -> TrainingRun:
-    """The one of six quantities that is None, from the others; units as in `TrainingRun`.
+def solve(*, peak: float, **quantities: float | None) -> TrainingRun:
+    """The one of the six QUANTITIES that is None or absent, from the others; units as in `TrainingRun`.
 
     Model and tokens stand on one side of the identity, the other four on the other side; so a missing quantity is the
     product of the opposite side divided by the others on its own: tokens = GPUs x peak x MFU x goodput x days x 86,400
@@ -87,64 +71,46 @@ def solve(
         UserError: if not exactly one is missing, if a value is out of range, or if an MFU or goodput above 1 would be
             needed; the remedy then says what would do.
     """
-    values = dict(zip(QUANTITIES, (flops_per_token, tokens, gpus, days, mfu, goodput), strict=True))
-    missing = [name for name, value in values.items() if value is None]
+    known = {name: value for name, value in quantities.items() if value is not None}
+    missing = [name for name in QUANTITIES if name not in known]
     if len(missing) != 1:
         names = [name.replace("flops_per_token", "model") for name in missing or QUANTITIES]
         raise UserError(
             f"exactly one quantity must be left out, to be solved for; here {len(missing)} are",
-            key=", ".join(names),
-            remedy="give all of these but one",
-        )
-    known = {name: value for name, value in values.items() if value is not None}
-    _check_range({**known, "peak": peak})
-    work = math.prod(known.get(name, 1.0) for name in ("flops_per_token", "tokens"))
-    supply = peak * SECONDS_PER_DAY * math.prod(known.get(name, 1.0) for name in ("gpus", "days", *SHARES))
-    solved = missing[0]
-    known[solved] = supply / work if solved in ("flops_per_token", "tokens") else work / supply
-    if solved in SHARES and known[solved] > 1 + 1e-9:  # rounding
-        raise _out_of_reach(solved, known)
-    return TrainingRun(peak=peak, solved=solved, **known)
-
-
-def _check_range(values: dict[str, float]) -> None:
-    for name, value in values.items():
+            key=", ".join(names), remedy="give all of these but one",
+        )  # fmt: skip
+    for name, value in {**known, "peak": peak}.items():
         if not 1e-30 < value < 1e30:
             raise _impossible(name, value, "give a number above 0 (1e-30 to 1e30)")
         if name in SHARES and value > 1:
             raise _impossible(name, value, f"a share of 1: write 0.3 or 30% for 30 percent, not {value:g}")
+    work = math.prod(known.get(name, 1.0) for name in ("flops_per_token", "tokens"))
+    supply = peak * SECONDS_PER_DAY * math.prod(known.get(name, 1.0) for name in ("gpus", "days", *SHARES))
+    solved = missing[0]
+    known[solved] = supply / work if solved in ("flops_per_token", "tokens") else work / supply
+    if solved in SHARES and (over := known[solved]) > 1 + 1e-9:  # rounding
+        raise UserError(
+            f"the run would need a {solved} above 1", key=solved, value=f"{over:.3f}",
+            remedy=f"even with {solved} 1 it takes {known['days'] * over:.3g} days, or"
+            f" {math.ceil(known['gpus'] * over):,} GPUs, or no more than {short(known['tokens'] / over)} tokens",
+        )  # fmt: skip
+    return TrainingRun(peak=peak, solved=solved, **known)
 
 
 def _impossible(key: str, value: Any, remedy: str) -> UserError:
     return UserError("not a possible value", key=key, value=value, remedy=remedy)
 
 
-def _out_of_reach(name: str, values: dict[str, float]) -> UserError:
-    over = values[name]
-    return UserError(
-        f"the run would need a {name} above 1",
-        key=name,
-        value=f"{over:.3f}",
-        remedy=f"even with {name} 1 it takes {values['days'] * over:.3g} days, or {math.ceil(values['gpus'] * over):,} "
-        f"GPUs, or no more than {_short(values['tokens'] / over)} tokens",
-    )
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Solve, and print one screen."""
-    model = _model(arguments)
-    kind = gpu_kind(arguments.gpu)
-    attention = 0.0
+    model, attention, counts = _model(arguments), 0.0, None
     cost = 6 * model if isinstance(model, float) else None
     if isinstance(model, Shape):
+        counts = count_parameters(model)
         cost = flops_per_token(model, arguments.sequence_length)
-        attention = cost - 6 * count_parameters(model).multiplied
-    result = solve(
-        peak=kind.peak(arguments.precision),
-        flops_per_token=cost,
-        **{name: _number(name, getattr(arguments, name)) for name in QUANTITIES[1:]},
-    )
-    counts = count_parameters(model) if isinstance(model, Shape) else None
+        attention = cost - 6 * counts.multiplied
+    known = {name: _number(name, getattr(arguments, name)) for name in QUANTITIES[1:]}
+    result = solve(peak=gpu_kind(arguments.gpu).peak(arguments.precision), flops_per_token=cost, **known)
     peak = f"{result.peak / 1e12:,.1f} TFLOP/s dense {arguments.precision}"
     print(_table(result, counts, attention, f"{arguments.gpu}, {peak} each"))
 
@@ -172,10 +138,9 @@ def _model(arguments: argparse.Namespace) -> Shape | float | None:
     ways = [name for name in ("model", "parameters") if getattr(arguments, name) is not None]
     if len(ways) + bool(given or arguments.untied) > 1:
         raise UserError(
-            "the model is given twice",
-            key=", ".join([*ways, *given]),
+            "the model is given twice", key=", ".join([*ways, *given]),
             remedy="give --model, or --parameters, or the flags of a shape",
-        )
+        )  # fmt: skip
     if arguments.model is not None:
         return recipe_shape(arguments.model, Path())
     if arguments.parameters is not None:
@@ -185,11 +150,11 @@ def _model(arguments: argparse.Namespace) -> Shape | float | None:
     if len(given) < len(SIZES):
         absent = ", ".join("--" + name.replace("_", "-") for name in SIZES if name not in given)
         raise UserError("the model's shape is not complete", key=absent, remedy="give these too, or --model")
-    values = {name: _number(name, getattr(arguments, name)) for name in SIZES}
+    values = {name: _number(name, getattr(arguments, name)) or 0.0 for name in SIZES}
     for name, value in values.items():
-        if value != round(value or 0):
+        if value != round(value):
             raise _impossible(name, value, "give a whole number")
-    whole = {name: round(value or 0) for name, value in values.items()}
+    whole = {name: round(value) for name, value in values.items()}
     return Shape(**whole, tie_word_embeddings=not arguments.untied, qk_norm=False)
 
 
@@ -222,10 +187,8 @@ def _number(name: str, text: str | None) -> float | None:
             return float(text[:-1]) / 100 if text.endswith("%") else float(text)
         return float(parse_length(text) if name == "sequence_length" else parse_count(text))
     except (ValueError, OverflowError):
-        remedy = (
-            "write a number such as 0.3 or 30%" if name in SHARES else "write a number such as 384, 128k, 3B or 11T"
-        )
-        raise UserError("not a number", key=name, value=text, remedy=remedy) from None
+        such = "0.3 or 30%" if name in SHARES else "384, 128k, 3B or 11T"
+        raise UserError("not a number", key=name, value=text, remedy=f"write a number such as {such}") from None
 
 
 def _table(run: TrainingRun, counts: Parameters | None, attention: float, gpu: str) -> str:
@@ -234,20 +197,20 @@ def _table(run: TrainingRun, counts: Parameters | None, attention: float, gpu: s
     parts = ""
     if counts:
         named = {name: getattr(counts, name) for name in vars(counts)}
-        parts = ": " + ", ".join(f"{name.replace('_', ' ')} {_short(n)}" for name, n in named.items() if n)
+        parts = ": " + ", ".join(f"{name.replace('_', ' ')} {short(n)}" for name, n in named.items() if n)
     multiplied = run.parameters(attention)
     rows = {
-        "model": f"{_short(parameters)} parameters{parts}",
-        "flops_per_token": f"{run.flops_per_token / 1e9:,.2f} GFLOP = 6 x {_short(multiplied)}"
+        "model": f"{short(parameters)} parameters{parts}",
+        "flops_per_token": f"{run.flops_per_token / 1e9:,.2f} GFLOP = 6 x {short(multiplied)}"
         + (f" + {attention / 1e9:,.2f} for attention" if attention else "; attention left out"),
-        "tokens": f"{_short(run.tokens)}",
+        "tokens": f"{short(run.tokens)}",
         "gpus": f"{math.ceil(run.gpus - 1e-9):,} ({gpu})",
         "days": f"{run.days:,.2f}",
         "mfu": f"{run.mfu:.1%}",
         "goodput": f"{run.goodput:.1%}",
         "GPU-hours": f"{run.gpu_hours:,.0f}",
         "tokens/s per GPU": f"{run.tokens_per_second_per_gpu:,.0f} while training goes on",
-        "compute-optimal": f"{_short(chinchilla_tokens(parameters))} tokens, 20 per parameter; "
+        "compute-optimal": f"{short(chinchilla_tokens(parameters))} tokens, 20 per parameter; "
         f"this is {overtraining(parameters, run.tokens):,.1f} times that",
     }
     width = max(len(name) for name in rows)
@@ -255,7 +218,8 @@ def _table(run: TrainingRun, counts: Parameters | None, attention: float, gpu: s
     return "\n".join(f"{name.replace('_', ' '):<{width}}  {text}{mark.get(name, '')}" for name, text in rows.items())
 
 
-def _short(number: float) -> str:
+def short(number: float) -> str:
+    """11.2T, 34.5B, 812M, 4.1k, 950: four significant digits."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size * 0.9995:
             return f"{number / size:.4g}{unit}"

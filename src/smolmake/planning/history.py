@@ -25,7 +25,7 @@ class History:
     """The folders under results/ by step label (kind/name), the newest first."""
 
     root: Path
-    _records: dict[Path, dict[str, Any] | None] = field(default_factory=dict)
+    _read: dict[Path, dict[str, Any] | None] = field(default_factory=dict)
     _typical: dict[tuple[str, str], float | None] = field(default_factory=dict)
 
     @cached_property
@@ -48,44 +48,33 @@ class History:
         for folder in self.folders.get(step.label, []):
             if folder.name == f"{step.name}-{step.id}":
                 continue
-            record, provenance = self.record(folder), _json(folder / "provenance.json") or {}
-            if record is not None and provenance.get("recipe") == recipe:
+            record = self._json(folder / RECORD)
+            if record is not None and self._provenance(folder).get("recipe") == recipe:
                 return record
         return None
 
     def last_recipe(self, recipe: str) -> dict[str, Any] | None:
         """The values of a recipe at its last whole run (see `recipe_values`), or None."""
-        file = self.root / "results" / "latest" / recipe / RECIPE
-        if file not in self._records:
-            self._records[file] = _json(file)
-        return self._records[file]
+        return self._json(self.root / "results" / "latest" / recipe / RECIPE)
 
     def begun(self, step: Step) -> bool:
         """Whether the step was started and did not end."""
         folder = f"{self.root}/results/{step.key}"  # no Path: this is asked thousands of times
         return os.path.exists(f"{folder}/{RECORD}") and not os.path.exists(f"{folder}/{MANIFEST}")
 
-    def record(self, folder: Path) -> dict[str, Any] | None:
-        if folder not in self._records:
-            self._records[folder] = _json(folder / RECORD)
-        return self._records[folder]
-
     def measured_hours(self, step: Step) -> float | None:
         """How long the newest result of a step took, in hours."""
-        for folder in self.folders.get(step.label, []):
-            provenance = _json(folder / "provenance.json")
-            if provenance is not None and "seconds" in provenance:
-                return float(provenance["seconds"]) / 3600
-        return None
+        times = (self._provenance(folder).get("seconds") for folder in self.folders.get(step.label, []))
+        return next((seconds / 3600 for seconds in times if seconds is not None), None)
 
     def typical_hours(self, kind: str, recipe: str) -> float | None:
         """What a finished step of a kind took without GPUs: the median of this recipe's, else of all, in hours."""
         if (kind, recipe) not in self._typical:
             ours, all_times = [], []
-            for folder in (folder for folders in self.folders.values() for folder in folders):
-                provenance = (_json(folder / "provenance.json") or {}) if folder.parent.name == kind else {}
+            for folder in (each for folders in self.folders.values() for each in folders if each.parent.name == kind):
+                provenance = self._provenance(folder)
                 if "seconds" in provenance and not provenance.get("gpus"):
-                    all_times.append(float(provenance["seconds"]) / 3600)
+                    all_times.append(provenance["seconds"] / 3600)
                     if provenance.get("recipe") == recipe:
                         ours.append(all_times[-1])
             times = ours or all_times
@@ -95,17 +84,21 @@ class History:
     def spent_gpu_hours(self, recipe: str, keys: set[str]) -> float:
         """GPU-hours of all finished results that a recipe uses (`keys`) or that were made for it once."""
         spent = 0.0
-        for folders in self.folders.values():
-            for folder in folders:
-                provenance = _json(folder / "provenance.json") or {}
-                if provenance.get("recipe") == recipe or f"{folder.parent.name}/{folder.name}" in keys:
-                    spent += provenance.get("gpus", 0) * provenance.get("seconds", 0.0) / 3600
+        for folder in (each for folders in self.folders.values() for each in folders):
+            provenance = self._provenance(folder)
+            if provenance.get("recipe") == recipe or f"{folder.parent.name}/{folder.name}" in keys:
+                spent += provenance.get("gpus", 0) * provenance.get("seconds", 0.0) / 3600
         return spent
 
+    def _provenance(self, folder: Path) -> dict[str, Any]:
+        return self._json(folder / "provenance.json") or {}
 
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+    def _json(self, file: Path) -> dict[str, Any] | None:
+        """The object of a file, read once; None where there is none."""
+        if file not in self._read:
+            try:
+                value = json.loads(file.read_text())
+            except (OSError, ValueError):
+                value = None
+            self._read[file] = value if isinstance(value, dict) else None
+        return self._read[file]

@@ -6,13 +6,12 @@ import heapq
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from smolmake.errors import UserError
 from smolmake.execution.step import Step
-from smolmake.planning.cost import Cost, Costs, cost_json
+from smolmake.planning.cost import Cost, Costs
 from smolmake.planning.history import History
 from smolmake.planning.reasons import Reasons
 from smolmake.planning.workflow import Workflow
@@ -138,7 +137,8 @@ class Plan:
                     "stage": step.stage,
                     "reasons": list(self.reasons[step.key]),
                     "waits_for": sorted({other.key for other in step.inputs.values()} & self.keys),
-                    **cost_json(self.costs[step.key]),
+                    **asdict(self.costs[step.key]),
+                    "gpu_hours": self.costs[step.key].gpu_hours,
                 }
                 for step in self.running
             ],
@@ -176,10 +176,8 @@ def make_plan(workflow: Workflow, manifests: Iterable[str] | None = None) -> Pla
     else:
         wanted = set(manifests)
         running = [step for step in workflow.steps.all.values() if step.manifest in wanted]
-    reasons, costs = (
-        Reasons(workflow.steps, history, workflow.recipe.name),
-        Costs(workflow.recipe, workflow.steps.root, history),
-    )
+    reasons = Reasons(workflow.steps, history, workflow.recipe.name)
+    costs = Costs(workflow.recipe, workflow.steps.root, history)
     keys = {step.key for step in running}
     return Plan(
         workflow,
@@ -194,40 +192,6 @@ def make_plan(workflow: Workflow, manifests: Iterable[str] | None = None) -> Pla
 def unfinished(workflow: Workflow, history: History) -> list[Step]:
     """The steps that the report, and so everything, waits for: those that are not finished."""
     return [step for step in workflow.steps.all.values() if step.key not in history.finished]
-
-
-def check_budget(plan: Plan, consent: float | None) -> None:
-    """Raise UserError if what would run exceeds the budget and `consent` (GPU-hours) does not cover it."""
-    recipe, budget = plan.workflow.recipe, plan.workflow.recipe.cost.budget
-    planned, spent = plan.gpu_hours, plan.spent_gpu_hours
-    if consent is not None and planned <= consent:
-        return
-    size, name = math.ceil(planned), recipe.name
-    if (root := plan.workflow.steps.root) / "config" / "recipes" / f"{name}.yaml" != plan.workflow.file:
-        file = plan.workflow.file
-        name = str(file.relative_to(root) if file.is_relative_to(root) else file)
-    remedy = (
-        f"make it smaller, raise the budget, or consent to this run: smolmake run {name} --consent {size}"
-        f" (with snakemake: --config recipe={name} consent={size})"
-    )
-    if budget.gpu_hours is not None and planned > 0 and spent + planned > budget.gpu_hours:
-        raise UserError(
-            f"over budget: this run would take {number_text(planned)} GPU-hours, {number_text(spent)} are spent",
-            file=plan.workflow.file, key="cost.budget.gpu_hours", value=f"{budget.gpu_hours:,}", remedy=remedy,
-        )  # fmt: skip
-    price, paid = plan.money(planned), plan.money(spent)
-    if (
-        budget.money is not None
-        and price is not None
-        and paid is not None
-        and price > 0
-        and paid + price > budget.money
-    ):
-        raise UserError(
-            f"over budget: this run would cost {number_text(price)} {recipe.cost.currency},"
-            f" {number_text(paid)} are spent",
-            file=plan.workflow.file, key="cost.budget.money", value=f"{budget.money:,}", remedy=remedy,
-        )  # fmt: skip
 
 
 def number_text(value: float) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from smolmake.errors import UserError
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
-from smolmake.planning.budget import EvaluationLine, Line, TrainingLine, budget_table
-from smolmake.planning.epoch_estimates import repeat_warnings
-from smolmake.planning.plan import Plan, check_budget, number_text
+from smolmake.planning.budget import budget_text
+from smolmake.planning.checks import repeat_warnings
+from smolmake.planning.estimate import short
+from smolmake.planning.plan import Plan, number_text
 from smolmake.planning.reasons import NEW
-from smolmake.recipe.runtime import Budget
 
 CAUSES, STEPS = 12, 24  # lines at most
 
@@ -28,7 +27,7 @@ def plan_text(plan: Plan) -> str:
         parts += ["\n".join(_why(plan)), "\n".join(_what(plan)), "\n".join(_cost(plan))]
     else:
         parts.append("Nothing would run: every result is there.")
-    parts += ["\n".join(lines) for lines in (_budget(plan), _pins(plan), _warnings(plan)) if lines]
+    parts += ["\n".join(lines) for lines in (budget_text(plan), _pins(plan), _warnings(plan)) if lines]
     return "\n\n".join(parts)
 
 
@@ -76,7 +75,7 @@ def _cost(plan: Plan) -> Iterator[str]:
     cost = plan.workflow.recipe.cost
     yield "Cost"
     trained = sum(plan.costs[step.key].tokens for step in plan.running if KINDS[step.kind].trains)
-    yield f"  tokens      {_amount(trained)} trained, {plan.total('flops'):.2e} FLOPs in all"
+    yield f"  tokens      {short(trained)} trained, {plan.total('flops'):.2e} FLOPs in all"
     if plan.gpu_hours:
         goodput = f", goodput {cost.goodput:.0%}" if cost.goodput < 1 else ""
         price = plan.money(plan.gpu_hours)
@@ -106,43 +105,6 @@ def uncounted(plan: Plan) -> str:
     return ", ".join([first, *others[:-1]]) + (f" and {others[-1]}" if others else "")
 
 
-def _budget(plan: Plan) -> list[str]:
-    cost, budget = plan.workflow.recipe.cost, plan.workflow.recipe.cost.budget
-    lines = []
-    spent, planned = plan.spent_gpu_hours, plan.gpu_hours
-    if budget.gpu_hours is not None:
-        left = budget.gpu_hours - spent - planned
-        lines.append(
-            f"  {budget.gpu_hours:,} GPU-hours: {number_text(spent)} spent, {number_text(planned)} planned, "
-            + (f"{number_text(left)} left" if left >= 0 else f"{number_text(-left)} OVER: it would not start")
-        )
-    if budget.money is not None and (price := plan.money(planned)) is not None:
-        paid = plan.money(spent) or 0.0
-        left = budget.money - paid - price
-        lines.append(
-            f"  {budget.money:,.0f} {cost.currency}: {number_text(paid)} spent, {number_text(price)} planned, "
-            + (f"{number_text(left)} left" if left >= 0 else f"{number_text(-left)} OVER: it would not start")
-        )
-    try:
-        check_budget(plan, None)
-    except UserError as error:
-        lines.append(f"  {error.what}: {error.remedy}")
-    if budget.lines:
-        lines += ["  " + line for line in budget_table(budget_lines(budget)).splitlines()]
-    return ["Budget", *lines] if lines else []
-
-
-def budget_lines(budget: Budget) -> list[Line]:
-    """The recipe's budget lines as the budget's arithmetic takes them."""
-    lines: list[Line] = []
-    for name, line in budget.lines.items():
-        if line.gpus is not None and line.days is not None:
-            lines.append(TrainingLine(name, ((line.gpus, line.days),)))
-        elif line.runs is not None and line.gpu_hours_each is not None:
-            lines.append(EvaluationLine(name, line.runs, line.gpu_hours_each))
-    return lines
-
-
 def _pins(plan: Plan) -> list[str]:
     pinned = [step for step in plan.workflow.steps.all.values() if step.pin is not None]
     told = [f"  {step.label} stays {step.id}: {step.pin.reason}" for step in pinned if step.pin is not None]
@@ -150,7 +112,10 @@ def _pins(plan: Plan) -> list[str]:
 
 
 def _warnings(plan: Plan) -> list[str]:
-    return [f"Warning: {told} (an estimate)." for told in repeat_warnings(plan.workflow, plan.keys)]
+    return [
+        f"Warning: {told} (an estimate)."
+        for told in repeat_warnings(plan.workflow.recipe, plan.workflow.steps, plan.keys)
+    ]
 
 
 def _path(chain: list[Step], plan: Plan) -> str:
@@ -174,13 +139,6 @@ def _count(count: int, what: str) -> str:
 
 def _cut(text: str, width: int = 90) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
-
-
-def _amount(value: float) -> str:
-    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.4g}{unit}"
-    return f"{value:.0f}"
 
 
 def size_text(value: float) -> str:

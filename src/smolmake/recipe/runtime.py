@@ -131,6 +131,18 @@ class BudgetLine(Section):
             raise ValueError("give `gpus` and `days`, or `runs` and `gpu_hours_each`")
         return self
 
+    @property
+    def gpu_hours(self) -> float:
+        """GPUs x days x 24, or runs x GPU-hours of each."""
+        return (self.gpus or 0) * (self.days or 0.0) * 24 + (self.runs or 0) * (self.gpu_hours_each or 0.0)
+
+    @property
+    def told(self) -> str:
+        """What its GPU-hours are the product of."""
+        if self.runs is not None:
+            return f"{self.runs:,} x {self.gpu_hours_each:g} h"
+        return f"{self.gpus:,} GPUs x {self.days:g} d"
+
 
 class Budget(Section):
     """What the run may cost. Over it nothing starts without `--config consent=GPU_HOURS`."""

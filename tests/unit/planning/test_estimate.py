@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from smolmake.cli import main
 from smolmake.errors import UserError
@@ -19,8 +20,9 @@ from smolmake.model.counts import (
     flops_per_token,
     overtraining,
 )
-from smolmake.planning.budget import EvaluationLine, TrainingLine, budget_table, evaluation_runs, total_gpu_hours
+from smolmake.planning.budget import budget_table
 from smolmake.planning.estimate import QUANTITIES, recipe_shape, solve
+from smolmake.recipe.runtime import BudgetLine
 
 ROOT = Path(__file__).parents[3]
 SMOLLM3 = recipe_shape("smollm3", ROOT)
@@ -152,21 +154,22 @@ def test_other_wrong_input_is_told() -> None:
         flops_per_token(SMOLLM3, 0)
 
 
-MAIN = TrainingLine("main run", ((384, 30),))
-REST = [
-    TrainingLine("ablations before", ((192, 15),)),
-    TrainingLine("ablations during", ((192, 10),)),
-    TrainingLine("reset and debugging", ((384, 3), (192, 4))),
-]
+def table(**lines: dict[str, float]) -> list[str]:
+    return list(budget_table({name: BudgetLine.model_validate(line) for name, line in lines.items()}))
 
 
 def test_the_published_budget() -> None:
-    assert [line.gpu_hours for line in [MAIN, *REST]] == [276_480, 69_120, 46_080, 46_080]
-    assert total_gpu_hours([MAIN, *REST]) == 437_760
-    assert total_gpu_hours(REST) == 161_280  # more than half of the main run
-    table = budget_table([MAIN, *REST])
-    assert "384 GPUs x 3 d + 192 GPUs x 4 d" in table
-    assert table.splitlines()[-1].split() == ["total", "437,760", "100.0%"]
+    rows = table(
+        main={"gpus": 384, "days": 30},
+        before={"gpus": 192, "days": 15},
+        during={"gpus": 192, "days": 10},
+        reset={"gpus": 384, "days": 3},
+        debugging={"gpus": 192, "days": 4},
+    )
+    hours = [row.split()[-2] for row in rows]
+    assert hours == ["GPU-hours", "276,480", "69,120", "46,080", "27,648", "18,432", "437,760"]
+    assert "384 GPUs x 3 d" in rows[4]
+    assert rows[-1].split() == ["total", "437,760", "100.0%"]
 
 
 def test_the_published_evaluation_budget() -> None:
@@ -175,30 +178,27 @@ def test_the_published_evaluation_budget() -> None:
     Published: the main run every 10B tokens of 11T; more than 100 ablations, mostly of 100B. How many long-context
     evaluations there were is not published; 850 is what the published total leaves room for.
     """
-    checkpoints = evaluation_runs(11e12, every=10e9)
-    assert checkpoints == 1100
-    lines = [
-        EvaluationLine("main run", checkpoints, 1.5),
-        EvaluationLine("ablations", 100 * evaluation_runs(100e9, every=10e9), 1.5),
-    ]
-    assert total_gpu_hours(lines) == 3150
-    lines.append(EvaluationLine("long context", 850, 8))
-    assert 9_900 < total_gpu_hours(lines) < 10_000
-    assert "1,100 x 1.5 h" in budget_table(lines)
+    rows = table(
+        main={"runs": 1100, "gpu_hours_each": 1.5},
+        ablations={"runs": 100 * 10, "gpu_hours_each": 1.5},
+        long={"runs": 850, "gpu_hours_each": 8},
+    )
+    assert "1,100 x 1.5 h" in rows[1] and rows[-1].split()[1] == "9,950"
 
 
-def test_wrong_budget_lines_are_told() -> None:
-    for line, key in [
-        (TrainingLine("main run", ((-1, 30),)), "gpus"),
-        (TrainingLine("main run", ((384, float("nan")),)), "days"),
-        (EvaluationLine("suite", -1, 1.5), "runs"),
-        (EvaluationLine("suite", 1, float("inf")), "gpu_hours_each"),
-    ]:
-        with pytest.raises(UserError) as error:
-            budget_table([line])
-        assert error.value.key == key
-    with pytest.raises(UserError, match="every"):
-        evaluation_runs(11e12, every=0)
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ({"gpus": -1, "days": 30}, "gpus"),
+        ({"gpus": 384, "days": float("nan")}, "days"),
+        ({"runs": -1, "gpu_hours_each": 1.5}, "runs"),
+        ({"runs": 1, "gpu_hours_each": float("inf")}, "gpu_hours_each"),
+    ],
+)
+def test_wrong_budget_lines_are_refused(line: dict[str, float], key: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        table(line=line)
+    assert [each["loc"] for each in error.value.errors()] == [(key,)]
 
 
 def program(monkeypatch: pytest.MonkeyPatch, arguments: str) -> str | int | None:
@@ -261,7 +261,7 @@ def test_the_program_tells_what_is_wrong(
 
 def test_planning_needs_the_standard_library_alone() -> None:
     """The planner also runs where neither torch nor pydantic is installed."""
-    modules = "smolmake.planning.estimate, smolmake.hardware.memory, smolmake.planning.budget"
+    modules = "smolmake.planning.estimate, smolmake.hardware.memory"
     code = f"import sys, {modules}; print(*sys.modules)"
     source = Path(__file__).resolve().parents[3] / "src"
     command = [sys.executable, "-c", code]

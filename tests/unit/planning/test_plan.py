@@ -9,8 +9,9 @@ from helpers.recipes import SMALL, changed, write_recipe
 from smolmake.errors import UserError
 from smolmake.execution.content_hash import content_digest
 from smolmake.files import write_json
-from smolmake.planning.epoch_estimates import repeat_warnings
-from smolmake.planning.plan import check_budget, make_plan
+from smolmake.planning.budget import check_budget
+from smolmake.planning.checks import repeat_warnings
+from smolmake.planning.plan import make_plan
 from smolmake.planning.reasons import NEW, UNFINISHED
 from smolmake.planning.text import plan_text
 from smolmake.planning.workflow import Workflow, job_environment, load_workflow
@@ -131,14 +132,14 @@ def test_far_too_many_repetitions_are_told_before_anything_runs(tree: Path) -> N
     text = SMALL.replace("notes.txt}", f"notes.txt, tokens: {tokens // 10}}}", 1)
     text = text.replace("notes.txt, domain", f"notes.txt, tokens: {tokens // 4}, domain")
     within = workflow(tree, text)
-    assert repeat_warnings(within, set(within.steps.all)) == []
+    assert repeat_warnings(within.recipe, within.steps, set(within.steps.all)) == []
     made = workflow(tree, text.replace("name: small", "name: small\nseed: 1").replace("domain: code", "max_epochs: 1"))
     plan = make_plan(made)
-    (told,) = repeat_warnings(made, plan.keys)
+    (told,) = repeat_warnings(made.recipe, made.steps, plan.keys)
     assert told.startswith("the source `code` would be seen about 2 times by the end of stage2") and "is 1" in told
     assert f"Warning: {told}" in plan_text(plan)
     (epochs,) = made.steps.of_kind("epochs")
-    assert repeat_warnings(made, plan.keys - {epochs.key}) == []  # counted exactly by then
+    assert repeat_warnings(made.recipe, made.steps, plan.keys - {epochs.key}) == []  # counted exactly by then
 
 
 def test_budget_lines_are_summed_from_their_inputs(tree: Path) -> None:
