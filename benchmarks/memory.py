@@ -3,10 +3,10 @@
     python benchmarks/memory.py            all cases, about a minute on an H200
     python benchmarks/memory.py --tiny     tiny shapes, also on a CPU, where nothing is measured: tries the script
 
-Each case builds a model with random weights, does two steps of AdamW over two micro-batches of random tokens (one where
-it does not accumulate), and prints, in GiB: states before a forward pass, what the forward pass up to the last layer
-leaves behind, the peak of the second step, each as predicted and measured; the ratio measured/predicted of the peak;
-and the memory that the allocator holds and that the GPU has in use. `transformers` rows run transformers'
+Each case builds a model with random weights, does two steps of AdamW over two micro-batches of random tokens, and
+prints, in GiB: states before a forward pass, what the forward pass up to the last layer leaves behind, the peak of the
+second step, each as predicted and measured; the ratio measured/predicted of the peak; and the memory that the allocator
+holds and that the GPU has in use. `transformers` rows run transformers'
 SmolLM3ForCausalLM, of which the prediction knows nothing.
 """
 
@@ -31,7 +31,6 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from smolmake.hardware.gpus import GIB  # noqa: E402
 from smolmake.hardware.memory import MemoryLayout, memory_use  # noqa: E402
-from smolmake.model.attention import document_mask  # noqa: E402
 from smolmake.model.config import ModelConfig  # noqa: E402
 from smolmake.model.counts import Shape  # noqa: E402
 from smolmake.model.decoder import Decoder, rope_table  # noqa: E402
@@ -54,30 +53,24 @@ class Case:
     def __str__(self) -> str:
         layout = self.layout
         loss = f" chunks {layout.loss_chunks}" if layout.loss_chunks > 1 else ""
-        steps = "" if layout.accumulates else " one"
-        how = " transformers" * self.transformers + " documents" * layout.document_mask
-        return f"{self.model} mb{layout.micro_batch} {layout.precision} {layout.checkpointing}{loss}{steps}{how}"
+        how = " transformers" * self.transformers
+        return f"{self.model} mb{layout.micro_batch} {layout.precision} {layout.checkpointing}{loss}{how}"
 
 
 def cases(length: int) -> Iterator[Case]:
     """The most telling first, in case time is short."""
     for model, micro_batches in (("baseline-1b", (4, 1)), ("smollm3", (2, 1))):
         for micro_batch in micro_batches:
-            yield Case(model, MemoryLayout(micro_batch=micro_batch, sequence_length=length))
+            yield Case(model, MemoryLayout(micro_batch=micro_batch, sequence_length=length, loss_chunks=1))
     large: dict[str, Any] = {"micro_batch": 4, "sequence_length": length}
     for model in ("smollm3", "baseline-1b"):
+        yield Case(model, MemoryLayout(**large, checkpointing="full", loss_chunks=1))
         yield Case(model, MemoryLayout(**large, checkpointing="full"))
-        yield Case(model, MemoryLayout(**large, checkpointing="full", loss_chunks=8))
-    yield Case("smollm3", MemoryLayout(**large, checkpointing="selective", loss_chunks=8))
-    yield Case("smollm3", MemoryLayout(micro_batch=2, sequence_length=length, loss_chunks=8))
-    autocast = MemoryLayout(micro_batch=2, sequence_length=length, precision="autocast")
-    yield Case("smollm3", autocast)
-    yield Case("smollm3", dataclasses.replace(autocast, accumulates=False))
-    yield Case("baseline-1b", MemoryLayout(micro_batch=1, sequence_length=length, precision="fp32"))
-    yield Case("smollm3", dataclasses.replace(autocast, accumulates=False), transformers=True)
-    yield Case("smollm3", MemoryLayout(micro_batch=1, sequence_length=length), transformers=True)
-    for model in ("baseline-1b", "smollm3"):
-        yield Case(model, MemoryLayout(micro_batch=1, sequence_length=length, document_mask=True))
+    yield Case("smollm3", MemoryLayout(**large, checkpointing="selective"))
+    yield Case("smollm3", MemoryLayout(micro_batch=2, sequence_length=length))
+    one = MemoryLayout(micro_batch=1, sequence_length=length, loss_chunks=1)
+    yield Case("baseline-1b", dataclasses.replace(one, precision="fp32"))
+    yield Case("smollm3", one, transformers=True)
 
 
 class Step:
@@ -104,12 +97,11 @@ class Step:
     def run(self) -> float:
         """One optimizer step over the micro-batches; the loss of the last."""
         loss = torch.zeros(())
-        for _ in range(2 if self.layout.accumulates else 1):
+        for _ in range(2):
             size = (self.layout.micro_batch, self.layout.sequence_length + 1)
             tokens = torch.randint(0, self.shape.vocab_size, size, device=self.device)
             self.before = allocated()
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.layout.precision == "autocast"):
-                loss = self._loss(tokens[:, :-1], tokens[:, 1:].contiguous())
+            loss = self._loss(tokens[:, :-1], tokens[:, 1:].contiguous())
             loss.backward()
         nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimizer.step()
@@ -127,11 +119,8 @@ class Step:
             return self.model(input_ids=tokens, labels=labels, use_cache=False).loss
         x = self.model.model.embed_tokens(tokens)
         rotation = rope_table(self.model.config, torch.arange(tokens.shape[1], device=self.device))
-        mask = None
-        if self.layout.document_mask:
-            mask = document_mask(torch.arange(tokens.shape[1], device=self.device).expand_as(tokens) // 900)
         for block in self.model.model.layers:
-            x = block(x, rotation, mask)
+            x = block(x, rotation, None)
         self.after = allocated()
         x, losses = self.model.model.norm(x).flatten(0, 1), []
         chunks = self.layout.loss_chunks
@@ -183,8 +172,7 @@ def measure(case: Case, shape: Shape, device: torch.device) -> str:
     expected = memory_use(shape, case.layout)
     at_loss = expected.moments["at the loss"]
     states = sum(at_loss.values()) - at_loss["activations"] - at_loss["logits"]
-    cast = at_loss["weights"] if case.layout.precision == "autocast" else 0
-    predicted = [states - cast, at_loss["activations"] + cast, expected.total]
+    predicted = [states, at_loss["activations"], expected.total]
     measured = [0, 0, 0, 0, 0]
     step: Step | None = None
     try:

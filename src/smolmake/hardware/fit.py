@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from smolmake.hardware.gpus import GIB
-from smolmake.hardware.memory import CHOICES, LOSS_CHUNKS, MemoryLayout, impossible, memory_use
+from smolmake.hardware.memory import MemoryLayout, memory_use
 from smolmake.model.counts import Shape
 
 HEADROOM = 0.1
@@ -15,28 +15,24 @@ HEADROOM = 0.1
 
 @dataclass(frozen=True)
 class Fit:
-    """Whether a layout fits; if not, why and what to do. `total` and `usable` in bytes."""
+    """Whether a layout fits; if not, why and what to do."""
 
     fits: bool
-    total: int
-    usable: int
     reason: str
     remedy: str
 
 
-def fit(shape: Shape, layout: MemoryLayout, memory: int, headroom: float = HEADROOM) -> Fit:
-    """Whether the peak fits into `memory` bytes of a GPU, of which the share `headroom` is left alone."""
-    if not 0 <= headroom < 1:
-        raise impossible("headroom", headroom, "give a share of 1, such as 0.1")
-    use, usable = memory_use(shape, layout), int(memory * (1 - headroom))
+def fit(shape: Shape, layout: MemoryLayout, memory: int) -> Fit:
+    """Whether the peak fits into `memory` bytes of a GPU, of which the share HEADROOM is left alone."""
+    use, usable = memory_use(shape, layout), int(memory * (1 - HEADROOM))
     if use.total <= usable:
-        return Fit(True, use.total, usable, f"{_gib(use.total)} of {_gib(usable)} GiB", "")
+        return Fit(True, f"{_gib(use.total)} of {_gib(usable)} GiB", "")
     largest = sorted(use.parts.items(), key=lambda part: -part[1])[:3]
     reason = (
         f"{_gib(use.total)} GiB are needed ({use.peak_moment}), {_gib(usable)} of {_gib(memory)} can be used; "
         "largest: " + ", ".join(f"{name} {_gib(size)}" for name, size in largest)
     )
-    return Fit(False, use.total, usable, reason, _remedy(shape, layout, usable))
+    return Fit(False, reason, _remedy(shape, layout, usable))
 
 
 def _remedy(shape: Shape, layout: MemoryLayout, usable: int) -> str:
@@ -68,17 +64,14 @@ def _remedy(shape: Shape, layout: MemoryLayout, usable: int) -> str:
 
 def _changes(layout: MemoryLayout) -> Iterator[tuple[str, MemoryLayout]]:
     """Single changes that save memory, the cheapest in time first."""
-    if layout.loss_chunks < LOSS_CHUNKS:
-        yield f"loss_chunks {LOSS_CHUNKS}", dataclasses.replace(layout, loss_chunks=LOSS_CHUNKS)
     if layout.shard_group > 1 and layout.sharding != "zero3":
         yield "sharding zero3", dataclasses.replace(layout, sharding="zero3")
     micro_batch = layout.micro_batch
     while micro_batch > 1:
         micro_batch //= 2
         yield f"micro_batch {micro_batch}", dataclasses.replace(layout, micro_batch=micro_batch)
-    for checkpointing in ("selective", "full"):
-        if CHOICES["checkpointing"].index(checkpointing) > CHOICES["checkpointing"].index(layout.checkpointing):
-            yield f"checkpointing {checkpointing}", dataclasses.replace(layout, checkpointing=checkpointing)
+    for checkpointing in {"none": ("selective", "full"), "selective": ("full",)}.get(layout.checkpointing, ()):
+        yield f"checkpointing {checkpointing}", dataclasses.replace(layout, checkpointing=checkpointing)
     shared = 2 * layout.context_parallel
     while layout.shard_group % shared == 0 and layout.sequence_length % shared == 0:
         yield f"context_parallel {shared}", dataclasses.replace(layout, context_parallel=shared)
@@ -90,7 +83,6 @@ def _least(layout: MemoryLayout) -> MemoryLayout:
     return dataclasses.replace(
         layout,
         micro_batch=1,
-        loss_chunks=max(layout.loss_chunks, LOSS_CHUNKS),
         sharding="zero3" if layout.shard_group > 1 else layout.sharding,
         checkpointing="full",
     )

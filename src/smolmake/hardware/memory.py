@@ -5,9 +5,8 @@ and fragmentation come on top: `smolmake.hardware.fit` leaves headroom for them.
 GPU.
 
 Letters: t tokens of a micro-batch on this GPU, h hidden size, q and k widths of all query and of all key heads, H
-query heads, f intermediate size, V vocabulary, L layers, N parameters, e bytes of a number in compute precision (bf16:
-2), r bytes of a number in the residual stream (2; under autocast 4, since the fp32 embedding starts the stream), g
-GPUs of the shard group.
+query heads, f intermediate size, V vocabulary, L layers, N parameters, e bytes of a number in compute precision and
+in the residual stream (bf16 and float8: 2, fp32: 4), g GPUs of the shard group.
 
 States (Rajbhandari et al. 2020, ZeRO, section 3.1, with gradients accumulated in fp32): weights 2N, fp32 master 4N,
 gradients 4N, moments 8N with AdamW, 12N with AdEMAMix; Muon has 4 for each number of a layer's matrices, 8 for others.
@@ -15,12 +14,11 @@ ZeRO-1 divides master and moments by g, ZeRO-2 gradients too, ZeRO-3 weights too
 
 Activations (Korthikanti et al. 2022, section 4.1, there for multi-head attention with materialised scores, GELU,
 dropout and layer norms; here for what this decoder's autograd graph keeps per token and layer):
-    norms         2rh            their inputs, which are the residual stream, and an fp32 factor each
-    linears       2eh            inputs of q/k/v and of gate/up; under autocast 5eh: each of the five casts its own copy
+    norms         2eh            their inputs, which are the residual stream, and an fp32 factor each
+    linears       2eh            inputs of q/k/v and of gate/up
     attention     e(2q+2k) + 4H  q, k, v, output (input of the output projection too), fp32 log-sum-exp; no scores
     feed-forward  4ef            gate, up, silu(gate), and their product as input of the down projection
-torch has no fused attention for grouped queries in fp32: there, attention is 4eq and the scores 4HT beside it. A dense
-document mask of T positions adds eT a layer, its form as a bias, and T once.
+torch has no fused attention for grouped queries in fp32: there, attention is 4eq and the scores 4HT beside it.
 
 float8 keeps the operands that a product's backward pass multiplies, one byte a number: inputs of q/k/v, gate/up and
 down (h, h, f) instead of the bf16 ones, a copy of the attention's output (q) beside the bf16 one that attention itself
@@ -33,11 +31,11 @@ Checkpointing in this trainer: selective keeps of a layer what its attention nee
 which is recomputed; full keeps the layer's input alone. The trainer's 3B at 65,536 tokens takes with selective 0.4 %
 (bf16) and 1.3 % (float8) more than these, with full 10 % less.
 
-Measured with torch 2.11 on one H200, T 4,096, SmolLM3-3B and Llama 3.2 1B, micro-batch 1 to 4, bf16, autocast and fp32,
+Measured with torch 2.11 on one H200, T 4,096, SmolLM3-3B and Llama 3.2 1B, micro-batch 1 to 4, bf16 and fp32,
 checkpointing none and full: peaks are 0.1 to 0.8 % above these; transformers' own SmolLM3 takes 3 to 5 % more (it keeps
-bf16 logits and normalised inputs), the trainer's compiled layers 4 to 8 % less. On four H200s
-the trainer took 6 to 9 % less with zero1, zero2 and fsdp, 4 to 6 % more with ddp, and 19 % more with fsdp and context
-parallelism over four at 65,536 tokens (35.3 GiB, 29.7 by these).
+bf16 logits and normalised inputs), the trainer's compiled layers 4 to 8 % less. On four H200s the trainer took 6 to 9 %
+less with zero1, zero2 and fsdp, 4 to 6 % more with ddp, and 19 % more with fsdp and context parallelism over four at
+65,536 tokens (35.3 GiB, 29.7 by these).
 """
 
 from __future__ import annotations
@@ -46,8 +44,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from smolmake.errors import UserError, did_you_mean
 from smolmake.model.counts import Parameters, Shape, count_parameters
+from smolmake.recipe.pretraining import Precision
 
 LOSS_CHUNKS = 8
 FP32 = 4
@@ -65,10 +63,8 @@ class MemoryLayout:
     shares a sequence evenly. `sharding` zero3 is FSDP2: fp32 shards, two layers gathered at a time, the embedding
     table always. `checkpointing`: none keeps all activations; selective recomputes the feed-forward; full keeps the
     layer's input alone. `precision`: bf16 has bf16 weights and an fp32 master copy, float8 multiplies in float8 in the
-    layers and is bf16 otherwise, autocast has fp32 weights cast in every forward pass, fp32 only those.
-    `loss_chunks` above 1: output head and cross-entropy go over the tokens in so many parts, recomputed in the backward
-    pass. `accumulates`: a step has more than one micro-batch, so the gradients stay while the next one runs forward.
-    `document_mask`: attention within documents by a dense mask, as smolmake.model.decoder makes it.
+    layers and is bf16 otherwise, fp32 has fp32 weights only. Output head and cross-entropy go over the tokens in
+    `loss_chunks` parts. Gradients of the micro-batches before stay while the next one runs forward.
     """
 
     micro_batch: int
@@ -77,21 +73,9 @@ class MemoryLayout:
     shard_group: int = 1
     context_parallel: int = 1
     checkpointing: Literal["none", "selective", "full"] = "none"
-    precision: Literal["bf16", "float8", "autocast", "fp32"] = "bf16"
-    loss_chunks: int = 1
-    accumulates: bool = True
-    document_mask: bool = False
+    precision: Precision = "bf16"
+    loss_chunks: int = LOSS_CHUNKS
     optimizer: OptimizerName = "adamw"
-
-    def __post_init__(self) -> None:
-        for key in ("micro_batch", "sequence_length", "shard_group", "context_parallel", "loss_chunks"):
-            if getattr(self, key) < 1:
-                raise impossible(key, getattr(self, key), "give 1 or more")
-        for key, valid in CHOICES.items():
-            if getattr(self, key) not in valid:
-                raise impossible(key, getattr(self, key), did_you_mean(str(getattr(self, key)), valid))
-        if self.sequence_length % self.context_parallel:
-            raise impossible("context_parallel", self.context_parallel, "give a divisor of sequence_length")
 
     @property
     def tokens(self) -> int:
@@ -107,22 +91,10 @@ class MemoryLayout:
         """Bytes of a number of a product's input, as it is kept for the backward pass."""
         return 1 if self.precision == "float8" else self.compute_bytes
 
-    @property
-    def residual_bytes(self) -> int:
-        return 2 if self.precision in ("bf16", "float8") else 4
-
-    def shards(self, part: Literal["optimizer", "gradients", "weights"]) -> int:
-        """Number of GPUs that share this part."""
-        first = {"optimizer": 1, "gradients": 2, "weights": 3}[part]
-        return self.shard_group if CHOICES["sharding"].index(self.sharding) >= first else 1
-
-
-CHOICES = {
-    "sharding": ("ddp", "zero1", "zero2", "zero3"),
-    "checkpointing": ("none", "selective", "full"),
-    "precision": ("bf16", "float8", "autocast", "fp32"),
-    "optimizer": tuple(MOMENTS),
-}
+    def shared(self, size: int, part: Literal["optimizer", "gradients", "weights"]) -> int:
+        """A GPU's bytes of a part that takes `size` bytes in all."""
+        shared = {"ddp": (), "zero1": ("optimizer",), "zero2": ("optimizer", "gradients")}
+        return math.ceil(size / self.shard_group) if part in shared.get(self.sharding, (part,)) else size
 
 
 def moment_bytes(counts: Parameters, optimizer: OptimizerName) -> int:
@@ -142,8 +114,6 @@ def training_state_bytes(counts: Parameters, optimizer: OptimizerName) -> int:
 class MemoryUse:
     """Bytes by part at the three moments of a step that can be its peak."""
 
-    shape: Shape
-    layout: MemoryLayout
     moments: dict[str, Parts]
 
     @property
@@ -161,26 +131,15 @@ class MemoryUse:
 
 
 def memory_use(shape: Shape, layout: MemoryLayout) -> MemoryUse:
-    """Bytes by part when the loss is taken, in the backward pass of a layer, and in the optimizer's step.
-
-    The peak is the largest of the three. Without accumulation the gradients are not there yet when
-    activations are most; with it they are.
-    """
-    states = _states(shape, layout)
-    gradients = states.pop("gradients")
-    held = gradients if layout.accumulates else 0
-    stored = {"activations": _stored_activations(shape, layout)}
-    table = _head_gradient(shape, layout)
-    loss = states | {"gradients": held, **stored, "logits": _logits(shape, layout)}
-    backward = states | {
-        "gradients": max(held, table),
-        **stored,
-        "working": _working(shape, layout) + bool(held) * table,
+    """Bytes by part when the loss is taken, in the backward pass of a layer, and in the optimizer's step."""
+    states, table = _states(shape, layout), _head_gradient(shape, layout)
+    stored = states | {"activations": _stored_activations(shape, layout)}
+    loss = stored | {"logits": _logits(shape, layout)}
+    backward = stored | {
+        "gradients": max(states["gradients"], table),
+        "working": _working(shape, layout) + table,
     }
-    step = states | {"gradients": gradients}
-    if layout.precision == "autocast":
-        step["weights"] = 0
-    return MemoryUse(shape, layout, {"at the loss": loss, "in a layer's backward": backward, "optimizer step": step})
+    return MemoryUse({"at the loss": loss, "in a layer's backward": backward, "optimizer step": states})
 
 
 def layer_activations(shape: Shape, layout: MemoryLayout) -> int:
@@ -196,18 +155,13 @@ def _attention(shape: Shape, layout: MemoryLayout) -> int:
         kept = e * 4 * shape.query_width + _scores(shape, layout)
     if layout.precision == "float8":
         kept += layout.operand_bytes * shape.query_width
-    if layout.document_mask:
-        kept += e * layout.sequence_length
-    casts = 3 if layout.precision == "autocast" else 1
-    return kept + layout.residual_bytes * h + FP32 + casts * layout.operand_bytes * h
+    return kept + e * h + FP32 + layout.operand_bytes * h
 
 
 def _feed_forward(shape: Shape, layout: MemoryLayout) -> int:
     """Bytes of a token that autograd keeps of a layer's feed-forward, its norm and its input included."""
-    casts = 2 if layout.precision == "autocast" else 1
-    operands = layout.operand_bytes * (casts * shape.hidden_size + shape.intermediate_size)
-    inputs = layout.residual_bytes * shape.hidden_size + FP32
-    return inputs + operands + 3 * layout.compute_bytes * shape.intermediate_size
+    operands = layout.operand_bytes * (shape.hidden_size + shape.intermediate_size)
+    return operands + layout.compute_bytes * (shape.hidden_size + 3 * shape.intermediate_size) + FP32
 
 
 def _keeps_scores(shape: Shape, layout: MemoryLayout) -> bool:
@@ -224,39 +178,35 @@ def _states(shape: Shape, layout: MemoryLayout) -> Parts:
     total, e = counts.total, layout.compute_bytes
     layer = (counts.attention + counts.feed_forward) // shape.num_hidden_layers
     table = counts.embeddings
-    owner: Literal["optimizer", "weights"] = "weights" if layout.precision in ("autocast", "fp32") else "optimizer"
     turned = counts.attention + counts.feed_forward if layout.precision == "float8" else 0
     states = {
-        "weights": e * ((counts.multiplied if layout.precision == "autocast" else total) - turned) + turned,
-        "master weights": 0 if layout.precision == "fp32" else math.ceil(FP32 * total / layout.shards(owner)),
-        "gradients": math.ceil(FP32 * total / layout.shards("gradients")),
-        "optimizer": math.ceil(moment_bytes(counts, layout.optimizer) / layout.shards("optimizer")),
+        "weights": e * (total - turned) + turned,
+        "master weights": 0 if layout.precision == "fp32" else layout.shared(FP32 * total, "optimizer"),
+        "gradients": layout.shared(FP32 * total, "gradients"),
+        "optimizer": layout.shared(moment_bytes(counts, layout.optimizer), "optimizer"),
     }
     if layout.sharding == "zero3":
         states["weights"] = e * (2 * layer + table + counts.output_head)
         if layout.checkpointing != "full":
             states["weights"] += turned
-        states["master weights"] = math.ceil(FP32 * total / layout.shard_group)
+        states["master weights"] = layout.shared(FP32 * total, "weights")
     if layout.sharding in ("zero2", "zero3"):  # the largest gradient, whole, and its fp32 copy to be reduced
         states["communication"] = (e + FP32) * max(layer, table)
     return states
 
 
 def _stored_activations(shape: Shape, layout: MemoryLayout) -> int:
-    """What is kept from the forward to the backward pass: all layers, the final norm's input and output, the mask."""
-    e, r, h, t = layout.compute_bytes, layout.residual_bytes, shape.hidden_size, layout.tokens
-    once = t * ((r + e) * h + (layout.sequence_length if layout.document_mask else 0))
-    if layout.checkpointing == "none":
-        return shape.num_hidden_layers * layer_activations(shape, layout) + once
-    return shape.num_hidden_layers * t * _kept(shape, layout) + once
+    """What is kept from the forward to the backward pass: all layers, and the final norm's input and output."""
+    once = 2 * layout.compute_bytes * shape.hidden_size
+    return layout.tokens * (shape.num_hidden_layers * _kept(shape, layout) + once)
 
 
 def _kept(shape: Shape, layout: MemoryLayout) -> int:
-    """Bytes of a token that checkpointing keeps of a layer."""
-    h, r = shape.hidden_size, layout.residual_bytes
-    if layout.checkpointing == "full":
-        return r * h
-    return _attention(shape, layout) + r * h
+    """Bytes of a token that are kept of a layer."""
+    if layout.checkpointing == "none":
+        return _attention(shape, layout) + _feed_forward(shape, layout)
+    attention = _attention(shape, layout) if layout.checkpointing == "selective" else 0
+    return attention + layout.compute_bytes * shape.hidden_size
 
 
 def _logits(shape: Shape, layout: MemoryLayout) -> int:
@@ -267,7 +217,7 @@ def _logits(shape: Shape, layout: MemoryLayout) -> int:
 
 def _head_gradient(shape: Shape, layout: MemoryLayout) -> int:
     """The output head's gradient in its first form; a tied one waits for that of the embedding."""
-    return (FP32 if layout.precision == "autocast" else layout.compute_bytes) * shape.vocab_size * shape.hidden_size
+    return layout.compute_bytes * shape.vocab_size * shape.hidden_size
 
 
 def _working(shape: Shape, layout: MemoryLayout) -> int:
@@ -277,12 +227,12 @@ def _working(shape: Shape, layout: MemoryLayout) -> int:
     gone, and that of the residual stream twice; in float8 the gradient of a factor is there in two casts too. A context
     parallel group exchanges queries, keys and values: a layer's as they are sent and as they come, for the gradients.
     """
-    e, r, h = layout.compute_bytes, layout.residual_bytes, shape.hidden_size
-    working = layout.tokens * (2 * e * shape.intermediate_size + 2 * r * h)
+    e, h = layout.compute_bytes, shape.hidden_size
+    working = layout.tokens * (2 * e * shape.intermediate_size + 2 * e * h)
     if layout.precision == "float8":
         working += 2 * layout.tokens * shape.intermediate_size
     if layout.checkpointing != "none":
-        working += layout.tokens * r * h
+        working += layout.tokens * e * h
         working += layer_activations(shape, layout) - layout.tokens * _kept(shape, layout)
     if _keeps_scores(shape, layout):
         working += 2 * layout.tokens * _scores(shape, layout)
@@ -290,7 +240,3 @@ def _working(shape: Shape, layout: MemoryLayout) -> int:
         copies = max(1, layout.context_parallel // shape.num_key_value_heads)
         working += 2 * layout.tokens * e * (shape.query_width + 2 * copies * shape.key_value_width)
     return working
-
-
-def impossible(key: str, value: object, remedy: str) -> UserError:
-    return UserError("not a possible layout", key=key, value=value, remedy=remedy)

@@ -15,7 +15,7 @@ from smolmake.execution.step import Steps
 from smolmake.graph.specs.data import EpochsSpec, MixtureSpec
 from smolmake.hardware.fit import fit
 from smolmake.hardware.gpus import gpu_kind
-from smolmake.hardware.memory import LOSS_CHUNKS, MemoryLayout
+from smolmake.hardware.memory import MemoryLayout
 from smolmake.model.counts import count_parameters
 from smolmake.planning.cost import shape_of, source_tokens
 from smolmake.recipe.runtime import Layout
@@ -116,6 +116,13 @@ def _check_memory(recipe: Recipe, file: Path) -> None:
         layout = run.layout(name)
         if not layout.gpus:
             continue
+        key = f"runtime.layouts.{run.layout_name(name)}"
+        if length % layout.context_parallel:
+            raise UserError(
+                f"{name}: {length} tokens do not divide over the devices that share a sequence",
+                file=file, key=f"{key}.context_parallel", value=layout.context_parallel,
+                remedy="give a divisor of sequence_length",
+            )  # fmt: skip
         needed = MemoryLayout(
             micro_batch=layout.micro_batch or run.micro_batch,
             sequence_length=length,
@@ -124,15 +131,13 @@ def _check_memory(recipe: Recipe, file: Path) -> None:
             context_parallel=layout.context_parallel,
             checkpointing=layout.activation_checkpointing,
             precision=pretraining.precision,
-            loss_chunks=LOSS_CHUNKS,
             optimizer=pretraining.optimizer.name,
         )
         found = fit(shape, needed, gpu_kind(recipe.cost.gpu).memory)
         if not found.fits:
             raise UserError(
                 f"{name} would not fit into the memory of a {recipe.cost.gpu}: {found.reason}",
-                file=file, key=f"runtime.layouts.{run.layout_name(name)}",
-                remedy=found.remedy or "take more or larger GPUs",
+                file=file, key=key, remedy=found.remedy or "take more or larger GPUs",
             )  # fmt: skip
 
 

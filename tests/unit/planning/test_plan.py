@@ -154,6 +154,7 @@ def test_budget_lines_are_summed_from_their_inputs(tree: Path) -> None:
         ("gpu: h100", "gpu: h1000", "cost.gpu"),
         ("micro_batch: 2}}", "micro_batch: 3}}", "runtime.layouts.pretraining.micro_batch"),
         ("gpus_per_node: 2", "gpus_per_node: 2, context_parallel: 3", "runtime.layouts.pretraining.context_parallel"),
+        ("gpus_per_node: 2", "gpus_per_node: 3, context_parallel: 3", "runtime.layouts.pretraining.context_parallel"),
         ("layouts: {", "layouts: {sft: {gpus_per_node: 8, strategy: hsdp}, ", "runtime.layouts.sft.strategy"),
         (
             "layouts: {",
@@ -165,7 +166,7 @@ def test_budget_lines_are_summed_from_their_inputs(tree: Path) -> None:
         ("warmup_steps: 2, decay_steps: 5", "warmup_steps: 20, decay_steps: 15", "pretraining.schedule"),
         ("name: stage2, steps: 10", "name: stage2, starts_at: 15, steps: 10", "pretraining.stages.1.starts_at"),
     ],
-    ids=["gpu", "batch", "context", "post-training", "whole rows", "parameters", "memory", "spans", "stages"],
+    ids=["gpu", "batch", "context", "length", "post-training", "whole rows", "parameters", "memory", "spans", "stages"],
 )
 def test_what_cannot_be_is_refused_with_key_and_remedy(tree: Path, old: str, new: str, key: str) -> None:
     assert refused(tree, changed(old, new, SMALL + GPUS)).key == key
