@@ -36,7 +36,7 @@ from smolmake.graph.pretrain import segment_run
 from smolmake.graph.specs.pretrain import SegmentSpec
 from smolmake.model.config import ModelConfig
 from smolmake.model.conversion import CLASSES, to_transformers
-from smolmake.model.counts import attended_length, count_parameters, flops_per_token
+from smolmake.model.counts import count_parameters, flops_per_token
 from smolmake.model.decoder import Decoder
 from smolmake.preflight.parity import RandomBatches
 from smolmake.recipe.pretraining import Optimizer
@@ -164,14 +164,16 @@ def measure(case: Case, arguments: argparse.Namespace, parallel: ParallelContext
         saved = save_and_restore(trainer, Path(arguments.save), done + 1, seconds) if arguments.save else {}
         trainer.close()
     rate = batch * case.length / seconds / parallel.world_size
-    seen = attended_length([length for row in range(64) for length in reader.lengths(row)])
+    # A token sees half of its document on average, and a document of n tokens has n of them.
+    lengths = [length for row in range(64) for length in reader.lengths(row)]
+    seen = sum(length**2 for length in lengths) / sum(lengths) / 2
     return {
         "case": f"{case.shape} {case.what}{'' if case.recompute == 'none' else '+' + case.recompute} "
         f"{case.length} docs {case.documents or 'one'} mb {case.rows}x{arguments.accumulate}",
         "gpus": parallel.world_size, "strategy": case.strategy, "context": case.context,
         "tokens_per_second": round(rate), "milliseconds": round(seconds * 1e3, 1),
         "mfu": round(rate * flops_per_token(model.config.shape, case.length) / PEAK, 4),
-        "mfu_masked": round(rate * flops_per_token(model.config.shape, seen, causal=True) / PEAK, 4),
+        "mfu_masked": round(rate * flops_per_token(model.config.shape, seen) / PEAK, 4),
         "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1) if gpu else None,
         "first_step_s": round(times[0], 1), "spread": round((max(kept) - min(kept)) / seconds, 3),
         "first_loss": round(losses[0], 3), "last_loss": round(losses[-1], 3),

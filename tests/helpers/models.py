@@ -8,6 +8,7 @@ import torch
 
 from smolmake.data.tokenizer import tokenizer_config, train_bpe
 from smolmake.model.config import ModelConfig
+from smolmake.model.conversion import save_tensors
 from smolmake.model.decoder import Decoder
 from smolmake.model.init import initialise
 
@@ -41,6 +42,10 @@ def decoder(seed: int = 0, **changes: Any) -> Decoder:
             if parameter.dim() == 1:
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     return model
+
+
+def save_model(model: Decoder, folder: Path, tokenizer: Path, end_of_text: int) -> None:
+    save_tensors(model.config, model.state_dict(), folder, tokenizer, end_of_text)
 
 
 def write_tokenizer(folder: Path, texts: list[str], size: int = 300) -> int:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from smolmake.hardware.gpus import GIB
 from smolmake.hardware.memory import MemoryLayout, memory_use
 from smolmake.model.counts import Shape
+from smolmake.recipe.runtime import Checkpointing
 
 HEADROOM = 0.1
+CHECKPOINTING: tuple[Checkpointing, ...] = ("none", "selective", "full")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def _changes(layout: MemoryLayout) -> Iterator[tuple[str, MemoryLayout]]:
     while micro_batch > 1:
         micro_batch //= 2
         yield f"micro_batch {micro_batch}", dataclasses.replace(layout, micro_batch=micro_batch)
-    for checkpointing in {"none": ("selective", "full"), "selective": ("full",)}.get(layout.checkpointing, ()):
+    for checkpointing in CHECKPOINTING[CHECKPOINTING.index(layout.checkpointing) + 1 :]:
         yield f"checkpointing {checkpointing}", dataclasses.replace(layout, checkpointing=checkpointing)
     shared = 2 * layout.context_parallel
     while layout.shard_group % shared == 0 and layout.sequence_length % shared == 0:

@@ -46,6 +46,7 @@ from typing import Literal
 
 from smolmake.model.counts import Parameters, Shape, count_parameters
 from smolmake.recipe.pretraining import Precision
+from smolmake.recipe.runtime import Checkpointing
 
 LOSS_CHUNKS = 8
 FP32 = 4
@@ -72,7 +73,7 @@ class MemoryLayout:
     sharding: Literal["ddp", "zero1", "zero2", "zero3"] = "ddp"
     shard_group: int = 1
     context_parallel: int = 1
-    checkpointing: Literal["none", "selective", "full"] = "none"
+    checkpointing: Checkpointing = "none"
     precision: Precision = "bf16"
     loss_chunks: int = LOSS_CHUNKS
     optimizer: OptimizerName = "adamw"

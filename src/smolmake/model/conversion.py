@@ -18,15 +18,10 @@ CLASSES = {"smollm3": "SmolLM3ForCausalLM", "llama": "LlamaForCausalLM", "qwen3"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
-def save_model(model: Decoder, folder: Path, tokenizer: Path, end_of_text: int) -> None:
-    """Write the model and a copy of its tokenizer's files into `folder`, loadable by `AutoModelForCausalLM`."""
-    save_tensors(model.config, model.state_dict(), folder, tokenizer, end_of_text)
-
-
 def save_tensors(
     shape: ModelConfig, state: dict[str, torch.Tensor], folder: Path, tokenizer: Path, end_of_text: int
 ) -> None:
-    """`save_model` from a state dict that was put together elsewhere."""
+    """Write a model's state dict and a copy of its tokenizer's files, loadable by `AutoModelForCausalLM`."""
     folder.mkdir(parents=True, exist_ok=True)
     config = to_transformers(shape, end_of_text)
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -43,7 +38,7 @@ def load_model(
     max_positions: int | None = None,
     precision: Precision = "fp32",
 ) -> Decoder:
-    """Read a model written by `save_model` or by transformers; theta and length may be raised on the way."""
+    """Read a model written by `save_tensors` or by transformers; theta and length may be raised on the way."""
     shape = from_transformers(json.loads((folder / "config.json").read_text()))
     if rope_theta is not None:
         shape["rope_theta"] = rope_theta

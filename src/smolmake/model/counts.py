@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,10 +40,9 @@ class Shape:
         if self.num_attention_heads % self.num_key_value_heads:
             raise UserError(
                 f"{self.num_attention_heads} query heads do not divide by {self.num_key_value_heads} key/value heads",
-                key="num_key_value_heads",
-                value=self.num_key_value_heads,
+                key="num_key_value_heads", value=self.num_key_value_heads,
                 remedy="give a divisor of num_attention_heads",
-            )
+            )  # fmt: skip
 
     @classmethod
     def of(cls, model: ModelShape, vocab_size: int) -> Shape:
@@ -95,41 +93,21 @@ def count_parameters(shape: Shape) -> Parameters:
     )
 
 
-def flops_per_token(shape: Shape, sequence_length: float, causal: bool = False) -> float:
+def flops_per_token(shape: Shape, sequence_length: float) -> float:
     """Training FLOPs a token, forward and backward: 6 N + 12 L d T (Chowdhery et al. 2022, PaLM, appendix B).
 
     N counts every parameter that a token is multiplied with: the output head once, tied or not, and no untied input
     table. Recomputed activations do not count. L is the number of layers, d the width of all query heads, T the
     sequence length. The attention term takes every pair of positions as computed, which is the convention of published
-    MFU; with `causal` only the half that a decoder needs counts, 6 L d T. Where attention stays within documents, give
-    `attended_length(...)` for T together with `causal`.
+    MFU.
     """
     if not (math.isfinite(sequence_length) and sequence_length > 0):
         raise UserError(
             "not a possible sequence length",
-            key="sequence_length",
-            value=sequence_length,
-            remedy="give a number of tokens above 0",
-        )
-    pairs = (6 if causal else 12) * shape.num_hidden_layers * shape.query_width * sequence_length
-    return 6 * count_parameters(shape).multiplied + pairs
-
-
-def attended_length(document_lengths: Sequence[float]) -> float:
-    """The sequence length that costs as much attention as documents of these lengths, each seen by itself.
-
-    A document of n tokens has n^2 pairs, so a token has sum(n^2) / sum(n) on average. Documents longer than the
-    training sequence must be cut to its length first.
-    """
-    total = sum(document_lengths)
-    if not document_lengths or min(document_lengths) < 0 or not total > 0:
-        raise UserError(
-            "not lengths of documents",
-            key="document_lengths",
-            value=list(document_lengths),
-            remedy="give lengths in tokens, above 0",
-        )
-    return sum(length**2 for length in document_lengths) / total
+            key="sequence_length", value=sequence_length, remedy="give a number of tokens above 0",
+        )  # fmt: skip
+    attention = 12 * shape.num_hidden_layers * shape.query_width * sequence_length
+    return 6 * count_parameters(shape).multiplied + attention
 
 
 def chinchilla_tokens(parameters: float) -> float:

@@ -14,15 +14,12 @@ from smolmake.train.parallel import distribute_like
 NEVER_MUON = ("embed_tokens", "lm_head")  # tables, not maps between layers
 
 
-class CombinedOptimizer:
-    """Optimizers of different parameters, used as one."""
+class Optimizers:
+    """One or more optimizers, each of other parameters of a model, used as one."""
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
         self.parts = parts
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        return [group for part in self.parts for group in part.param_groups]
+        self.param_groups = [group for part in parts for group in part.param_groups]
 
     def step(self) -> None:
         for part in self.parts:
@@ -31,9 +28,6 @@ class CombinedOptimizer:
     def zero_grad(self) -> None:
         for part in self.parts:
             part.zero_grad()
-
-
-Optimizers = torch.optim.Optimizer | CombinedOptimizer
 
 
 class AdEMAMix(torch.optim.Optimizer):
@@ -84,7 +78,7 @@ def make_optimizer(model: nn.Module, settings: Settings) -> Optimizers:
     """The optimizer over all parameters; those whose name holds one of `no_weight_decay` are not decayed."""
     named = list(model.named_parameters())
     if settings.name == "ademamix":
-        return AdEMAMix(_groups(named, settings), settings)
+        return Optimizers(AdEMAMix(_groups(named, settings), settings))
     if settings.name == "muon":
         matrices = [(n, p) for n, p in named if p.dim() == 2 and not any(part in n for part in NEVER_MUON)]
         chosen = {n for n, _ in matrices}
@@ -92,8 +86,8 @@ def make_optimizer(model: nn.Module, settings: Settings) -> Optimizers:
         muon = torch.optim.Muon(
             _groups(matrices, settings), lr=0.0, momentum=settings.momentum, adjust_lr_fn="match_rms_adamw"
         )
-        return CombinedOptimizer(muon, _adamw([(n, p) for n, p in named if n not in chosen], settings))
-    return _adamw(named, settings)
+        return Optimizers(muon, _adamw([(n, p) for n, p in named if n not in chosen], settings))
+    return Optimizers(_adamw(named, settings))
 
 
 def _adamw(named: list[tuple[str, nn.Parameter]], settings: Settings) -> torch.optim.AdamW:
@@ -102,19 +96,19 @@ def _adamw(named: list[tuple[str, nn.Parameter]], settings: Settings) -> torch.o
 
 
 def _groups(named: list[tuple[str, nn.Parameter]], settings: Settings) -> list[dict[str, Any]]:
-    exempt = [any(part in name for part in settings.no_weight_decay) for name, _ in named]
-    decayed = [parameter for (_, parameter), free in zip(named, exempt, strict=True) if not free]
-    plain = [parameter for (_, parameter), free in zip(named, exempt, strict=True) if free]
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for name, parameter in named:
+        (plain if any(part in name for part in settings.no_weight_decay) else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
 
 def optimizer_tensors(model: nn.Module, optimizer: Optimizers) -> dict[str, Tensor]:
     """The state of every parameter as `exp_avg/NAME`, `exp_avg_sq/NAME`, `step/NAME`, ...; empty before step 1."""
-    parts = optimizer.parts if isinstance(optimizer, CombinedOptimizer) else (optimizer,)
     tensors = {}
     for name, parameter in model.named_parameters():
-        for part in parts:
+        for part in optimizer.parts:
             for key, value in part.state.get(parameter, {}).items():
                 tensors[f"{key}/{name}"] = value.reshape(1) if value.dim() == 0 else value
     return tensors
@@ -122,19 +116,15 @@ def optimizer_tensors(model: nn.Module, optimizer: Optimizers) -> dict[str, Tens
 
 def load_optimizer(model: nn.Module, optimizer: Optimizers, tensors: dict[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` gave, whole or cut as the parameters are; what it did not give is new."""
-    for part in optimizer.parts if isinstance(optimizer, CombinedOptimizer) else (optimizer,):
+    owners: dict[Tensor, torch.optim.Optimizer] = {}
+    for part in optimizer.parts:
         part.state.clear()
-    owners = {
-        id(parameter): part
-        for part in (optimizer.parts if isinstance(optimizer, CombinedOptimizer) else (optimizer,))
-        for group in part.param_groups
-        for parameter in group["params"]
-    }
+        owners |= {parameter: part for group in part.param_groups for parameter in group["params"]}
     for name, parameter in model.named_parameters():
         state = {key.removesuffix(f"/{name}"): value for key, value in tensors.items() if key.endswith(f"/{name}")}
         state.pop("model", None)
         if state:
-            owners[id(parameter)].state[parameter] = {
+            owners[parameter].state[parameter] = {
                 key: value.reshape(()).to(parameter.device) if key == "step" else distribute_like(value, parameter)
                 for key, value in state.items()
             }

@@ -58,10 +58,9 @@ class GradientGuard:
             raise UserError(
                 f"{reason} at step {step}"
                 + (f", the {self.skipped}th step in a row that is skipped" if self.tolerated else ""),
-                key="pretraining.schedule.lr",
-                value=rate,
+                key="pretraining.schedule.lr", value=rate,
                 remedy="lower the learning rate or lengthen the warm-up; metrics.jsonl has the steps before",
-            )
+            )  # fmt: skip
         return reason
 
     def _reason(self, loss: float, norm: float) -> str | None:
@@ -69,7 +68,7 @@ class GradientGuard:
             return "the loss or its gradient is not finite"
         if self.factor is None or len(self.norms) < (self.norms.maxlen or 0):
             return None
-        usual = sorted(self.norms)[len(self.norms) // 2]
+        usual = statistics.median_high(self.norms)
         if norm > self.factor * usual:
             return f"the gradient's norm of {norm:.3g} is {norm / usual:.1f} times its usual {usual:.3g}"
         return None
@@ -135,11 +134,10 @@ class Spikes:
         if len(self.drops) >= self.settings.max_rollbacks:
             raise UserError(
                 f"{drop.reason} at step {step}, after {len(self.drops)} roll-backs of this segment",
-                key="pretraining.guard.roll_back.max_rollbacks",
-                value=self.settings.max_rollbacks,
+                key="pretraining.guard.roll_back.max_rollbacks", value=self.settings.max_rollbacks,
                 remedy="lower the learning rate, or look at the data: events.jsonl has the dropped steps, and "
                 "smolmake trace STEP ROW says what they hold",
-            )
+            )  # fmt: skip
         return drop
 
     def dropped(self, step: int) -> Drop | None:

@@ -223,19 +223,16 @@ class Trainer:
 
     def _documents(self, document_BT: Tensor) -> DocumentIds:
         """Documents in the form that the attention for this device reads."""
-        documents = self._local_documents(document_BT)
+        documents: Tensor | VarlenDocuments | None = document_BT
+        if self.parallel.device.type == "cuda":
+            if self.model.dtype == torch.bfloat16 and has_flash_attention():
+                documents = pack(document_BT)
+            elif document_BT.shape[1] >= LONG and bool((document_BT == document_BT[:, :1]).all()):
+                documents = None
         if self.parallel.cp_size == 1:
             return documents
         own = self.parallel.cp_slice(document_BT.shape[1])
         return ContextParallelDocuments(self.parallel.cp_group, torch.arange(own.start, own.stop), documents)
-
-    def _local_documents(self, document_BT: Tensor) -> Tensor | VarlenDocuments | None:
-        if self.parallel.device.type != "cuda":
-            return document_BT
-        if self.model.dtype == torch.bfloat16 and has_flash_attention():
-            return pack(document_BT)
-        single = document_BT.shape[1] >= LONG and bool((document_BT == document_BT[:, :1]).all())
-        return None if single else document_BT
 
     def state(self) -> dict[str, Tensor]:
         """All that a recovery checkpoint must hold."""

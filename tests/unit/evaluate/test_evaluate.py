@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from helpers.models import decoder, write_tokenizer
+from helpers.models import decoder, save_model, write_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from generators.arithmetic import tasks as arithmetic_tasks
@@ -18,7 +18,6 @@ from smolmake.evaluate.heldout import heldout_loss
 from smolmake.evaluate.items import task_items
 from smolmake.evaluate.samples import generate, write_samples
 from smolmake.evaluate.tasks import TaskLoader, prepare_tasks, run_tasks
-from smolmake.model.conversion import save_model
 from smolmake.stats import wilson
 
 LIMIT = 16

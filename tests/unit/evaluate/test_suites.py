@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.data_jobs import fail, job, run
-from helpers.models import decoder, write_tokenizer
+from helpers.models import decoder, save_model, write_tokenizer
 from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -21,7 +21,6 @@ from smolmake.execution.job import Job, named
 from smolmake.execution.manifest import read_manifest
 from smolmake.execution.step import Run, Spec
 from smolmake.graph.specs.data import SuiteItemsSpec
-from smolmake.model.conversion import save_model
 from smolmake.recipe.evaluation import HarnessTasks
 
 SUITE: dict[str, Any] = {

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.models import SHAPE, config, decoder, write_tokenizer
+from helpers.models import SHAPE, config, decoder, save_model, write_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, SmolLM3Config, SmolLM3ForCausalLM
 
 from smolmake.model.config import ModelConfig
-from smolmake.model.conversion import from_transformers, load_model, save_model, to_transformers
+from smolmake.model.conversion import from_transformers, load_model, to_transformers
 from smolmake.model.decoder import Decoder
 
 VARIANTS = [

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.models import SHAPE, config, decoder, write_tokenizer
+from helpers.models import SHAPE, config, decoder, save_model, write_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from smolmake.model import head
 from smolmake.model.attention import attend, block_mask, document_mask, make_mask
-from smolmake.model.conversion import load_model, save_model, to_transformers
+from smolmake.model.conversion import load_model, to_transformers
 from smolmake.model.counts import count_parameters
 from smolmake.model.decoder import Decoder
 from smolmake.model.head import head_loss

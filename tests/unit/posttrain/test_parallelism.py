@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.jobs import write_job
-from helpers.models import decoder, write_tokenizer
+from helpers.models import decoder, save_model, write_tokenizer
 from helpers.timeouts import WAIT
 from helpers.training import ROOT, finish
 from safetensors.torch import load_file
@@ -25,7 +25,6 @@ from smolmake.errors import UserError
 from smolmake.execution.step import Spec
 from smolmake.graph.specs.data import PathDataset
 from smolmake.graph.specs.posttrain import AlignmentSpec, ConversationsSpec, PostTrainingRun, SupervisedSpec
-from smolmake.model.conversion import save_model
 from smolmake.monitoring.metrics import read_metrics
 from smolmake.posttrain import hf_trainer as posttrain
 from smolmake.posttrain.hf_trainer import WHOLE, RowOrder, last_whole_checkpoint, same_devices

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.models import decoder, write_tokenizer
+from helpers.models import decoder, save_model, write_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
@@ -14,7 +14,6 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from smolmake.errors import UserError
 from smolmake.graph.specs.data import PathDataset
 from smolmake.graph.specs.posttrain import ConversationsSpec
-from smolmake.model.conversion import save_model
 from smolmake.posttrain.chat_data import read_conversations
 from smolmake.posttrain.columns import CONVERSATIONS, PAIRS
 from smolmake.posttrain.hf_trainer import WHOLE, last_whole_checkpoint

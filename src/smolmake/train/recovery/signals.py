@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 from types import FrameType
 
 MARGIN = 120.0  # seconds for the last checkpoint; Slurm gives SLURM_JOB_END_TIME to every job
@@ -20,17 +19,12 @@ class StopSignal:
     def __init__(self) -> None:
         self.signal: str | None = None
         self.limit = float(os.environ.get("SLURM_JOB_END_TIME", "inf"))
-        handler: Callable[[int, FrameType | None], None] = self._note
-        signal.signal(signal.SIGTERM, handler)
-        signal.signal(signal.SIGINT, handler)
+        signal.signal(signal.SIGTERM, self._note)
+        signal.signal(signal.SIGINT, self._note)
 
     @property
     def requested(self) -> bool:
-        return self.signal is not None or self.late
-
-    @property
-    def late(self) -> bool:
-        return time.time() > self.limit - MARGIN
+        return self.signal is not None or time.time() > self.limit - MARGIN
 
     @property
     def reason(self) -> str:
