@@ -72,11 +72,8 @@ def softmax_gradient(logits_NV: Tensor, labels_N: Tensor, z_loss: float) -> tupl
     loss = lse - logits.gather(1, target)[:, 0] + z_loss * lse.square()
     scale = torch.where(valid, 1 + 2 * z_loss * lse, 0.0)
     gradient = torch.exp(logits - lse[:, None]) * scale[:, None]
-    if logits.is_cuda:
-        columns = torch.arange(logits.shape[1], device=logits.device)
-        gradient = gradient - ((columns == target) & valid[:, None]).float()
-    else:
-        gradient.scatter_add_(1, target, -valid.float()[:, None])
+    columns = torch.arange(logits.shape[1], device=logits.device)
+    gradient = gradient - ((columns == target) & valid[:, None]).float()
     return torch.where(valid, loss, 0.0).sum(), gradient.to(logits_NV.dtype)
 
 

@@ -38,9 +38,7 @@ def has_flash_attention() -> bool:
     """Whether FlashAttention 4 is installed and the GPU is one it is written for (Hopper or Blackwell)."""
     if not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] not in (9, 10):
         return False
-    return importlib.util.find_spec("flash_attn") is not None and (
-        importlib.util.find_spec("flash_attn.cute") is not None
-    )
+    return all(importlib.util.find_spec(name) is not None for name in ("flash_attn", "flash_attn.cute"))
 
 
 @torch.library.custom_op("smolmake::flash", mutates_args=())

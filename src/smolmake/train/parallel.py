@@ -70,10 +70,9 @@ class ParallelContext:
             raise UserError(
                 f"a global batch of {global_batch_size} sequences does not divide over {readers} processes"
                 + (f" or groups of {self.cp_size}" if self.cp_size > 1 else ""),
-                key="pretraining.global_batch_size",
-                value=global_batch_size,
+                key="pretraining.global_batch_size", value=global_batch_size,
                 remedy="choose nodes times gpus_per_node over context_parallel so that it divides the batch",
-            )
+            )  # fmt: skip
         reader = self.rank // self.cp_size
         return range(reader * share, (reader + 1) * share)
 
@@ -95,7 +94,7 @@ class ParallelContext:
             return list(flags)
         return [bool(total) for total in self.sum(torch.tensor(flags, dtype=torch.int64))]
 
-    def broadcast(self, value: int | None) -> int | None:
+    def broadcast(self, value: str | None) -> str | None:
         """The first process's value."""
         if self.world_size == 1:
             return value
@@ -163,10 +162,9 @@ def check_layout(parallel: ParallelContext, spec: SegmentSpec, config: ModelConf
     if parallel.world_size > 1 and layout.gpus > 1 and layout.gpus != parallel.world_size:
         raise UserError(
             f"the layout has {layout.gpus} devices and {parallel.world_size} processes were started",
-            key="runtime.layouts",
-            value=f"nodes {nodes}, gpus_per_node {layout.gpus_per_node}",
+            key="runtime.layouts", value=f"nodes {nodes}, gpus_per_node {layout.gpus_per_node}",
             remedy="start one process a device, as the rule does with torchrun",
-        )
+        )  # fmt: skip
     if strategy == "hsdp" and parallel.world_size % nodes:
         raise UserError(
             "hsdp shards within a node, and the processes do not divide by the nodes",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -46,9 +45,7 @@ def train_segment(job: SegmentJob) -> None:
     reader = open_reader(job)
     parallel = init_parallel(run.device, run.layout)
     model = first_model(job)
-    state = None
-    if not spec.fresh_optimizer:
-        state = job.input("parent") / "checkpoint" / OPTIMIZER
+    state = None if spec.fresh_optimizer else job.input("parent") / "checkpoint" / OPTIMIZER
     trainer = build_trainer(
         model, reader, spec, run, parallel, job.folder, f"training {job.name}", state,
         lambda step: save_weights(job, model, parallel, job.folder / "milestones" / f"step-{step}"),
@@ -140,8 +137,7 @@ def save_checkpoint(job: SegmentJob, trainer: Trainer) -> None:
     """Write checkpoint/: the model, and the optimizer's state for the segments that follow."""
     model, parallel = trainer.model, trainer.parallel
     state = gather_full(optimizer_tensors(model, trainer.optimizer), parallel)
-    write_state = partial(save_file, {name: tensor.contiguous() for name, tensor in state.items()})
-    save_weights(job, model, parallel, job.folder / "checkpoint", lambda folder: write_state(folder / OPTIMIZER))
+    save_weights(job, model, parallel, job.folder / "checkpoint", lambda folder: save_file(state, folder / OPTIMIZER))
 
 
 def save_weights(
@@ -169,5 +165,5 @@ def gather_full(tensors: dict[str, Tensor], parallel: ParallelContext) -> dict[s
     for name, tensor in tensors.items():
         full = full_tensor(tensor)
         if parallel.is_main:
-            gathered[name] = full.cpu()
+            gathered[name] = full.cpu().contiguous()
     return gathered

@@ -68,7 +68,7 @@ class Recovery:
         `rolled_back` counts the roll-backs before it; the newest checkpoint at or before step `safe` is kept.
         """
         self._settle()
-        place = self.folder / _name(rolled_back, step)
+        place = self.folder / (f"step-{step:09d}" + (f".{rolled_back}" if rolled_back else ""))
         beside = self.folder / f".{place.name}.tmp"
         shards: Future[Any] | None = None
         if any(isinstance(tensor, DTensor) for tensor in tensors.values()):
@@ -93,17 +93,14 @@ class Recovery:
         name = None
         if self.parallel.is_main:
             name = _newest_whole(self.folder, before) or self.fetch(before)
-        found = self.parallel.broadcast(None if name is None else _number(name))
-        if found is None:
-            return None
-        rolled_back, step = divmod(found, STEPS)
-        return step, _read(self.folder / _name(rolled_back, step), parameters, self.parallel)
+        name = self.parallel.broadcast(name)
+        return None if name is None else (step_of(name), _read(self.folder / name, parameters, self.parallel))
 
     def discard(self, rolled_back: int, after: int) -> None:
         """Delete what was saved before roll-back number `rolled_back` from behind step `after`: it holds the spike."""
         if self.parallel.is_main:
             for name in _names(self.folder):
-                earlier, step = divmod(_number(name), STEPS)
+                earlier, step = _age(name)
                 if earlier < rolled_back and step > after:
                     shutil.rmtree(self.folder / name, ignore_errors=True)
         self.parallel.barrier()
@@ -148,10 +145,13 @@ class Recovery:
                 shutil.rmtree(beside, ignore_errors=True)
                 beside.mkdir(parents=True)
                 save_file(tensors, beside / FILE)
-            digests = {name: file_digest(beside / name) for name in _files(beside)}
+            files = sorted(path for path in beside.rglob("*") if path.is_file())
+            digests = {path.relative_to(beside).as_posix(): file_digest(path) for path in files}
             (beside / STATE).write_text(json.dumps({"step": step, "sha256": digests}))
             publish_folder(beside, place)
-            _prune(self.folder, safe)
+            names = _names(self.folder)
+            for name in set(names) - kept(names, safe):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
         except Exception as error:  # whatever it is, the training can go on from the checkpoint before
             shutil.rmtree(beside, ignore_errors=True)
             self.report("saving", step, f"the recovery checkpoint could not be written: {' '.join(str(error).split())}")
@@ -164,20 +164,14 @@ class Recovery:
             self.under_way = None
 
 
-STEPS = 10**12  # more than any run has: roll-backs and step as one number, which orders checkpoints
-
-
-def _name(rolled_back: int, step: int) -> str:
-    return f"step-{step:09d}" + (f".{rolled_back}" if rolled_back else "")
-
-
-def _number(name: str) -> int:
+def _age(name: str) -> tuple[int, int]:
+    """How many roll-backs were before a checkpoint, and its step."""
     step, _, rolled_back = name.removeprefix("step-").partition(".")
-    return int(rolled_back or 0) * STEPS + int(step)
+    return int(rolled_back or 0), int(step)
 
 
 def step_of(name: str) -> int:
-    return _number(name) % STEPS
+    return _age(name)[1]
 
 
 def ordered(names: list[str], before: int | None) -> list[str]:
@@ -186,7 +180,7 @@ def ordered(names: list[str], before: int | None) -> list[str]:
     One from after a roll-back is newer than all from before it.
     """
     fitting = [name for name in names if before is None or step_of(name) <= before]
-    return sorted(fitting, key=_number, reverse=True)
+    return sorted(fitting, key=_age, reverse=True)
 
 
 def kept(names: list[str], safe: int | None) -> set[str]:
@@ -196,12 +190,6 @@ def kept(names: list[str], safe: int | None) -> set[str]:
 
 def _names(folder: Path) -> list[str]:
     return [place.name for place in folder.glob("step-*")]
-
-
-def _prune(folder: Path, safe: int | None) -> None:
-    names = _names(folder)
-    for name in set(names) - kept(names, safe):
-        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _newest_whole(folder: Path, before: int | None) -> str | None:
@@ -234,10 +222,6 @@ def _read(place: Path, parameters: dict[str, Tensor], parallel: ParallelContext)
             tensors[name] = torch.empty(stored.size, dtype=stored.properties.dtype)
     load(tensors, storage_reader=reader, no_dist=parallel.world_size == 1)
     return tensors
-
-
-def _files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def check_disk_space(folder: Path, state: int) -> None:

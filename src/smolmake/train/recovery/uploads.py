@@ -143,9 +143,6 @@ class Uploads:
     def _put(self, upload: str) -> None:
         self.uploaded[upload] = self.store.put(self.folder / upload, upload)
 
-    def _read_listing(self, upload: str) -> None:
-        self.uploaded[upload] = self.store.files(upload) or {}
-
     def _files(self, upload: str) -> FileRecords:
         """A upload's listing, which a removed milestone must have.
 
@@ -153,7 +150,7 @@ class Uploads:
             UserError: if it cannot be read.
         """
         if upload not in self.uploaded:
-            self._try(upload, self._read_listing, upload)
+            self._try(upload, lambda: self.uploaded.update({upload: self.store.files(upload) or {}}))
         if not self.uploaded.get(upload):
             raise UserError(
                 "this milestone was removed after its upload, and cannot be found there", file=self.folder / upload,
