@@ -1,19 +1,24 @@
-"""The text of evaluation items, as decontamination needs it."""
+"""The items of evaluation tasks: what is asked, and what the sources are searched for."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smolmake.data.readers import data_files, file_format, read_rows
+from smolmake.data.readers import ARROW, JSONL, data_files, read_rows
+from smolmake.errors import UserError
 from smolmake.execution.job import Job
 from smolmake.execution.step import Run
-from smolmake.graph.specs.data import DocumentsSpec, OverlapSpec
+from smolmake.graph.specs.data import DocumentsSpec, FileDataset, OverlapSpec
 
 ITEMS = "items.parquet"  # of the suites' tasks: columns `task` and `text`
+ENDINGS = (*JSONL, *ARROW, ".parquet", ".json")
 SCHEMA = pa.schema([("task", pa.string()), ("text", pa.large_string())])
 
 
@@ -21,20 +26,56 @@ def items_of(job: Job[DocumentsSpec | OverlapSpec, Run]) -> dict[str, list[str]]
     """For each task that a step's sources are searched for, the text of its items."""
     items: dict[str, list[str]] = {}
     if job.spec.tasks is not None:
-        items |= task_items(data_files(job.spec.tasks, job.input("tasks") if "tasks" in job.inputs else None))
+        questions = question_files(job.spec.tasks, job.input("tasks") if "tasks" in job.inputs else None)
+        items = {name: [item_text(row) for row in question_rows(path)] for name, path in questions.items()}
     for folder in job.group("suite_items").values():
         for task, texts in read_items(folder / ITEMS).items():
             items.setdefault(task, []).extend(texts)
     return items
 
 
-def task_items(files: list[Path]) -> dict[str, list[str]]:
-    """For each task (a data file's name) the text of its items."""
-    return {
-        file.name.split(".")[0]: [item_text(row) for row in read_rows(file)]
-        for file in files
-        if file_format(file, "auto") != "text"
-    }
+def question_files(dataset: FileDataset, generated: Path | None) -> dict[str, Path]:
+    """The questions of a recipe's own tasks: files by their names without the ending of their format.
+
+    These are what the tasks can ask and what the sources are searched for. Files beside them that hold no rows, such as
+    a README, are told on the log; no task can ask them. `generated` is the folder of the step that generated them.
+
+    Raises:
+        UserError: if two files have one name.
+    """
+    files: dict[str, Path] = {}
+    for path in data_files(dataset, generated):
+        ending = next((end for end in ENDINGS if path.name.lower().endswith(end)), None)
+        if ending is None:
+            print(f"{path.name} holds no questions: its name ends in none of {', '.join(ENDINGS)}", file=sys.stderr)
+            continue
+        other = files.setdefault(path.name[: -len(ending)], path)
+        if other != path:
+            raise UserError(
+                f"two files of questions have the name {path.name[: -len(ending)]}",
+                file=path, key="evaluation.data", value=other, remedy="rename or remove one of them",
+            )  # fmt: skip
+    return files
+
+
+def question_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file of questions; a .json file may hold one array of them, or a row a line.
+
+    Raises:
+        UserError: if it is damaged or has none.
+    """
+    rows: Any = None
+    if path.suffix.lower() == ".json":
+        with contextlib.suppress(ValueError):
+            rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    if rows is None:
+        rows = list(read_rows(path, "jsonl" if path.suffix.lower() == ".json" else "auto"))
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        remedy = "write an array of objects, or one object a line"
+        raise UserError("this JSON file has no questions", file=path, key="evaluation.data", remedy=remedy)
+    if not rows:
+        raise UserError("a file without questions", file=path, key="evaluation.data", remedy="fill or remove it")
+    return rows
 
 
 def item_text(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Tasks through lm-evaluation-harness: the project's task files on local data, scores with intervals."""
+"""The recipe's own tasks: files of the harness's form, over the questions that the sources are searched for."""
 
 from __future__ import annotations
 
@@ -9,54 +9,104 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
+import pyarrow as pa
+import pyarrow.parquet as pq
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from smolmake.data.readers import data_files
+from smolmake.data.readers import MissingColumn
+from smolmake.errors import UserError, did_you_mean
+from smolmake.evaluate.items import question_files, question_rows
 from smolmake.evaluate.samples import render_prompt
 from smolmake.graph.specs.evaluate import TaskFiles
 from smolmake.stats import wilson
 
 METRICS_LEFT_OUT = ("acc_norm",)
-
-
-class TaskLoader(yaml.SafeLoader):
-    """Safe YAML that passes over `!function` tags: only names and metadata are read here."""
-
-
-TaskLoader.add_constructor("!function", lambda loader, node: None)
+DATA = "{data}/"  # in a task file: the folder of the questions
 
 
 def prepare_tasks(
     task_files: list[Path],
-    data_files: list[Path],
+    questions: dict[str, Path],
     folder: Path,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     template: str | None,
 ) -> dict[str, dict[str, Any]]:
-    """Copy task files and data into `folder`, with `{data}` replaced and chat prompts rendered into `query`.
+    """Copy task files and questions into `folder`, with `{data}` replaced and conversations rendered into `query`.
 
     Returns each task's metadata by name. Chat tasks are left out where the recipe has no chat template.
+
+    Raises:
+        UserError: for a task file that is none, or that asks something else than the questions.
     """
-    metadata = {}
     data = folder / "data"
     data.mkdir(parents=True)
-    for path in data_files:
-        shutil.copyfile(path, data / path.name)
+    for path in questions.values():
+        _write_questions(path, data / path.name, tokenizer, template)
+    metadata = {}
     for path in task_files:
-        text = path.read_text()
         if path.suffix == ".yaml":
-            task = yaml.load(text, Loader=TaskLoader)  # noqa: S506 (a subclass of SafeLoader)
-            if task["metadata"].get("chat"):
-                if template is None:
-                    continue
-                _render_chat(data / Path(task["dataset_kwargs"]["data_files"]["test"]).name, tokenizer, template)
-            metadata[task["task"]] = task["metadata"]
-        (folder / path.name).write_text(text.replace("{data}", str(data)))
+            task = read_task(path)
+            about = task.get("metadata") or {}
+            if about.get("chat") and template is None:
+                continue
+            if "task" in task:
+                _check_questions(task, path, {file.name for file in questions.values()})
+                metadata[task["task"]] = about
+        (folder / path.name).write_text(path.read_text().replace("{data}", str(data)))
     return metadata
+
+
+def read_task(path: Path) -> dict[str, Any]:
+    """What a task file says, with what it includes; the functions that it names are not imported."""
+    try:
+        task: dict[str, Any] = load_yaml(path, resolve_func=False)
+    except (OSError, ValueError) as error:
+        remedy = "see docs/how-to/tasks.md for the form of a task file"
+        raise UserError(
+            "not a readable task file", file=path, key="evaluation.tasks", value=error, remedy=remedy
+        ) from None
+    return task
+
+
+def _check_questions(task: dict[str, Any], path: Path, names: set[str]) -> None:
+    """Raise UserError unless all data of a task are questions of the recipe's: others would not be decontaminated."""
+    places = _places((task.get("dataset_kwargs") or {}).get("data_files"))
+    for place in places or [str(task.get("dataset_path"))]:
+        if not place.startswith(DATA) or place.removeprefix(DATA) not in names:
+            near = did_you_mean(place.removeprefix(DATA), sorted(names))
+            raise UserError(
+                f"the task {task['task']} asks data that is not under the recipe's `evaluation.data`, so that the "
+                "sources would not be searched for it",
+                file=path, key="dataset_kwargs.data_files", value=place, remedy=f"write {DATA}FILE: {near}",
+            )  # fmt: skip
+
+
+def _places(value: Any) -> list[str]:
+    if isinstance(value, dict | list):
+        return [place for each in (value.values() if isinstance(value, dict) else value) for place in _places(each)]
+    return [] if value is None else [str(value)]
+
+
+def _write_questions(path: Path, place: Path, tokenizer: PreTrainedTokenizerBase | None, template: str | None) -> None:
+    """Copy a file of questions; JSON as a row a line, and conversations with the prompt that they make."""
+    rows = question_rows(path)
+    chat = template is not None and any("messages" in row for row in rows)
+    for number, row in enumerate(rows if chat else [], 1):
+        if "messages" not in row:
+            raise MissingColumn("messages", row, file=path, place=f"row {number}, though others are conversations")
+        assert tokenizer is not None
+        thinking = row.get("enable_thinking", True)
+        row["query"] = render_prompt(tokenizer, template, row["messages"], enable_thinking=thinking)
+    if ".parquet" in path.name and chat:
+        pq.write_table(pa.Table.from_pylist(rows), place)
+    elif ".json" in path.name or ".ndjson" in path.name:
+        place.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    else:
+        shutil.copyfile(path, place)
 
 
 def score_tasks(
@@ -68,14 +118,13 @@ def score_tasks(
     generated: Path | None,
 ) -> list[dict[str, Any]]:
     """Scores of tasks, run from a scratch folder of rendered task files; `generated` is the folder of the step that
-    generated their data, if one did.
+    generated their questions, if one did.
     """
-    data = [path for path in data_files(tasks.data, generated) if path.suffix in (".jsonl", ".parquet", ".json")]
     task_files = sorted(path for path in Path(tasks.folder).iterdir() if path.suffix in (".yaml", ".py"))
     with tempfile.TemporaryDirectory(prefix="smolmake-tasks-") as scratch:
         os.environ["HF_DATASETS_CACHE"] = f"{scratch}/cache"
         folder = Path(scratch) / "tasks"
-        metadata = prepare_tasks(task_files, data, folder, tokenizer, template)
+        metadata = prepare_tasks(task_files, question_files(tasks.data, generated), folder, tokenizer, template)
         return run_tasks(model, tokenizer, folder, metadata, limit)
 
 
@@ -119,11 +168,3 @@ def run_tasks(
                 }
             )
     return scores
-
-
-def _render_chat(path: Path, tokenizer: PreTrainedTokenizerBase, template: str) -> None:
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    for row in rows:
-        thinking = row.get("enable_thinking", True)
-        row["query"] = render_prompt(tokenizer, template, row["messages"], enable_thinking=thinking)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -1,12 +1,15 @@
 """Intervals are the published ones, held-out loss is what it says, and the harness scores a guesser at chance."""
 
+import json
 import math
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 from helpers.models import decoder, save_model, write_tokenizer
+from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from generators.arithmetic import tasks as arithmetic_tasks
@@ -14,10 +17,13 @@ from generators.chats import chat_tasks, preference_tasks
 from generators.notebooks import tasks as notebook_tasks
 from generators.tables import write_table
 from generators.world import tasks as fact_tasks
+from smolmake.errors import UserError
 from smolmake.evaluate.heldout import heldout_loss
-from smolmake.evaluate.items import task_items
+from smolmake.evaluate.items import item_text, question_files, question_rows
 from smolmake.evaluate.samples import generate, write_samples
-from smolmake.evaluate.tasks import TaskLoader, prepare_tasks, run_tasks
+from smolmake.evaluate.suite_items import suite_items
+from smolmake.evaluate.tasks import prepare_tasks, read_task, run_tasks
+from smolmake.graph.specs.data import PathDataset
 from smolmake.stats import wilson
 
 LIMIT = 16
@@ -78,13 +84,17 @@ def test_samples_are_written_in_both_modes(untrained: Loaded, root: Path) -> Non
     assert len(write_samples(*untrained, ["There"], ["How many?"], None)) == 1
 
 
-def write_task_data(folder: Path) -> list[Path]:
+def questions(folder: Path) -> dict[str, Path]:
+    return question_files(PathDataset(path=str(folder), format="auto", content=""), None)
+
+
+def write_task_data(folder: Path) -> dict[str, Path]:
     """The toy's evaluation data, as the toy writes it."""
     tasks = {"facts": fact_tasks(0), **arithmetic_tasks(0), **notebook_tasks(0)}
     tasks |= {"chat": chat_tasks(0), "preferences": preference_tasks(0)}
     for name, rows in tasks.items():
         write_table(folder / f"{name}.jsonl", rows)
-    return sorted(folder.iterdir())
+    return questions(folder)
 
 
 def test_every_task_runs_and_a_guesser_is_near_chance(untrained: Loaded, root: Path, tmp_path: Path) -> None:
@@ -94,7 +104,7 @@ def test_every_task_runs_and_a_guesser_is_near_chance(untrained: Loaded, root: P
     # Generation is slow and scores of an untrained model are nothing: the pipeline's test runs it.
     chosen = [file for file in files if file.name != "chat.yaml"]
     metadata = prepare_tasks(chosen, data, tmp_path / "tasks", untrained[1], template)
-    names = {yaml.load(file.read_text(), Loader=TaskLoader)["task"] for file in chosen if file.suffix == ".yaml"}  # noqa: S506
+    names = {read_task(file)["task"] for file in chosen if file.suffix == ".yaml"}
     assert set(metadata) == names and {"facts", "arithmetic", "needle_long", "preferences"} <= names
     scores = run_tasks(*untrained, tmp_path / "tasks", metadata, LIMIT)
     assert {score["task"] for score in scores} == names
@@ -113,10 +123,72 @@ def test_chat_tasks_are_left_out_without_a_template(untrained: Loaded, root: Pat
     assert "facts" in metadata and not {"chat", "preferences"} & set(metadata)
 
 
+def write_task(place: Path, name: str, file: str) -> Path:
+    """A task file that asks which answer follows a question."""
+    task = {
+        "task": name, "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": file}}, "test_split": "test",
+        "output_type": "multiple_choice", "doc_to_text": "{{query}}", "doc_to_target": "gold",
+        "doc_to_choice": "choices", "metric_list": [{"metric": "acc"}],
+    }  # fmt: skip
+    place.write_text(json.dumps(task))
+    return place
+
+
+def test_what_is_scored_is_what_the_sources_are_searched_for(untrained: Loaded, tmp_path: Path) -> None:
+    """Names with dots, every format, and what JSON allows within a line."""
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = [{"query": f"How many {name}?", "choices": [" 1\u2028", " 2\x85"], "gold": 1} for name in ("cats", "dogs")]
+    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (data / "exam.law.jsonl").write_text(lines + "\n \n")
+    (data / "exam.mathematics.jsonl").write_text(lines.replace("How", "So how"))
+    (data / "biology.json").write_text("\ufeff" + json.dumps(rows).replace("How", "Just how"))
+    (data / "physics.json").write_text(lines.replace("How", "Now how"))
+    (data / "README.md").write_text("not a task")
+    pq.write_table(pa.Table.from_pylist(rows), data / "history.parquet")
+    found = questions(data)
+    names = {"exam.law", "exam.mathematics", "biology", "physics", "history"}
+    assert set(found) == names
+    task_files = [write_task(tmp_path / f"{name}.yaml", name, f"{{data}}/{found[name].name}") for name in names]
+    history = tmp_path / "history.yaml"
+    history.write_text(history.read_text().replace('"json"', '"parquet"'))
+    metadata = prepare_tasks(task_files, found, tmp_path / "tasks", untrained[1], None)
+    scores = run_tasks(*untrained, tmp_path / "tasks", metadata, None)
+    assert {score["task"]: score["n"] for score in scores} == dict.fromkeys(names, 2)
+    items = suite_items(sorted(names), TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False))
+    assert items == {name: [item_text(row) for row in question_rows(path)] for name, path in found.items()}
+    assert items["exam.law"][0] == "How many cats?  1\u2028  2\x85"
+
+
+@pytest.mark.parametrize("other", ["exam.law.parquet", "exam.law.json", "more/exam.law.jsonl"])
+def test_two_files_of_questions_of_one_name_are_refused(tmp_path: Path, other: str) -> None:
+    for name in ("exam.law.jsonl", other):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match="have the name exam.law") as caught:
+        questions(tmp_path)
+    assert caught.value.key == "evaluation.data"
+
+
+@pytest.mark.parametrize("place", ["{data}/fact.jsonl", "elsewhere/facts.jsonl", "{data}/facts.txt", None])
+def test_a_task_asks_only_what_the_sources_are_searched_for(tmp_path: Path, place: str | None) -> None:
+    (tmp_path / "facts.jsonl").write_text('{"query": "Where?", "choices": ["here", "there"], "gold": 0}\n')
+    (tmp_path / "facts.txt").write_text("Where?")
+    task = write_task(tmp_path / "facts.yaml", "facts", place or "")
+    if place is None:
+        task.write_text('{"task": "facts", "dataset_path": "owner/facts"}')
+    with pytest.raises(UserError, match="sources would not be searched") as caught:
+        prepare_tasks([task], questions(tmp_path), tmp_path / "tasks", None, None)
+    assert "facts.jsonl" in caught.value.remedy and caught.value.file == task
+
+
+@pytest.mark.parametrize("text", ["", "[]", '"text"', "[1]"])
+def test_a_file_without_questions_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "exam.json").write_text(text)
+    with pytest.raises(UserError, match="questions"):
+        question_rows(tmp_path / "exam.json")
+
+
 def test_items_give_all_their_text_to_decontamination(tmp_path: Path) -> None:
-    (tmp_path / "facts.jsonl").write_text('{"query": "Where is", "choices": [" here", " there"], "gold": 1}\n')
-    (tmp_path / "chat.jsonl").write_text('{"messages": [{"role": "user", "content": "Hello"}], "x": null}\n')
-    (tmp_path / "README.md").write_text("not a task")
-    items = task_items(sorted(tmp_path.iterdir()))
-    assert set(items) == {"chat", "facts"}
-    assert items["facts"] == ["Where is  here  there"] and "Hello" in items["chat"][0]
+    row = {"messages": [{"role": "user", "content": "Hello"}], "choices": [" here", " there"], "x": None, "gold": 1}
+    assert item_text(row) == "user Hello  here  there"

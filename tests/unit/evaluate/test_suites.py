@@ -32,7 +32,7 @@ SUITE: dict[str, Any] = {
 def prepare(folder: Path, root: Path) -> TaskManager:
     """The harness with the toy's task of facts, whose data lies in `folder`, and a group that holds it."""
     files = [root / "examples/toy/tasks/facts.yaml"]
-    prepare_tasks(files, [folder / "facts.jsonl"], folder / "tasks", None, None)  # type: ignore[arg-type]
+    prepare_tasks(files, {"facts": folder / "facts.jsonl"}, folder / "tasks", None, None)
     (folder / "tasks" / "group.yaml").write_text("{group: knowledge, task: [facts], metadata: {}}\n")
     return TaskManager(include_path=str(folder / "tasks"), include_defaults=False)
 
