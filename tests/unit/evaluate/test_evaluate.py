@@ -55,7 +55,9 @@ def test_the_loss_of_a_uniform_model_is_the_logarithm_of_its_vocabulary(untraine
     assert measured["documents"] == 2  # the others have no second token
     counts = [len(tokenizer(text)["input_ids"]) - 1 for text in texts[:2]]
     assert measured["tokens"] == sum(counts)
-    sizes = [len(tokenizer.decode(tokenizer(text)["input_ids"][1:]).encode()) for text in texts[:2]]
+    firsts = [tokenizer.decode(tokenizer(text)["input_ids"][:1]) for text in texts[:2]]  # no targets
+    sizes = [len(text.encode()) - len(first) for text, first in zip(texts, firsts, strict=False)]
+    assert measured["sizes"] == sizes
     bits = measured["loss"] * sum(counts) / math.log(2) / sum(sizes)
     assert measured["bits_per_byte"] == pytest.approx(bits, rel=1e-5)
     assert measured["low"] <= measured["bits_per_byte"] <= measured["high"]
