@@ -391,7 +391,9 @@ def smolmake_loader(folder: str, steps: str, packed: str = "") -> dict[str, Any]
     index = resident() - before
     reader = BatchReader(mixture, shards, ROWS, 0)
     found = read_through(reader.batch, int(steps), start, index)
-    return found | {"random_ms": random_rows(lambda p: reader.rows(p // ROWS, p % ROWS, 1), int(steps) * ROWS)}
+    return found | {
+        "random_ms": random_rows(lambda p: reader.batch(p // ROWS, range(p % ROWS, p % ROWS + 1)), int(steps) * ROWS)
+    }
 
 
 @task

@@ -1,11 +1,25 @@
-"""Token shards in memory."""
+"""Token shards in memory, and their sequences."""
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from smolmake.data.token_shards import Part, Shards
+from smolmake.data.token_shards import Part, Shards, Tokens
+
+
+def shards_of(tokens: npt.NDArray[Any], offsets: npt.NDArray[np.int64]) -> Shards:
+    """Shards of one part."""
+    return Shards([Path()], [len(tokens)], [len(offsets) - 1], 0, tokens.dtype, {0: Part(tokens, offsets)})
+
+
+def cut(shards: Shards, number: int, length: int) -> tuple[Tokens, Tokens]:
+    """Sequence `number`: tokens [length + 1] and the number of the document that each token is in."""
+    tokens = np.empty(length + 1, dtype=np.int64)
+    documents, borders = shards.sequence(number, tokens)
+    return tokens, np.repeat(documents, borders[1:] - borders[:-1])
 
 
 def made_of(lengths: list[int], parts: int) -> Shards:

@@ -12,6 +12,8 @@ from smolmake.execution.manifest import MANIFEST, read_manifest
 from smolmake.files import matching_files, new_file
 from smolmake.graph.specs.data import AdoptedRun, AdoptedSpec
 
+MODEL_FILES = ["*.safetensors*", "config.json", "generation_config.json", "tokenizer*", "*.jinja"]
+
 
 def adopt_artefact(job: Job[AdoptedSpec, AdoptedRun]) -> None:
     if job.spec.hub is not None:
@@ -58,16 +60,8 @@ def fetch_model(job: Job[AdoptedSpec, AdoptedRun], name: str) -> None:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     revision = job.spec.revision
-    kinds = [
-        "*.safetensors",
-        "*.safetensors.index.json",
-        "config.json",
-        "generation_config.json",
-        "tokenizer*",
-        "*.jinja",
-    ]
     try:
-        snapshot_download(name, revision=revision, local_dir=job.folder / "checkpoint", allow_patterns=kinds)
+        snapshot_download(name, revision=revision, local_dir=job.folder / "checkpoint", allow_patterns=MODEL_FILES)
     except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
         raise UserError(
             "the hub did not give this model", key="base.hub", value=f"{name} at {revision}: {error}",

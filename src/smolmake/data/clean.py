@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import pyarrow.parquet as pq
 from smolmake.data.decontaminate import Contamination
 from smolmake.data.dedup import exact_duplicates, fingerprints_of, near_duplicates
 from smolmake.data.documents import Document
-from smolmake.data.filters import Counts, Kept, clean
+from smolmake.data.filters import Counts, clean
+from smolmake.data.texts import batches, size_in_bytes
 from smolmake.execution.parts import part_folder, part_record
 from smolmake.files import write_json
 from smolmake.recipe.sources import CleaningRules
@@ -57,7 +59,7 @@ def write_part(
     kept = clean(documents, rules, contamination, counts)
     size = 0
     try:
-        for batch in row_groups(kept):
+        for batch in batches(kept, attrgetter("text"), WRITE_ROWS, WRITE_CHARACTERS):
             for name in rows:
                 part = [document for document in batch if document.heldout == (name == HELDOUT)]
                 if part:
@@ -66,7 +68,7 @@ def write_part(
                     rows[name] += len(part)
             prints += [document.fingerprint for document in batch]
             heldout += [document.heldout for document in batch]
-            size += sum(_bytes(document) for document in batch if not document.heldout)
+            size += sum(size_in_bytes(document.text) for document in batch if not document.heldout)
             if near is not None:
                 signatures += [document.signature for document in batch]
     finally:
@@ -84,25 +86,11 @@ def write_part(
     return {"kept": rows[DOCUMENTS], "heldout": rows[HELDOUT]}
 
 
-def row_groups(documents: Iterator[Kept], characters: int = WRITE_CHARACTERS) -> Iterator[list[Kept]]:
-    """Documents in groups that fit into memory, be they long or short."""
-    for first in documents:
-        group, size = [first], len(first.text)
-        while size < characters and len(group) < WRITE_ROWS and (more := next(documents, None)) is not None:
-            group.append(more)
-            size += len(more.text)
-        yield group
-
-
 def _texts(file: Path) -> Iterator[list[str]]:
     """The texts of a part's file, row group by row group."""
     opened = pq.ParquetFile(file)
     for number in range(opened.num_row_groups):
         yield opened.read_row_group(number, columns=["text"])["text"].to_pylist()
-
-
-def _bytes(document: Kept) -> int:
-    return len(document.text) if document.text.isascii() else len(document.text.encode())
 
 
 def join_parts(
@@ -171,7 +159,7 @@ def _count_dropped(part: Path, flags: Any, heldout: Any, counts: Counts) -> int:
             first += len(texts)
             for i in np.flatnonzero(some).tolist():
                 counts.drop("exact_duplicate" if some[i] == 1 else "near_duplicate", texts[i])
-                size += len(texts[i].encode()) if name == DOCUMENTS else 0
+                size += size_in_bytes(texts[i]) if name == DOCUMENTS else 0
     return size
 
 

@@ -86,51 +86,37 @@ def to_document(row: Row, rows: Rows, source: str, place: Any, skip: bool) -> Do
         UserError: if a column holds something else than it should; with `skip` it is a document to be dropped.
     """
     try:
-        text = _text_of(row, rows)
+        text = _rendered(rows.template, row, rows) if rows.template else _as_text(row[rows.text], rows.text, rows)
         return Document(text, _filtered(row, rows))
     except _WrongType as error:
         if skip:
             return Document("", "wrong_type")
-        raise UserError(
-            error.what,
-            file=place,
-            key=f"sources.{source}",
-            value=repr(error.value),
-            remedy="name a column of the right type, or set `on_error: skip` to pass over such rows",
-        ) from None
+        error.file, error.key = place, f"sources.{source}"
+        raise
 
 
-class _WrongType(Exception):
+class _WrongType(UserError):
     def __init__(self, what: str, value: Any) -> None:
-        self.what, self.value = what, value
+        remedy = "name a column of the right type, or set `on_error: skip` to pass over such rows"
+        super().__init__(what, value=repr(value), remedy=remedy)
 
 
-def _text_of(row: Row, rows: Rows) -> str:
-    if not rows.template:
-        return _as_text(row[rows.text], rows.text, rows.turn)
-    parts = []
-    for literal, name, _, _ in string.Formatter().parse(rows.template):
-        parts.append(literal)
-        if name is not None:
-            parts.append(_as_text(row[name], name, rows.turn))
-    return "".join(parts)
+def _rendered(template: str, row: Row, rows: Rows) -> str:
+    parts = string.Formatter().parse(template)
+    return "".join(text + ("" if name is None else _as_text(row[name], name, rows)) for text, name, _, _ in parts)
 
 
-def _as_text(value: Any, column: str, turn_template: str) -> str:
+def _as_text(value: Any, column: str, rows: Rows) -> str:
     """A column's value as text: a text itself, or a dialogue whose turns the source's `turn` renders."""
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value):
-        rendered = []
-        for turn in value:
-            for literal, name, _, _ in string.Formatter().parse(turn_template):
-                rendered.append(literal)
-                if name is not None:
-                    if not isinstance(turn.get(name), str):
-                        raise _WrongType(f"a turn in the column `{column}` has no text `{name}`", turn)
-                    rendered.append(turn[name])
-        return "".join(rendered)
-    raise _WrongType(f"the column `{column}` holds something else than text or a dialogue", value)
+    if not (isinstance(value, list) and value and all(isinstance(turn, dict) for turn in value)):
+        raise _WrongType(f"the column `{column}` holds something else than text or a dialogue", value)
+    for turn in value:
+        for name in template_fields(rows.turn):
+            if not isinstance(turn.get(name), str):
+                raise _WrongType(f"a turn in the column `{column}` has no text `{name}`", turn)
+    return "".join(_rendered(rows.turn, turn, rows) for turn in value)
 
 
 def _filtered(row: Row, rows: Rows) -> str | None:

@@ -20,14 +20,11 @@ def count_epochs(job: Job[EpochsSpec, Run]) -> None:
         drawn = mixture.draws_before(stage.sequences)
         sources = {}
         for name, about in description["sources"].items():
-            total = about["first"] + drawn[name]
-            sources[name] = {
-                **about,
-                **job.spec.sources[name].model_dump(),
+            sources[name] = about | job.spec.sources[name].model_dump() | {
                 "drawn": drawn[name],
                 "epochs_before": about["first"] / about["available"],
-                "epochs_after": total / about["available"],
-            }
+                "epochs_after": (about["first"] + drawn[name]) / about["available"],
+            }  # fmt: skip
             if "packing" in about:  # exact after whole epochs: within one, a sequence counts as the mean of all
                 sources[name]["tokens"] = drawn[name] * about["epoch_tokens"] // about["available"]
         stages.append({**stage.model_dump(), "sequence_length": mixture.sequence_length, "sources": sources})

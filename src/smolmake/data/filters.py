@@ -1,6 +1,6 @@
 """Cleaning documents: which are dropped for what they are, the decontamination, and the held-out split.
 
-Duplicates are found afterwards, over all of a source: see duplicates.py.
+Duplicates are found afterwards, over all of a source: see dedup.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from smolmake.data.dedup import Signatures as Signature
 from smolmake.data.dedup import signatures_of
 from smolmake.data.documents import Document
 from smolmake.data.ngrams import repeated_spans, units_of
+from smolmake.data.texts import batches
 from smolmake.recipe.sources import CleaningRules
 
 EXAMPLES_PER_REASON = 3
@@ -74,7 +75,7 @@ def clean(
     Whether a document is held out is told by a hash of its text, so the split does not depend on its neighbours.
     """
     repeats, near = rules.repeated_ngrams, rules.near_duplicates
-    for batch in _batches(documents):
+    for batch in batches(documents, attrgetter("text"), BATCH_DOCUMENTS, BATCH_CHARACTERS):
         reasons = [document.reason or simple_reason(document.text, rules) for document in batch]
         good = [i for i, reason in enumerate(reasons) if reason is None]
         texts = [batch[i].text for i in good]
@@ -119,13 +120,3 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    waiting = iter(documents)
-    while batch := list(islice(waiting, 1)):
-        size = len(batch[0].text)
-        while size < BATCH_CHARACTERS and len(batch) < BATCH_DOCUMENTS and (more := next(waiting, None)) is not None:
-            batch.append(more)
-            size += len(more.text)
-        yield batch

@@ -26,13 +26,9 @@ def open_hub(dataset: HubDataset, key: str) -> Any:
 
     try:
         return datasets.load_dataset(
-            dataset.hub,
-            name=dataset.config,
-            split=dataset.split,
-            revision=dataset.revision,
-            data_files=dataset.files or None,
-            streaming=True,
-        )
+            dataset.hub, name=dataset.config, split=dataset.split, revision=dataset.revision,
+            data_files=dataset.files or None, streaming=True,
+        )  # fmt: skip
     except Exception as error:  # many kinds: of the network, of the hub, of the dataset's files
         raise _told(dataset, key, error) from None
 
@@ -83,9 +79,7 @@ def _told(dataset: HubDataset, key: str, error: Exception) -> UserError:
     requested = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
     return UserError(
         f"cannot read the dataset {dataset.hub} of the hub ({requested}): {type(error).__name__}",
-        file=dataset.hub,
-        key=f"{key}.hub",
-        value=error,
+        file=dataset.hub, key=f"{key}.hub", value=error,
         remedy="check the name, the configuration and the network; for a dataset behind a gate set HF_TOKEN. Parts "
         "that were read are kept: run the same command again",
-    )
+    )  # fmt: skip

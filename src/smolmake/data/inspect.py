@@ -150,7 +150,7 @@ def show_row(stretches: list[Stretch], step: int, row: int) -> None:
     print(f"{stretch.stage}: source {place.source}, draw {place.draw}, epoch {place.epoch}, sequence {place.sequence}")
     print("documents " + " ".join(map(str, documents)))
     print(numbered(stretch, place.source))
-    print(stretch.text(reader.rows(step, row, 1)[0][0]))
+    print(stretch.text(reader.batch(step, range(row, row + 1))[0][0]))
 
 
 def show_document(stretches: list[Stretch], source: str, number: int, until: int | None) -> None:

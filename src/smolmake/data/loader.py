@@ -47,21 +47,17 @@ class BatchReader:
         return self.global_batch_size, (step - self.stage_start) * self.global_batch_size
 
     def batch(self, step: int, rows: range | None = None) -> tuple[Array, Array, Array]:
-        """Inputs, labels and document numbers [B, T] of `rows`, or all, of optimizer step `step` of the run.
+        """Inputs, labels and document numbers [B, T] of optimizer step `step` of the run: all rows, or one device's.
 
         A document's first token is no target: its label is -100, as in SmolLM3.
         """
-        wanted = range(self.span(step)[0]) if rows is None else rows
-        return self.rows(step, wanted.start, len(wanted))
-
-    def rows(self, step: int, first: int, count: int) -> tuple[Array, Array, Array]:
-        """Rows `first` to `first + count - 1` of a step's global batch, such as those of one device."""
+        size, start = self.span(step)
+        rows = range(size) if rows is None else rows
         length = self.mixture.sequence_length
-        start = self.span(step)[1] + first
-        block = np.empty((3, count, length + 1), dtype=np.int64)  # one block: the system gives it in large pages
+        block = np.empty((3, len(rows), length + 1), dtype=np.int64)  # one block: the system gives it in large pages
         tokens, labels, documents = block
         firsts = []  # where in the flat labels a document's first token stands
-        for row, (source, sequence) in enumerate(self._drawn(start, count)):
+        for row, (source, sequence) in enumerate(self._drawn(start + rows.start, len(rows))):
             numbers, borders = self.shards[self.mixture.names[source]].sequence(sequence, tokens[row])
             documents[row] = numbers.repeat(borders[1:] - borders[:-1])
             labels[row, :-1] = tokens[row, 1:]  # now, while a cache holds the row

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smolmake.data.permutation import Places, permute_each, round_keys, unpermute_all
-from smolmake.data.token_shards import Shards, Tokens
+from smolmake.data.permutation import Places, permute, permute_each, round_keys
 
 SMALLEST_PERIOD, LARGEST_PERIOD = 2**10, 2**22
 SLOTS_OF_SMALLEST = 64
@@ -86,7 +85,7 @@ class Mixture:
         drawn = self.first[name] + self.draws_before(end)[name]
         found = []
         for epoch in range(self.first[name] // available, -(-drawn // available)):
-            inside = int(unpermute_all([sequence], available, self._key(name, epoch))[0])
+            inside = permute(sequence, available, self._key(name, epoch), inverse=True)
             draw = epoch * available + inside - self.first[name]
             if 0 <= draw < drawn - self.first[name]:
                 whole, rank = divmod(draw, int(self.counts[index]))
@@ -99,13 +98,6 @@ class Mixture:
 
     def _key(self, name: str, epoch: int) -> str:
         return f"{self.seed}/{self.label}/{name}/{epoch}"
-
-
-def sample(mixture: Mixture, shards: dict[str, Shards], position: int) -> tuple[Tokens, Tokens]:
-    """Tokens [sequence_length + 1] and document numbers at a position of the stage."""
-    length = mixture.sequence_length
-    place = mixture.place(position, {name: shards[name].sequences(length) for name in mixture.names})
-    return shards[place.source].cut(place.sequence, length)
 
 
 def period_for(weights: dict[str, float]) -> int:

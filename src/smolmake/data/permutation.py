@@ -13,30 +13,17 @@ Values = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
 
 
-def permute(position: int, size: int, key: str) -> int:
-    """Where the permutation named `key` of range(size) sends `position`."""
-    return int(permute_all(np.array([position]), size, key)[0])
+def permute(position: int, size: int, key: str, inverse: bool = False) -> int:
+    """Where the permutation named `key` of range(size) sends `position`; its `inverse`: what it sends there."""
+    return int(permute_each(np.array([position]), np.array([size]), round_keys(key)[np.newaxis], inverse)[0])
 
 
-def permute_all(positions: npt.ArrayLike, size: int, key: str) -> Places:
-    """Where the permutation named `key` of range(size) sends `positions` [N].
+def permute_each(positions: Places, sizes: Places, keys: Values, inverse: bool = False) -> Places:
+    """Where permutations of range(sizes[i]) with round keys [N, ROUNDS] send `positions` [N].
 
     A balanced Feistel network permutes a power-of-four range at least as large (Luby and Rackoff 1988); a value that
     lands outside range(size) is sent on until it lands inside (Black and Rogaway 2002), fewer than 4 times on average.
     """
-    given = np.asarray(positions, dtype=np.int64)
-    return permute_each(given, np.full(given.shape, size), np.broadcast_to(round_keys(key), (*given.shape, ROUNDS)))
-
-
-def unpermute_all(places: npt.ArrayLike, size: int, key: str) -> Places:
-    """The positions that the permutation named `key` of range(size) sends to `places` [N]."""
-    given = np.asarray(places, dtype=np.int64)
-    keys = np.broadcast_to(round_keys(key), (*given.shape, ROUNDS))
-    return permute_each(given, np.full(given.shape, size), keys, inverse=True)
-
-
-def permute_each(positions: Places, sizes: Places, keys: Values, inverse: bool = False) -> Places:
-    """`permute_all` with a size [N] and round keys [N, ROUNDS] for each of `positions` [N]."""
     if positions.size and ((positions < 0) | (positions >= sizes)).any():
         wrong = int(np.flatnonzero((positions < 0) | (positions >= sizes))[0])
         raise ValueError(f"position {positions[wrong]} is outside range({sizes[wrong]})")

@@ -25,20 +25,15 @@ def take_tokenizer(spec: TokenizerSpec, folder: Path) -> None:
         tokenizer = Tokenizer.from_str(described or "")
     except Exception as error:  # of files, of the network, of the library
         raise UserError(
-            f"there is no tokenizer that can be read in {where}",
-            file=spec.path,
-            key="tokenizer",
-            value=error,
+            f"there is no tokenizer that can be read in {where}", file=spec.path, key="tokenizer", value=error,
             remedy="it needs a tokenizer.json; for a model behind a gate set HF_TOKEN",
-        ) from None
+        ) from None  # fmt: skip
     size = tokenizer.get_vocab_size()
     if spec.vocab_size not in (None, size):
         raise UserError(
             f"the tokenizer in {where} has another size than the recipe says",
-            key="tokenizer.vocab_size",
-            value=spec.vocab_size,
-            remedy=f"set vocab_size: {size}",
-        )
+            key="tokenizer.vocab_size", value=spec.vocab_size, remedy=f"set vocab_size: {size}",
+        )  # fmt: skip
     (folder / "tokenizer.json").write_text(described or "")
     config = _read(spec, "tokenizer_config.json")
     made = tokenizer_config(max_length=10**9)

@@ -7,7 +7,7 @@ they are read, so that opening a source costs the same whatever its size.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from smolmake.data.encoder import Encoder, make_encoder
+from smolmake.data.texts import batches, size_in_bytes
 from smolmake.data.tokenizer import end_of_text_id
 from smolmake.execution.parts import part_folder
 
@@ -118,15 +119,6 @@ class Shards:
             numbers.append(np.arange(wanted - done) + self.documents + 1)
         return np.concatenate(numbers), np.concatenate([*(border[:-1] for border in borders), [wanted]])
 
-    def cut(self, number: int, length: int) -> tuple[Tokens, Tokens]:
-        """Sequence `number`: tokens [length + 1] and the number of the document that each token is in.
-
-        The last sequence is filled up with end-of-text, each filler in a document of its own.
-        """
-        tokens = np.empty(length + 1, dtype=np.int64)
-        documents, borders = self.sequence(number, tokens)
-        return tokens, np.repeat(documents, borders[1:] - borders[:-1])
-
     def span(self, document: int) -> tuple[int, int]:
         """Where a document begins in the stream, and where the next one does."""
         number = bisect_right(self.first_documents, document) - 1
@@ -148,12 +140,6 @@ def open_shards(folder: Path, facts: dict[str, Any]) -> Shards:
     return Shards(folders, [size for size, _ in sizes], [count for _, count in sizes], facts["end_of_text"], dtype)
 
 
-def shards_of(tokens: npt.NDArray[Any], offsets: npt.NDArray[np.int64], end_of_text: int) -> Shards:
-    """Shards of one part that lies in memory."""
-    part = Part(tokens, offsets)
-    return Shards([Path()], [len(tokens)], [len(offsets) - 1], end_of_text, tokens.dtype, {0: part})
-
-
 def write_shards(
     folder: Path, texts: Iterable[str], tokenizer: Tokenizer, encoder: Encoder | None = None
 ) -> dict[str, int]:
@@ -164,7 +150,7 @@ def write_shards(
     lengths: list[npt.NDArray[np.int64]] = []
     size = 0
     with (folder / "tokens.bin").open("wb") as file:
-        for batch in _text_batches(texts):
+        for batch in batches(texts, str, ENCODED_DOCUMENTS, ENCODED_CHARACTERS):
             ids, counts = encoder.encode(batch)
             ended = np.empty(len(ids) + len(counts), dtype=dtype)
             ends = np.cumsum(counts + 1) - 1
@@ -174,7 +160,7 @@ def write_shards(
             ended[ends] = end_of_text
             ended.tofile(file)
             lengths.append(counts + 1)
-            size += sum(len(text) if text.isascii() else len(text.encode()) for text in batch)
+            size += sum(map(size_in_bytes, batch))
     offsets = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
     np.save(folder / "offsets.npy", offsets)
     return {
@@ -196,17 +182,3 @@ def join_facts(parts: list[dict[str, int]]) -> dict[str, Any]:
 def token_type(vocab_size: int) -> np.dtype[Any]:
     """The smallest of 16 and 32 bits that holds every id."""
     return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
-
-
-def _text_batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts in batches of some million characters, so that memory does not depend on their number."""
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= ENCODED_CHARACTERS or len(batch) == ENCODED_DOCUMENTS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -73,13 +73,7 @@ def compare_tokenizers(job: Job[TokenizerComparisonSpec, Run]) -> None:
         texts = texts or list(islice(iterate_texts(folder), DOCUMENTS))
         for name, tokenizer in tokenizers.items():
             labels = job.spec.sources[source]
-            rows.append(
-                {
-                    "tokenizer": name,
-                    "source": source,
-                    **labels.model_dump(),
-                    **analyse(tokenizer, texts, labels.language),
-                }
-            )
+            measured = analyse(tokenizer, texts, labels.language)
+            rows.append({"tokenizer": name, "source": source, **labels.model_dump(), **measured})
     write_json(job.folder / "analysis.json", {"chosen": job.spec.chosen, "rows": rows})
     job.finish(["analysis.json"], {"tokenizers": sorted(tokenizers)})

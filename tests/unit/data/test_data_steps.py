@@ -26,10 +26,11 @@ from helpers.data_jobs import (
     tokenize_job,
     write_rows,
 )
+from helpers.shards import cut
 from helpers.training import ROOT, finish
 
-from smolmake.data.clean import group_files, iterate_texts, row_groups
-from smolmake.data.filters import Kept
+from smolmake.data.clean import group_files, iterate_texts
+from smolmake.data.texts import batches
 from smolmake.data.token_shards import open_shards
 from smolmake.data.tokenizer import load_tokenizer
 from smolmake.evaluate.items import ITEMS, write_items
@@ -118,7 +119,7 @@ def test_the_stream_is_that_of_the_documents(place: Path) -> None:
     tokenizer = load_tokenizer(place / "results/tokenizer/bpe")
     for number in (0, 39, 40, len(texts) - 1):
         begin, end = shards.span(number)
-        part = shards.cut(0, shards.size - 1)[0][begin:end].tolist()
+        part = cut(shards, 0, shards.size - 1)[0][begin:end].tolist()
         assert tokenizer.decode(part[:-1]) == texts[number] and part[-1] == shards.end_of_text
     summary = json.loads((place / "results/documents/web/cleaning.json").read_text())
     assert summary["dropped"] == {"exact_duplicate": 1} and summary["read"] == PARTS * 40
@@ -188,8 +189,7 @@ def test_a_hub_that_cannot_be_reached(place: Path, monkeypatch: pytest.MonkeyPat
 
 def test_long_documents_are_written_and_read_a_few_at_a_time() -> None:
     texts = ["x" * size + str(size) for size in (990, 5, 5, 3000, 3000, 1, 2)]
-    kept = (Kept(bytes(16), text, False, None) for text in texts)
-    groups = [[document.text for document in group] for group in row_groups(kept, characters=1000)]
+    groups = list(batches(texts, str, 512, 1000))
     assert sum(groups, []) == texts and [len(group) for group in groups] == [3, 1, 1, 2]
 
 

@@ -99,7 +99,9 @@ def test_any_step_and_world_size_read_the_same_rows(lengths: list[int], step: in
         for earlier in range(max(0, step - 2), step):
             went_on.batch(earlier)
         share = 12 // devices
-        parts = [BatchReader(mixture, both, 12, 0).rows(step, d * share, share) for d in range(devices)]
+        parts = [
+            BatchReader(mixture, both, 12, 0).batch(step, range(d * share, (d + 1) * share)) for d in range(devices)
+        ]
         for number, whole in enumerate(went_on.batch(step)):
             assert np.array_equal(whole, np.concatenate([part[number] for part in parts]))
 
@@ -114,7 +116,7 @@ def test_rows_and_documents_lead_to_each_other(lengths: list[int], window: int) 
         for step in range(10, 20):
             for row in range(4):
                 held = reader.place(step, row)[1]
-                assert set(reader.rows(step, row, 1)[2][0].tolist()) - {len(lengths) + 1} == set(held)
+                assert set(reader.batch(step, range(row, row + 1))[2][0].tolist()) - {len(lengths) + 1} == set(held)
                 seen |= {(document, step, row) for document in held}
         for document in range(len(lengths)):
             told = {(document, *pair) for pair in reader.steps_of("a", document, 20)}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.shards import made_of
+from helpers.shards import cut, made_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -23,7 +23,7 @@ def tokenizer() -> Tokenizer:
 def test_cuts_cover_the_stream_and_lose_no_token(lengths: list[int], length: int, parts: int) -> None:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     shards = made_of(lengths, parts)
-    cuts = [shards.cut(number, length) for number in range(shards.sequences(length))]
+    cuts = [cut(shards, number, length) for number in range(shards.sequences(length))]
     inputs = np.concatenate([tokens[:-1] for tokens, _ in cuts] or [np.zeros(0, int)])
     labels = np.concatenate([tokens[1:] for tokens, _ in cuts] or [np.zeros(0, int)])
     size = shards.size
