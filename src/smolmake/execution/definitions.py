@@ -1,20 +1,24 @@
-"""The statements of a module: what each defines, what it refers to, and whether it does more when it is loaded."""
+"""What a module of the first party says: its statements, the names that they bind, and what loading it does."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import symtable
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
-from smolmake.execution.code_text import USER_ERROR, CodeText, imported_modules
-from smolmake.execution.scopes import FUNCTIONS, bindings, only_imported, running
+from smolmake.errors import UserError
+from smolmake.execution.code_text import FUNCTIONS, IMPORTS, CodeText, evaluated, imported, imported_modules, running
 
-# Bases that do nothing with the annotations of a class; any other may.
+# Bases that do nothing with the types of a class's fields; any other may.
 PLAIN_BASES = frozenset(
-    {"Exception", "ValueError", "object", "abc.ABC", "typing.Protocol", "typing.TypedDict", "enum.Enum"}
-    | {"torch.nn.Module", "torch.autograd.Function", "torch.optim.Optimizer", "yaml.SafeLoader"}
+    {"Exception", "ValueError", "object", "abc.ABC", "typing.NamedTuple", "typing.Protocol", "typing.TypedDict"}
+    | {"enum.Enum", "torch.nn.Module", "torch.autograd.Function", "torch.optim.Optimizer", "yaml.SafeLoader"}
 )
-IMPORTS = (ast.Import, ast.ImportFrom)
+NO_TEXT = hashlib.sha256(b"").hexdigest()[:16]
 MAKING = frozenset({"__new__", "__init__", "__post_init__"})
 
 
@@ -31,103 +35,91 @@ class Piece(NamedTuple):
     field: bool = False
 
 
-class Statement(NamedTuple):
-    """A statement of a module. `loads`: modules that its functions import.
+class Module:
+    """A module by itself. `imports`: name -> place; `defined`: name -> numbers of the statements that bind it."""
 
-    `effect`: whether loading the module does more by it than to define names; `made`: calls for which that depends on
-    what is called. Of a class: its `bases`, whether it `hooks` into its subclasses, and whether it is `quiet`: making
-    an instance only fills its attributes.
-    """
+    def __init__(self, source: str, filename: str, is_program: bool) -> None:
+        tree = ast.parse(source, filename)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.level or node.names[0].name == "*"):
+                raise UserError(
+                    "what this import gives cannot be told from the line alone, so neither can what depends on it",
+                    file=f"{filename}:{node.lineno}", value=ast.unparse(node),
+                    remedy="name the module by its full place, and what is imported of it",
+                )  # fmt: skip
+        self.statements = [node for node in running(tree.body) if is_program or not _is_main_part(node)]
+        self.imports, self.defined = dict[str, str](), dict[str, list[int]]()
+        self._tables = symtable.symtable(source, filename, "exec").get_children()
+        bound = defaultdict[str, list[tuple[int, str]]](list)
+        for number, node in enumerate(self.statements):
+            for name, place in imported(node) or [(name, "") for name in _bound_by(node)]:
+                bound[name].append((number, place))
+        for name, found in bound.items():
+            if len(places := {place for _, place in found}) == 1 and "" not in places:
+                self.imports[name] = places.pop()
+            else:
+                self.defined[name] = sorted({number for number, _ in found})
+        self.code = cache(self._code)
+        self.pieces = cache(self._pieces)
 
-    pieces: list[Piece] = []
-    loads: list[str] = []
-    effect: bool = False
-    made: list[str] = []
-    is_class: bool = False
-    bases: list[str] = []
-    hooks: bool = False
-    quiet: bool = False
+    def _code(self, number: int) -> CodeText:
+        node = self.statements[number]
+        lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        tables = [table for table in self._tables if table.get_lineno() in lines]
+        return CodeText(node, tables, self.imports, set(self.defined))
 
+    @cached_property
+    def made(self) -> list[str] | None:
+        """The references that are called when it is loaded; None if it does more than to bind each name to a value.
 
-class Module(NamedTuple):
-    """A module by itself. `imports`: name -> place; `defined`: name -> numbers of the statements that bind it.
+        Then it matters in what order its statements run.
+        """
+        made = [self.code(number).made_by(node) for number, node in enumerate(self.statements)]
+        if any(len(numbers) > 1 for numbers in self.defined.values()) or None in made:
+            return None
+        return [reference for references in made for reference in references or []]
 
-    `stars`: modules whose names it takes all. `order`: what loading it does, in order: modules to load (by name) and
-    statements (by number); `script`: those that only a script runs.
-    """
+    @cached_property
+    def order(self) -> list[tuple[int, list[str]]]:
+        """Its statements in order, but for functions that loading it does not call, and the modules that each loads."""
+        return [
+            (number, [module for inner in evaluated(node) for module in imported_modules(inner)])
+            for number, node in enumerate(self.statements)
+            if not _is_inert(node)
+        ]
 
-    imports: dict[str, str]
-    defined: dict[str, list[int]]
-    stars: list[str]
-    order: list[str | int]
-    script: list[int]
-    statements: list[Statement]
+    def is_class(self, number: int) -> bool:
+        return number >= 0 and isinstance(self.statements[number], ast.ClassDef)
 
-    @classmethod
-    def from_json(cls, values: list[Any]) -> Module:
-        """What JSON made of a module."""
-        imports, defined, stars, order, script, found = values
-        statements = [Statement([Piece(*piece) for piece in pieces], *more) for pieces, *more in found]
-        return cls(imports, defined, stars, order, script, statements)
+    def bases(self, number: int) -> list[str]:
+        """The references of a class's bases."""
+        places = [self.code(number).reference_of(base) for base in getattr(self.statements[number], "bases", [])]
+        return [place for place in places if place is not None]
 
+    def only_fills(self, number: int) -> bool:
+        """Whether a statement is a class of which an instance is made without code of its own."""
+        node = self.statements[number] if number >= 0 else None
+        return isinstance(node, ast.ClassDef) and MAKING.isdisjoint(_bound_by(*node.body))
 
-def read_module(source: str, filename: str = "<module>") -> Module:
-    """The statements of a module's source."""
-    body = list(running(ast.parse(source, filename=filename).body))
-    found = [list(bindings([node])) for node in body]
-    bound: dict[str, set[str | None]] = {}
-    for node, names in zip(body, found, strict=True):
-        for name, target in names:
-            bound.setdefault(name, set()).add(target if isinstance(node, IMPORTS) else None)
-    module = Module(only_imported(bound), {}, _star_imports(body), [], [], [])
-    own = set(bound) - set(module.imports)
-    for node, names in zip(body, found, strict=True):
-        defined = {name for name, _ in names} & own
-        if isinstance(node, IMPORTS):
-            module.order.extend(imported_modules(node))
-            if not defined:
-                continue
-        code = CodeText(module.imports, own, bool(module.stars))
-        statement = _read_class(node, code) if isinstance(node, ast.ClassDef) else _read(node, code)
-        if not defined and not statement.effect and not statement.made:
-            continue
-        number = len(module.statements)
-        module.statements.append(statement)
-        for name in sorted(defined):
-            module.defined.setdefault(name, []).append(number)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
-            module.script.append(number)
-        else:
-            module.order.extend([*code.loads_at_once, number])
-    _keep_order_of_rebound(module)
-    return module
-
-
-def _keep_order_of_rebound(module: Module) -> None:
-    """Where a name is bound by several statements, what reads it depends on their order: all of them count as run."""
-    for name, numbers in module.defined.items():
-        if len(numbers) > 1:
-            readers = {
-                number
-                for number, statement in enumerate(module.statements)
-                if any(
-                    f":{name}" == reference.split(".")[0]
-                    for piece in statement.pieces
-                    for reference in piece.references
-                )
-            }
-            for number in readers | set(numbers):
-                module.statements[number] = module.statements[number]._replace(effect=True)
-
-
-def _star_imports(body: list[ast.stmt]) -> list[str]:
-    imports = [node for node in body if isinstance(node, ast.ImportFrom)]
-    return [node.module or "" for node in imports if any(alias.name == "*" for alias in node.names)]
-
-
-def _read(node: ast.stmt, code: CodeText) -> Statement:
-    pieces, made = [_piece(code, _label(node), node)], list[str]()
-    return Statement(pieces, code.loads, not _is_calm(node, code, made), made)
+    def _pieces(self, number: int) -> list[Piece]:
+        """A statement in parts; of a class the head, what its body binds in order, and its methods by name."""
+        node, code = self.statements[number], self.code(number)
+        if not isinstance(node, ast.ClassDef):
+            return [_piece(code, _label(node), node)]
+        names, read = list(_bound_by(*node.body)), _read_of_fields(node, code)
+        head = [node.name, node.bases, node.keywords, node.decorator_list]
+        pieces, methods = [_piece(code, node.name, head)], list[Piece]()
+        for item in running(node.body):
+            if isinstance(item, FUNCTIONS):
+                piece = _piece(code, f"{node.name}.{item.name}()", item)
+                (methods if _is_inert(item) and names.count(item.name) == 1 else pieces).append(piece)
+            elif isinstance(item, ast.AnnAssign) and read:
+                special = [name for name in ("ClassVar", "InitVar", "KW_ONLY") if name in ast.unparse(item.annotation)]
+                told = ["field", item.annotation if read == "types" else special, item.target, item.value]
+                pieces.append(_piece(code, node.name, told, is_field=True))
+            else:
+                pieces.append(_piece(code, node.name, item))
+        return pieces + sorted(methods)
 
 
 def _piece(code: CodeText, label: str, node: Any, is_field: bool = False) -> Piece:
@@ -136,98 +128,52 @@ def _piece(code: CodeText, label: str, node: Any, is_field: bool = False) -> Pie
     return Piece(label, hashlib.sha256(text.encode()).hexdigest()[:16], list(code.references), is_field)
 
 
-def _read_class(node: ast.ClassDef, code: CodeText) -> Statement:
-    """A class: its head, what its body binds in order, and its methods, whose order does not matter, by name."""
-    names = [name for name, _ in bindings(node.body)]
-    keep, head = _kept_annotations(node, code), [node.name, node.bases, node.keywords, node.decorator_list]
-    pieces, quiet = [_piece(code, node.name, head)], not node.keywords
-    methods: list[Piece] = []
-    code.enter(node)
-    for item in running(node.body):
-        if isinstance(item, FUNCTIONS):
-            sortable = names.count(item.name) == 1 and _is_calm(item, code, [])
-            piece = _piece(code, f"{node.name}.{item.name}()", item)
-            (methods if sortable else pieces).append(piece)
-            quiet = quiet and (item.name not in MAKING or _only_fills(item, code))
-        elif isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
-            pieces += _field(node.name, item, code, keep)
-        else:
-            pieces.append(_piece(code, node.name, item))
-    code.leave()
-    pieces += sorted(methods)
-    bases, made = [place for base in node.bases if (place := code.reference_of(base))], list[str]()
-    effect, hooks = not _is_calm(node, code, made), "__init_subclass__" in names
-    return Statement(pieces, code.loads, effect, made, True, bases, hooks, quiet)
-
-
-def _only_fills(method: ast.FunctionDef | ast.AsyncFunctionDef, code: CodeText) -> bool:
-    """Whether all that a method does is to set attributes of its object, or to raise."""
-    code.enter(method)
-    calm, made = True, list[str]()
-    for node in (inner for statement in method.body for inner in ast.walk(statement)):
-        if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
-            calm = calm and isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "self"
-        elif isinstance(node, ast.Global | ast.Nonlocal | ast.Delete):
-            calm = False
-        elif isinstance(node, ast.Call):
-            error = code.place_of(node.func) == USER_ERROR or getattr(node.func, "id", "").endswith("Error")
-            calm = calm and (error or (code.is_calm(node, made, decorator=False) and not made))
-    code.leave()
-    return calm
-
-
-def _kept_annotations(node: ast.ClassDef, code: CodeText) -> str:
-    """What counts of the annotations in a class: "all", whether a name has one ("names"), or nothing ("")."""
+def _read_of_fields(node: ast.ClassDef, code: CodeText) -> str:
+    """What may be read of a class's annotated names: their "types", that they are "fields", or nothing ("")."""
     bases = {code.place_of(base.value if isinstance(base, ast.Subscript) else base) for base in node.bases}
     decorators = {code.place_of(d.func if isinstance(d, ast.Call) else d) for d in node.decorator_list}
-    if decorators or node.keywords:
-        return "names" if decorators == {"dataclasses.dataclass"} and not node.keywords else "all"
-    unknown = bases - PLAIN_BASES
-    return "" if not unknown else "names" if unknown == {"typing.NamedTuple"} else "all"
+    if not node.keywords and (decorators == {"dataclasses.dataclass"} or (not decorators and bases <= PLAIN_BASES)):
+        return "fields" if decorators or "typing.NamedTuple" in bases else ""
+    return "types"
 
 
-def _field(label: str, item: ast.AnnAssign, code: CodeText, keep: str) -> list[Piece]:
-    if keep == "all":
-        return [_piece(code, label, item, is_field=True)]
-    if keep == "names":
-        special = [name for name in ("ClassVar", "InitVar", "KW_ONLY") if name in ast.unparse(item.annotation)]
-        return [_piece(code, label, ["field", special, item.target, item.value], is_field=True)]
-    return [] if item.value is None else [_piece(code, label, ast.Assign([item.target], item.value))]
+def _is_main_part(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
 
 
-def _is_calm(node: ast.AST, code: CodeText, made: list[str]) -> bool:
-    """Whether a statement does nothing more, when its module is loaded, than to bind names; see `CodeText.is_calm`."""
-    if isinstance(node, FUNCTIONS):
-        defaults = [*node.args.defaults, *filter(None, node.args.kw_defaults)]
-        return all(code.is_calm(d, made) for d in node.decorator_list) and all(
-            code.is_calm(value, made, decorator=False) for value in defaults
-        )
-    if isinstance(node, ast.ClassDef):
-        if node.keywords or not all(code.is_calm(decorator, made) for decorator in node.decorator_list):
-            return False
-        code.enter(node)
-        calm = all(_is_calm(item, code, made) for item in running(node.body))
-        code.leave()
-        return calm
-    if isinstance(node, ast.Assign | ast.AnnAssign):
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        named = all(isinstance(target, ast.Name | ast.Tuple) for target in targets)
-        return named and (node.value is None or code.is_calm(node.value, made, decorator=False))
-    if isinstance(node, ast.If | ast.Try):
-        return all(_is_calm(inner, code, made) for inner in running(ast.iter_child_nodes(node)))
-    if isinstance(node, ast.ExceptHandler):
-        return all(_is_calm(inner, code, made) for inner in running(node.body))
-    if isinstance(node, ast.Expr):
-        return isinstance(node.value, ast.Constant)
-    if isinstance(node, ast.expr):
-        return code.is_calm(node, made, decorator=False)
-    return isinstance(node, (*IMPORTS, ast.Pass))
+def _bound_by(*nodes: ast.AST) -> Iterator[str]:
+    """The names that statements bind; of a loop and the like also those that are bound in functions in it."""
+    for node in nodes:
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
+        elif not isinstance(node, IMPORTS):
+            yield from {name for inner in ast.walk(node) for name in _bound_in_it(inner)}
+
+
+def _bound_in_it(node: Any) -> list[str]:
+    if isinstance(node, ast.Name):
+        return [] if isinstance(node.ctx, ast.Load) else [node.id]
+    if isinstance(node, IMPORTS):
+        return [name for name, _ in imported(node)]
+    return [name for field in ("name", "rest") if isinstance(name := getattr(node, field, None), str)]
+
+
+def _is_inert(node: ast.AST) -> bool:
+    """Whether a statement is a function of which nothing runs, and nothing is read, before it is called."""
+    if not isinstance(node, FUNCTIONS):
+        return False
+    plain = {ast.unparse(decorator) for decorator in node.decorator_list} <= {"property", "staticmethod", "classmethod"}
+    defaults = [*node.args.defaults, *node.args.kw_defaults]
+    return plain and all(default is None or isinstance(default, ast.Constant) for default in defaults)
 
 
 def _label(node: ast.stmt) -> str:
     """What reasons call a statement: the name that it defines, or its beginning."""
     if isinstance(node, FUNCTIONS):
         return f"{node.name}()"
-    names = list(dict.fromkeys(name for name, _ in bindings([node])))
+    names = list(dict.fromkeys(_bound_by(node)))
     text = ast.unparse(node).splitlines()[0]
     return ", ".join(names[:3]) if names else text if len(text) <= 50 else text[:47] + "..."
