@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from smolmake.report.charts.svg import Axis, Frame, axes, curve, dot, element, picture, text  # noqa: E402
+from smolmake.report.charts.svg import Axis, Frame, axes, circle, curve, element, picture, text  # noqa: E402
 
 Row = dict[str, Any]
 COLOURS = {"ddp": "c1", "zero1": "c3", "zero2": "c2", "zero3": "c5", "fsdp": "c4", "hsdp": "c6"}
@@ -117,7 +117,7 @@ def _panel(rows: list[Row], case: str, y: Axis, left: float, top: float) -> Mark
         parts.append(curve(frame, points, colour))
         for row, point in zip(found, points[1:], strict=True):
             tip = f"{name}, {row['gpus']} GPUs: {row['efficiency']:.1%}, {row['tokens_per_second']:,} tokens/s a GPU"
-            parts.append(dot(frame, point, tip, colour))
+            parts.append(circle(frame.px(point[0]), frame.py(point[1]), 3, f"dot {colour}", tip))
         at = max(at + GAP, frame.py(points[-1][1]) + 4)
         parts.append(text(frame.px(points[-1][0]) + 8, at, f"{name} {found[-1]['efficiency']:.1%}"))
     return Markup("").join(parts)

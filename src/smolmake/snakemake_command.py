@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     if arguments.command == "plan" and arguments.picture is not None:
-        from smolmake.report.plan_picture import write_plan_picture
+        from smolmake.report.charts.graph import write_plan_picture
 
         write_plan_picture(arguments.recipe, Path.cwd(), arguments.picture)
         return

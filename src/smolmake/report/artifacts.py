@@ -9,15 +9,43 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from smolmake.execution.step import Step
 from smolmake.graph.stages import GraphStage, recipe_stages
-from smolmake.monitoring import metrics
+from smolmake.monitoring.metrics import METRICS, read_metrics
 from smolmake.planning.plan import Plan
 from smolmake.planning.workflow import Workflow
+
+T = TypeVar("T")
+
+
+def pick(what: type[T], raw: dict[str, Any], **more: Any) -> T:
+    """A dataclass from a JSON object and what else is known; keys that it has no field for are left."""
+    names = {field.name for field in fields(what)}  # type: ignore[arg-type]
+    return what(**{name: value for name, value in raw.items() if name in names}, **more)
+
+
+@dataclass(frozen=True)
+class MetricLine:
+    """One optimizer step of metrics.jsonl; `tokens` counts from the start of its run.
+
+    `gradient_square` and `gradient_variance`, the estimates of |G|^2 and tr(Sigma), stand where they were measured,
+    with the batch in `sequences`.
+    """
+
+    step: int
+    loss: float
+    tokens: float = 0.0
+    learning_rate: float | None = None
+    tokens_per_second: float | None = None
+    gradient_square: float = 0.0
+    gradient_variance: float = 0.0
+    sequences: int | None = None
+    source_loss: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -37,6 +65,27 @@ class ReportArtefact:
     def file(self, name: str) -> str:
         """A file of this artefact as the report shows it: relative to the results root."""
         return f"{self.kind}/{self.path.name}/{name}"
+
+    def read(self, name: str) -> Any:
+        """The content of a JSON file of this artefact, or None if it has no such file."""
+        path = self.path / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """The `facts` of its manifest."""
+        manifest: dict[str, Any] = self.read("manifest.json") or {}
+        return dict(manifest.get("facts", {}))
+
+    @cached_property
+    def metrics(self) -> list[MetricLine]:
+        """The lines of metrics.jsonl in the order of steps; of a step that was done twice, the later line counts."""
+        raw = read_metrics(self.path / METRICS)
+        lines = {m["step"]: pick(MetricLine, m) for m in raw if m.get("loss") is not None and math.isfinite(m["loss"])}
+        return [lines[step] for step in sorted(lines)]
+
+
+Loaded = tuple[ReportArtefact, Any, str]
 
 
 @dataclass(frozen=True)
@@ -67,22 +116,6 @@ class GraphData:
     waits: dict[str, float] = field(default_factory=dict)
     wall: float = 0.0
     pins: list[tuple[str, str, str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class MetricLine:
-    """One optimizer step of metrics.jsonl; `tokens` counts from the start of its run.
-
-    `noise` holds the estimates of |G|^2 and tr(Sigma) and the batch in sequences, where they were measured.
-    """
-
-    step: int
-    tokens: float
-    loss: float
-    learning_rate: float | None
-    tokens_per_second: float | None
-    noise: tuple[float, float, float] | None = None
-    source_loss: dict[str, float] = field(default_factory=dict)
 
 
 def artefacts_of(workflow: Workflow) -> list[ReportArtefact]:
@@ -140,44 +173,6 @@ def of_kind(artefacts: list[ReportArtefact], *kinds: str) -> list[ReportArtefact
     return sorted((a for a in artefacts if a.kind in kinds), key=lambda a: (a.order, a.name))
 
 
-def read_json(artefact: ReportArtefact, name: str) -> Any:
-    """The content of a JSON file of the artefact, or None if it has no such file."""
-    path = artefact.path / name
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
-def read_facts(artefact: ReportArtefact) -> dict[str, Any]:
-    """The `facts` of the artefact's manifest."""
-    manifest = read_json(artefact, "manifest.json") or {}
-    facts: dict[str, Any] = manifest.get("facts", {})
-    return facts
-
-
-def metric_lines(artefact: ReportArtefact) -> list[MetricLine]:
-    """The lines of metrics.jsonl in the order of steps; of a step that was done twice, the later line counts."""
-    lines: dict[int, MetricLine] = {}
-    for raw in metrics.read_metrics(artefact.path / "metrics.jsonl"):
-        if raw.get("loss") is None or not math.isfinite(raw["loss"]):
-            continue
-        lines[raw["step"]] = MetricLine(
-            raw["step"],
-            raw.get("tokens", 0),
-            raw["loss"],
-            raw.get("learning_rate"),
-            raw.get("tokens_per_second"),
-            (raw["gradient_square"], raw["gradient_variance"], raw["sequences"]) if "sequences" in raw else None,
-            raw.get("source_loss", {}),
-        )
-    return [lines[step] for step in sorted(lines)]
-
-
-def read_mixtures(artefacts: list[ReportArtefact]) -> list[tuple[dict[str, Any], str]]:
-    """What each stage draws, in the form of mixture.json, and the file that says so.
-
-    epochs.json says it of all stages together; without one, each mixture.json that counts its sequences does.
-    """
-    for artefact in of_kind(artefacts, "epochs"):
-        if counted := read_json(artefact, "epochs.json"):
-            return [(stage, artefact.file("epochs.json")) for stage in counted["stages"]]
-    mixtures = [(read_json(a, "mixture.json"), a.file("mixture.json")) for a in of_kind(artefacts, "mixture")]
-    return [(m, file) for m, file in mixtures if m and "sequences" in m]
+def load(artefacts: list[ReportArtefact], kind: str, file: str) -> list[Loaded]:
+    """The artefacts of a kind that have the JSON file, with its content and its name in the report."""
+    return [(a, raw, a.file(file)) for a in of_kind(artefacts, kind) if (raw := a.read(file)) is not None]

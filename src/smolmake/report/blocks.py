@@ -10,6 +10,16 @@ COLOURS = 6
 
 
 @dataclass(frozen=True)
+class Fact:
+    """One number of the headline."""
+
+    label: str
+    value: str
+    note: str
+    files: list[str]
+
+
+@dataclass(frozen=True)
 class Chart:
     """One drawing, or several small ones side by side, with a legend of (label, colour class)."""
 
@@ -18,7 +28,7 @@ class Chart:
     pictures: list[Markup]
     files: list[str]
     legend: list[tuple[str, str]] = field(default_factory=list)
-    kind: str = "chart"
+    kind: str = "Figure"
 
 
 @dataclass(frozen=True)
@@ -27,12 +37,12 @@ class Table:
 
     id: str
     caption: str
-    columns: list[str]
-    rows: list[list[Cell]]
+    columns: Sequence[Cell]
+    rows: Sequence[Sequence[Cell]]
     files: list[str]
     names: int = 1
     folded: str = ""
-    kind: str = "table"
+    kind: str = "Table"
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Details:
     groups: list[tuple[str, list[Item]]]
     files: list[str]
     first_open: bool = False
-    kind: str = "details"
+    kind: str = "Listing"
 
 
 Block = Chart | Table | Details
@@ -65,7 +75,7 @@ class ReportSection:
 
     id: str
     title: str
-    lead: list[str]
+    lead: str
     blocks: list[Block]
 
 
@@ -94,3 +104,9 @@ def two_lines(first: str, second: str, colour: str = "") -> Markup:
 def verdict(word: str) -> Markup:
     """A verdict as a coloured word."""
     return Markup('<span class="verdict {}">{}</span>').format(word.replace(" ", "-"), word)
+
+
+def shaded(row: Sequence[float | None], low: float, high: float) -> list[Cell]:
+    """Cells of a heat map: the more a value is, between `low` and `high`, the stronger its colour."""
+    cell = Markup('<span class="heat" style="--depth: {:.0f}%">{:.2f}</span>')
+    return ["" if v is None else cell.format(6 + 74 * (v - low) / (high - low or 1.0), v) for v in row]

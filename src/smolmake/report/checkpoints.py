@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from smolmake.graph.stages import GraphStage
-from smolmake.report.artifacts import ReportArtefact, of_kind, read_json
+from smolmake.report.artifacts import ReportArtefact, load, pick
 
 
 class Key(NamedTuple):
@@ -30,7 +31,7 @@ class Score:
     n: int
     chance: float
     formulation: str
-    items: tuple[float, ...] = ()
+    items: Sequence[float] = ()
     suite: str = ""
 
     @property
@@ -52,8 +53,8 @@ class HeldOut:
     bits_per_byte: float
     low: float
     high: float
-    nats: tuple[float, ...] = ()
-    sizes: tuple[float, ...] = ()
+    nats: Sequence[float] = ()
+    sizes: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -63,67 +64,36 @@ class Checkpoint:
     name: str
     ends: str
     stage: GraphStage
-    order: int
     tokens: float
     scores: dict[Key, Score]
     heldout: list[HeldOut]
     file: str
     suite_files: tuple[str, ...] = ()
 
+    @property
+    def score_files(self) -> list[str]:
+        return [self.file, *self.suite_files]
+
 
 def read_checkpoints(artefacts: list[ReportArtefact]) -> list[Checkpoint]:
     """The evaluations with the scores of their suites, in the order of the checkpoints."""
     suites: dict[str, list[tuple[dict[str, Any], str]]] = defaultdict(list)
-    for artefact in of_kind(artefacts, "suite"):
-        if suite := read_json(artefact, "scores.json"):
-            suites[suite["checkpoint"]].append((suite, artefact.file("scores.json")))
+    for _, suite, file in load(artefacts, "suite", "scores.json"):
+        suites[suite["checkpoint"]].append((suite, file))
     checkpoints = []
-    for artefact in of_kind(artefacts, "evaluation"):
-        raw = read_json(artefact, "scores.json")
-        if raw is None:
-            continue
-        scores = [_score(s, "") for s in raw["scores"]]
-        scores += [_score(s, suite["suite"]) for suite, _ in suites[artefact.name] for s in suite["scores"]]
+    for artefact, raw, file in load(artefacts, "evaluation", "scores.json"):
+        scores = [pick(Score, s) for s in raw["scores"]]
+        scores += [pick(Score, s, suite=suite["suite"]) for suite, _ in suites[artefact.name] for s in suite["scores"]]
         checkpoints.append(
             Checkpoint(
                 artefact.name,
                 artefact.checkpoint,
                 artefact.stage,
-                artefact.order,
                 raw["tokens"] or 0,
                 {s.key: s for s in scores},
-                [_heldout(h) for h in raw["heldout"]],
-                artefact.file("scores.json"),
+                [pick(HeldOut, h) for h in raw["heldout"]],
+                file,
                 tuple(file for _, file in suites[artefact.name]),
             )
         )
     return checkpoints
-
-
-def _score(raw: dict[str, Any], suite: str) -> Score:
-    return Score(
-        raw["task"],
-        raw["metric"],
-        raw["value"],
-        raw["low"],
-        raw["high"],
-        raw["n"],
-        raw["chance"],
-        raw["formulation"],
-        tuple(raw.get("items", ())),
-        suite,
-    )
-
-
-def _heldout(raw: dict[str, Any]) -> HeldOut:
-    return HeldOut(
-        raw["source"],
-        raw["domain"],
-        raw["tokens"],
-        raw["loss"],
-        raw["bits_per_byte"],
-        raw["low"],
-        raw["high"],
-        tuple(raw.get("nats", ())),
-        tuple(raw.get("sizes", ())),
-    )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from smolmake.recipe.expectations import (
     CHANCE,
@@ -15,7 +15,7 @@ from smolmake.recipe.expectations import (
     LossExpectation,
     ScoreExpectation,
 )
-from smolmake.report.artifacts import ReportArtefact, metric_lines, of_kind, read_json
+from smolmake.report.artifacts import ReportArtefact, load, of_kind
 from smolmake.report.checkpoints import Checkpoint, HeldOut, Score
 from smolmake.stats import Estimate, Interval, difference, mean_interval, newcombe, paired_difference, weighted_mean
 
@@ -23,6 +23,7 @@ Verdict = Literal["holds", "does not hold", "within noise", "not measured"]
 Change = Literal["better", "worse", "within noise"]
 Direction = Literal["up", "down", "not down", "not up"]
 Unit = Literal["share", "loss", "documents"]
+M = TypeVar("M", HeldOut, Score)
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,6 @@ class Outcome:
     low: float = math.nan
     high: float = math.nan
     files: tuple[str, ...] = ()
-
-
-def score_change(before: Score, after: Score) -> Interval:
-    """Interval of the change of a score: paired where both were measured on the same items, else Newcombe's."""
-    paired = paired_difference(before.items, after.items)
-    return paired or newcombe(before.value, before.n, after.value, after.n)
 
 
 def change_verdict(low: float, high: float, higher_is_better: bool = True) -> Change:
@@ -73,25 +68,18 @@ def check_all(
 
 def check_cleaning(expected: CleaningExpectation, artefacts: list[ReportArtefact]) -> Outcome:
     """Documents of a source that were dropped for a reason."""
-    artefact = next((a for a in of_kind(artefacts, "documents") if a.name == expected.source), None)
-    cleaning = read_json(artefact, "cleaning.json") if artefact is not None else None
-    if artefact is None or cleaning is None:
-        return Outcome(expected.text, "not measured", "documents")
-    count = cleaning["dropped"].get(expected.reason, 0)
-    return Outcome(
-        expected.text,
-        "holds" if count >= expected.at_least else "does not hold",
-        "documents",
-        expected.at_least,
-        count,
-        files=(artefact.file("cleaning.json"),),
-    )
+    for artefact, cleaning, file in load(artefacts, "documents", "cleaning.json"):
+        if artefact.name == expected.source:
+            count = cleaning["dropped"].get(expected.reason, 0)
+            verdict: Verdict = "holds" if count >= expected.at_least else "does not hold"
+            return Outcome(expected.text, verdict, "documents", expected.at_least, count, files=(file,))
+    return Outcome(expected.text, "not measured", "documents")
 
 
 def check_loss(expected: LossExpectation, artefacts: list[ReportArtefact]) -> Outcome:
     """The training loss of a stage: the first tenth of its steps against the last tenth."""
     trained = [a for a in of_kind(artefacts, "segment", "posttraining", "alignment") if a.stage.name == expected.stage]
-    lines = sorted((m for a in trained for m in metric_lines(a)), key=lambda m: m.step)
+    lines = sorted((m for a in trained for m in a.metrics), key=lambda m: m.step)
     tenth = max(2, len(lines) // 10)
     if len(lines) < 2 * tenth:
         return Outcome(expected.text, "not measured", "loss")
@@ -102,23 +90,35 @@ def check_loss(expected: LossExpectation, artefacts: list[ReportArtefact]) -> Ou
     return Outcome(expected.text, verdict, "loss", first[0], last[0], low, high, files)
 
 
+def compare(
+    text: str,
+    unit: Unit,
+    before: list[M] | float,
+    after: list[M],
+    mean: Callable[[list[M]], Estimate],
+    change: Callable[[list[M], list[M]], Interval],
+    direction: Direction,
+    files: Sequence[str],
+) -> Outcome:
+    """Measures against earlier ones of the same things, or against a number; without measures there is no verdict."""
+    if not after or before == []:
+        return Outcome(text, "not measured", unit)
+    value, bottom, top = mean(after)
+    if isinstance(before, list):
+        start, (low, high) = mean(before)[0], change(before, after)
+    else:
+        start, low, high = before, bottom - before, top - before
+    return Outcome(text, verdict_of(low, high, direction), unit, start, value, low, high, tuple(files))
+
+
 def check_heldout(expected: HeldoutExpectation, ends: dict[str, Checkpoint]) -> Outcome:
     """The loss on held-out documents at a checkpoint against another one's, or against a number."""
     other = expected.below if expected.below is not None else expected.not_above
+    before = other if isinstance(other, float) else _heldout_of(expected, ends.get(other or ""))
     after = _heldout_of(expected, ends.get(expected.at))
-    before = _heldout_of(expected, ends.get(other)) if isinstance(other, str) else []
-    if not after or (isinstance(other, str) and not before):
-        return Outcome(expected.text, "not measured", "loss")
-    value, bottom, top = pooled(after)
-    files: tuple[str, ...] = (ends[expected.at].file,)
-    if isinstance(other, str):
-        start, (low, high) = pooled(before)[0], loss_interval(before, after)
-        files = (ends[other].file, *files)
-    else:
-        assert other is not None
-        start, low, high = other, bottom - other, top - other
-    verdict = verdict_of(low, high, "down" if expected.below is not None else "not up")
-    return Outcome(expected.text, verdict, "loss", start, value, low, high, files)
+    direction: Direction = "down" if expected.below is not None else "not up"
+    files = [ends[end].file for end in (other, expected.at) if end in ends]
+    return compare(expected.text, "loss", before, after, pooled, loss_change, direction, files)
 
 
 def _heldout_of(expected: HeldoutExpectation, checkpoint: Checkpoint | None) -> list[HeldOut]:
@@ -144,24 +144,18 @@ def check_score(expected: ScoreExpectation, ends: dict[str, Checkpoint]) -> Iter
 def _check_scores(text: str, expected: ScoreExpectation, after: list[Score], ends: dict[str, Checkpoint]) -> Outcome:
     """The mean of some scores of one metric, mostly one score, against what it is compared with."""
     other = expected.above if expected.above is not None else expected.not_below
-    if not after:
-        return Outcome(text, "not measured", "share")
-    value, bottom, top = mean_score(after)
-    files = _files(expected, ends[expected.at])
-    if isinstance(other, str) and other != CHANCE:
-        keys = {score.key for score in after}
-        before = [score for score in _scores_of(expected, ends.get(other)) if score.key in keys]
-        if len(before) != len(after):
-            return Outcome(text, "not measured", "share")
-        start = mean_score(before)[0]
-        one = len(after) == 1
-        low, high = score_change(before[0], after[0]) if one else difference(mean_score(before), (value, bottom, top))
-        files = _files(expected, ends[other]) + files
+    before: list[Score] | float
+    if isinstance(other, float):
+        before = other
+    elif other == CHANCE:
+        before = sum(score.chance for score in after) / max(len(after), 1)
     else:
-        start = sum(s.chance for s in after) / len(after) if other == CHANCE else float(other or 0.0)
-        low, high = bottom - start, top - start
-    verdict = verdict_of(low, high, "up" if expected.above is not None else "not down")
-    return Outcome(text, verdict, "share", start, value, low, high, files)
+        keys = {score.key for score in after}
+        before = [score for score in _scores_of(expected, ends.get(other or "")) if score.key in keys]
+        before = before if len(before) == len(after) else []
+    direction: Direction = "up" if expected.above is not None else "not down"
+    files = [file for end in (other, expected.at) if end in ends for file in _files(expected, ends[end])]
+    return compare(text, "share", before, after, mean_score, score_change, direction, files)
 
 
 def _scores_of(expected: ScoreExpectation, checkpoint: Checkpoint | None) -> list[Score]:
@@ -186,10 +180,18 @@ def mean_score(scores: list[Score]) -> Estimate:
     return weighted_mean([(score.value, score.low, score.high) for score in scores], [1.0] * len(scores))
 
 
-def loss_interval(before: list[HeldOut], after: list[HeldOut]) -> Interval:
+def score_change(before: list[Score], after: list[Score]) -> Interval:
+    """Interval of the change of a score, or of the mean of several; of one, paired where its items are the same, else
+    Newcombe's."""
+    if len(after) > 1:
+        return difference(mean_score(before), mean_score(after))
+    first, last = before[0], after[0]
+    return paired_difference(first.items, last.items) or newcombe(first.value, first.n, last.value, last.n)
+
+
+def loss_change(before: list[HeldOut], after: list[HeldOut]) -> Interval:
     """Interval of the change of the bits per byte over the sources together: paired where documents are the same."""
-    documents = [[(h.source, *h.sizes) for h in side] for side in (before, after)]
-    if documents[0] == documents[1] and all(h.sizes for h in before):
+    if [(h.source, h.sizes) for h in before] == [(h.source, h.sizes) for h in after] and all(h.sizes for h in before):
         first, last = ([value for h in side for value in h.nats] for side in (before, after))
         paired = paired_difference(first, last, [size * math.log(2) for h in before for size in h.sizes])
         if paired is not None:

@@ -1,7 +1,7 @@
 """The page: sections in order, the headline, and where every figure comes from."""
 
 import json
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 
 import jinja2
@@ -9,35 +9,19 @@ import yaml
 
 from smolmake.execution.kinds import KINDS
 from smolmake.recipe.schema import Recipe
-from smolmake.report.artifacts import GraphData, ReportArtefact, of_kind, read_facts
-from smolmake.report.blocks import ReportSection, unique
+from smolmake.report.artifacts import GraphData, ReportArtefact, of_kind
+from smolmake.report.blocks import Fact, ReportSection, unique
 from smolmake.report.checkpoints import Checkpoint, read_checkpoints
 from smolmake.report.expectations import Outcome, check_all
 from smolmake.report.sections.data import data_section, tokenizer_section
 from smolmake.report.sections.effects import effect_section, expectations_section
-from smolmake.report.sections.evaluation import (
-    evaluation_section,
-    extreme_scores,
-    final_loss,
-    samples_section,
-)
+from smolmake.report.sections.evaluation import evaluation_section, extreme_scores, final_loss, samples_section
 from smolmake.report.sections.mixtures import mixture_section
-from smolmake.report.sections.training import graph_section, trained_tokens, training_section, wall_seconds
-from smolmake.report.text import compact, duration
+from smolmake.report.sections.training import graph_section, time_of_all, trained_tokens, training_section
+from smolmake.report.text import compact
 from smolmake.report.token_axis import PlacedSegment, place_segments
 
 COMMAND = ".venv/bin/snakemake --workflow-profile profiles/local --config recipe={recipe} --forcerun report"
-NUMBERED = {"chart": "Figure", "table": "Table", "details": "Listing"}
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One number of the headline."""
-
-    label: str
-    value: str
-    note: str
-    files: list[str]
 
 
 def headline(
@@ -49,25 +33,15 @@ def headline(
     """Parameters, tokens, time, loss, and best and weakest score; what is not known is left out."""
     facts = []
     models = of_kind(artefacts, *(name for name, kind in KINDS.items() if kind.model))
-    counted = [a for a in models if "parameters" in read_facts(a)]
-    if counted:
-        parameters = compact(read_facts(counted[-1])["parameters"])
+    if counted := [a for a in models if "parameters" in a.facts]:
+        parameters = compact(counted[-1].facts["parameters"])
         facts.append(Fact("Parameters", parameters, "", [counted[-1].file("manifest.json")]))
-    tokens, token_files = trained_tokens(segments)
-    if tokens:
-        facts.append(Fact("Tokens trained", compact(tokens), "pretraining and long context", token_files))
-    seconds, second_files = wall_seconds(artefacts)
-    if seconds:
-        facts.append(Fact("Time", duration(seconds), "all steps summed", second_files))
-    if loss := final_loss(checkpoints):
-        facts.append(Fact("Held-out loss", f"{loss[0]:.3f}", "bits per byte, base model", loss[1]))
+    facts += [*trained_tokens(segments), *time_of_all(artefacts), *final_loss(checkpoints)]
     if outcomes:
         holding = f"{sum(o.verdict == 'holds' for o in outcomes)} of {len(outcomes)}"
         files = [f for o in outcomes for f in o.files]
         facts.append(Fact("Expectations that hold", holding, "what each step should do", files))
-    if extremes := extreme_scores(checkpoints):
-        facts.append(Fact(*extremes))
-    return facts
+    return facts + extreme_scores(checkpoints)
 
 
 def build_page(
@@ -97,11 +71,10 @@ def write_report(artefacts: list[ReportArtefact], graph: GraphData, recipe: Reci
     """
     facts, sections = build_page(artefacts, graph, recipe)
     sources = {"headline": unique([file for fact in facts for file in fact.files])} if facts else {}
-    numbers: dict[str, str] = {"headline": "Headline"}
-    counts = dict.fromkeys(NUMBERED, 0)
+    numbers, counts = {"headline": "Headline"}, Counter[str]()
     for block in (b for section in sections for b in section.blocks):
         counts[block.kind] += 1
-        numbers[block.id] = f"{NUMBERED[block.kind]} {counts[block.kind]}"
+        numbers[block.id] = f"{block.kind} {counts[block.kind]}"
         sources[block.id] = unique(block.files)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("smolmake.report", "."),

@@ -1,6 +1,7 @@
 """How the report writes numbers."""
 
 import math
+from itertools import pairwise
 
 UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
@@ -41,23 +42,10 @@ def duration(seconds: float) -> str:
     if seconds < 59.5:
         return f"{round_to(seconds, 2)} s" if seconds < 10 else f"{seconds:.0f} s"
     total = round(seconds)
-    for size, unit, smaller, smaller_unit in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if total >= size:
-            rest = total % size // smaller
-            return f"{total // size} {unit}" + (f" {rest} {smaller_unit}" if rest else "")
-    return f"{total} s"
-
-
-def span(seconds: float) -> str:
-    """A length of time in one unit: 55 s, 12 min, 26.0 h, 50.9 d."""
-    for unit, size, least, decimals in (("d", 86400, 2 * 86400, 1), ("h", 3600, 3600, 1), ("min", 60, 120, 0)):
-        if seconds >= least:
-            return f"{seconds / size:.{decimals}f} {unit}"
-    return f"{seconds:.0f} s"
+    steps = pairwise(((86400, "d"), (3600, "h"), (60, "min"), (1, "s")))
+    (size, unit), (smaller, smaller_unit) = next(step for step in steps if total >= step[0][0])
+    rest = total % size // smaller
+    return f"{total // size} {unit}" + (f" {rest} {smaller_unit}" if rest else "")
 
 
 def percent(value: float, decimals: int = 1) -> str:

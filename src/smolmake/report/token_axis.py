@@ -4,21 +4,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from smolmake.graph.stages import GraphStage
-from smolmake.report.artifacts import MetricLine, ReportArtefact, metric_lines, of_kind
+from smolmake.report.artifacts import MetricLine, ReportArtefact, of_kind
+from smolmake.report.charts.lines import Span
 from smolmake.report.charts.svg import Point
 
 
 @dataclass(frozen=True)
 class PlacedSegment:
-    """One segment on the common token axis: its lines, and the tokens trained before its run."""
+    """One segment on the common token axis, with the tokens trained before its run."""
 
     artefact: ReportArtefact
-    lines: list[MetricLine]
     offset: float
+
+    @property
+    def lines(self) -> list[MetricLine]:
+        return self.artefact.metrics
 
     @property
     def stage(self) -> GraphStage:
         return self.artefact.stage
+
+    @property
+    def file(self) -> str:
+        return self.artefact.file("metrics.jsonl")
 
     @property
     def label(self) -> str:
@@ -41,12 +49,19 @@ def place_segments(artefacts: list[ReportArtefact]) -> list[PlacedSegment]:
     placed: list[PlacedSegment] = []
     offset, run = 0.0, ""
     for artefact in of_kind(artefacts, "segment"):
-        lines = metric_lines(artefact)
-        if not lines:
-            continue
-        this = "" if artefact.stage.section == "pretraining" else artefact.stage.name
-        if placed and run != this:
-            offset = placed[-1].end
-        run = this
-        placed.append(PlacedSegment(artefact, lines, offset))
+        if artefact.metrics:
+            this = "" if artefact.stage.section == "pretraining" else artefact.stage.name
+            if placed and run != this:
+                offset = placed[-1].end
+            run = this
+            placed.append(PlacedSegment(artefact, offset))
     return placed
+
+
+def stage_spans(segments: list[PlacedSegment]) -> list[Span]:
+    """Where each stage lies on the token axis."""
+    spans: list[Span] = []
+    for stage in dict.fromkeys(s.stage for s in segments):
+        end = max(s.end for s in segments if s.stage == stage)
+        spans.append(Span(spans[-1].end if spans else 0.0, end, stage.title))
+    return spans

@@ -26,7 +26,7 @@ def score(task: str, value: float, n: int = 200, metric: str = "acc", chance: fl
 def checkpoint(name: str, *scores: Score, heldout: list[HeldOut] | None = None) -> Checkpoint:
     stage = GraphStage(name, SECTIONS.get(name, "pretraining"), name, name)
     by_key, files = {s.key: s for s in scores}, tuple(f"suite/{name}" for _ in scores[:1])
-    return Checkpoint(name, name, stage, 0, 0, by_key, heldout or [], f"evaluation/{name}", files)
+    return Checkpoint(name, name, stage, 0, by_key, heldout or [], f"evaluation/{name}", files)
 
 
 def outcomes(
@@ -121,7 +121,7 @@ def test_each_metric_of_a_task_is_told_and_a_suite_by_its_mean() -> None:
 
 def test_inside_a_stage_is_not_its_end() -> None:
     end = checkpoint("main", score("facts", 0.9))
-    inside = Checkpoint("main-at-8", "", end.stage, 1, 0, {}, [], "evaluation/x")
+    inside = Checkpoint("main-at-8", "", end.stage, 0, {}, [], "evaluation/x")
     assert verdicts([end, inside], scores={"a": {"at": "main", "task": "facts", "above": 0.5}}) == {"a": "holds"}
     assert verdicts([inside], scores={"a": {"at": "main", "task": "facts", "above": 0.5}}) == {"a": "not measured"}
 
@@ -215,7 +215,7 @@ def test_the_section_counts_what_was_not_measured() -> None:
         ]
     )
     assert section is not None and expectations_section([]) is None
-    assert section.lead[0].endswith("1 hold, 1 do not hold, 1 cannot be told from noise and 1 were not measured.")
+    assert section.lead.endswith("1 hold, 1 do not hold, 1 cannot be told from noise and 1 were not measured.")
     assert [row[:4] for row in section.blocks[0].rows] == [
         ["kept", "50.0%", "61.0%", "+5.0 to +20.0"],
         ["lost", "–", "–", "–"],

@@ -10,7 +10,7 @@ from helpers.report_run import EVIL, make_recipe, make_run
 from smolmake.graph.stages import GraphStage, recipe_stages
 from smolmake.recipe.expectations import Expectations
 from smolmake.recipe.schema import Recipe
-from smolmake.report.artifacts import GraphData, GraphNode, ReportArtefact, metric_lines
+from smolmake.report.artifacts import GraphData, GraphNode, ReportArtefact
 from smolmake.report.blocks import Chart, Details, ReportSection, Table
 from smolmake.report.checkpoints import Checkpoint, HeldOut, Score, read_checkpoints
 from smolmake.report.page import build_page, write_report
@@ -136,7 +136,7 @@ def test_metrics_of_a_run_that_was_killed_and_resumed(tmp_path: Path) -> None:
     lines = [{"step": s, "tokens": s, "loss": loss} for s, loss in ((1, 5.0), (2, 4.0), (3, 9.0), (3, 3.0))]
     text = "\n".join(json.dumps(line) for line in lines) + '\n{"step": 4, "tok'
     (tmp_path / "metrics.jsonl").write_text(text)
-    read = metric_lines(ReportArtefact("segment", "s", tmp_path, 0, STAGES["main"]))
+    read = ReportArtefact("segment", "s", tmp_path, 0, STAGES["main"]).metrics
     assert [(m.step, m.loss) for m in read] == [(1, 5.0), (2, 4.0), (3, 3.0)]
 
 
@@ -158,7 +158,7 @@ def test_stages_are_taken_from_the_graph_whatever_their_names(run: Run) -> None:
     loss, throughput = (str(block.pictures[0]) for block in training.blocks[:2] if isinstance(block, Chart))
     for name in ("main", "stage10", "stage2", "longer", "lc2"):
         assert f">{name}</text>" in loss and f">{name}, " in throughput
-    assert "10 segments, 2.38M tokens, 580 optimizer steps" in training.lead[0]
+    assert "10 segments, 2.38M tokens, 580 optimizer steps" in training.lead
     effect = next(s for s in build_sections(run[1]) if s.id == "effect")
     assert isinstance(effect.blocks[1], Table)
     headings = [row[0] for row in effect.blocks[1].rows if len(row) == 1]
@@ -209,7 +209,7 @@ def test_the_overlap_with_the_data_stands_beside_the_scores(tmp_path: Path) -> N
     assert found == {"facts": (7, 7)} and files == ["documents/a/cleaning.json", "overlap/b/overlap.json"]
     scores = [Score(task, "acc", 0.5, 0.4, 0.6, 10, 0.25, "CF") for task in ("facts", "another")]
     file, by_key = "evaluation/x/scores.json", {score.key: score for score in scores}
-    checkpoint = Checkpoint("main-0-8", "main", STAGES["main"], 0, 1000, by_key, [], file)
+    checkpoint = Checkpoint("main-0-8", "main", STAGES["main"], 1000, by_key, [], file)
     table = next(block for block in score_figures([checkpoint], found, files) if isinstance(block, Table))
     assert sorted(map(str, table.rows[-1])) == sorted(["Items found in the data", "", "7 of 7", "not looked for"])
     assert set(files) < set(table.files)
@@ -222,7 +222,7 @@ def test_documents_add_up(run: Run) -> None:
     for row in table.rows:
         read, kept, *rest = (int(str(cell).split("<")[0].replace(",", "")) for cell in row[4:])
         assert read == kept + sum(rest) and rest[0] > 0
-    assert f"{table.rows[-1][6]} are held out for evaluation" in data.lead[0]
+    assert f"{table.rows[-1][6]} are held out for evaluation" in data.lead
 
 
 def test_each_piece_of_a_mixture_can_be_told(run: Run) -> None:
@@ -237,22 +237,22 @@ def test_the_formulations_that_occur_are_explained(run: Run) -> None:
     caption = run[2].split('id="fig-tasks"')[1].split("</figcaption>")[0]
     assert "CF: cloze" in caption and "FG: free generation" in caption and "chance 25%" in caption
     score = Score("facts", "acc", 0.5, 0.4, 0.6, 10, 0.25, "CF")
-    only = formulations([Checkpoint("a", "a", STAGES["main"], 0, 0, {score.key: score}, [], "f")])
+    only = formulations([Checkpoint("a", "a", STAGES["main"], 0, {score.key: score}, [], "f")])
     assert "CF" in only and "FG" not in only and formulations([]) == ""
 
 
 def test_the_headline_has_the_weakest_score_too(run: Run) -> None:
-    found = extreme_scores(read_checkpoints(run[1]))
-    assert found and found[0] == "Best and weakest of 10 measures" and found[2] == "checkpoint merged"
-    assert re.fullmatch(r"[A-Z].* \d+%( \(chance \d+%\))?, [A-Z].* \d+% \(chance \d+%\)", found[1])
-    assert extreme_scores([]) is None
+    (found,) = extreme_scores(read_checkpoints(run[1]))
+    assert found.label == "Best and weakest of 10 measures" and found.note == "checkpoint merged"
+    assert re.fullmatch(r"[A-Z].* \d+%( \(chance \d+%\))?, [A-Z].* \d+% \(chance \d+%\)", found.value)
+    assert extreme_scores([]) == []
 
 
 @pytest.mark.parametrize("after, said", [(1.5, True), (1.02, False), (0.5, False)])
 def test_a_held_out_loss_that_gets_worse_is_told(after: float, said: bool) -> None:
     def checkpoint(name: str, stage: str, bits: float) -> Checkpoint:
         heldout = [HeldOut("english", "web", 100, bits, bits, bits - 0.05, bits + 0.05)]
-        return Checkpoint(name, name, STAGES[stage], 0, 0, {}, heldout, "evaluation/x/scores.json")
+        return Checkpoint(name, name, STAGES[stage], 0, {}, heldout, "evaluation/x/scores.json")
 
     run = [checkpoint("longer", "longer", 1.0), checkpoint("sft", "sft", 1.7), checkpoint("merged", "merge", after)]
     captions = [heldout_figures(found)[0].caption for found in (run, run[:1], run[2:])]

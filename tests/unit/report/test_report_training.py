@@ -67,8 +67,8 @@ def test_events_are_listed_by_kind_in_order_of_time(artefacts: list[ReportArtefa
 def test_tokens_that_were_dropped_are_told_and_not_counted_as_trained(artefacts: list[ReportArtefact]) -> None:
     (table,) = (block for block in sections(artefacts)["mixtures"].blocks if block.id == "tab-dropped")
     assert isinstance(table, Table) and table.rows == [["code", "1"], ["web", "4"]] and "5k tokens" in table.caption
-    tokens, files = trained_tokens(place_segments(artefacts))
-    assert tokens == 35 * TOKENS and "segment/stage1-0-40-abc/manifest.json" in files
+    (trained,) = trained_tokens(place_segments(artefacts))
+    assert trained.value == "35k" and "segment/stage1-0-40-abc/manifest.json" in trained.files
 
 
 def test_the_noise_scale_is_a_ratio_of_averages_beside_the_batch(artefacts: list[ReportArtefact]) -> None:

@@ -8,14 +8,20 @@ needs, and does not get through the one before it, its card says in words.
 from collections import Counter
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 
 from markupsafe import Markup
 
+from smolmake.errors import UserError
 from smolmake.execution.kinds import KINDS
+from smolmake.files import write_atomically
 from smolmake.graph.stages import GraphStage
-from smolmake.report.artifacts import GraphData, GraphNode
-from smolmake.report.charts.svg import element, line, picture, plain, text
-from smolmake.report.text import amount, compact, duration, listed, plural, span, whole
+from smolmake.planning.plan import make_plan
+from smolmake.planning.text import time_text
+from smolmake.planning.workflow import load_workflow
+from smolmake.report.artifacts import GraphData, GraphNode, graph_of
+from smolmake.report.charts.svg import circle, element, line, picture, plain, rect, text, tip
+from smolmake.report.text import amount, compact, duration, listed, plural, whole
 
 WIDTH = 928.0
 CARDS_A_ROW = 6
@@ -36,50 +42,24 @@ class Tally:
     def state(self) -> str:
         return "done" if self.done == self.total else "partial" if self.done else "missing"
 
+    def count(self, between: str) -> str:
+        """45 where all or none are done, else 3`between`45."""
+        return (f"{whole(self.done)}{between}" if self.state == "partial" else "") + whole(self.total)
+
 
 @dataclass(frozen=True)
 class Card:
-    """All steps of one stage. `seconds` and `spent` (GPU-hours) are of those done, `gpu_hours` of those to run.
-
-    `wait` is the stage's share of the longest chain of steps to run, in seconds; `unknown` counts steps to run whose
-    time nobody knows before.
-    """
+    """All steps of one stage; `notes` say what it took and what the rest will take."""
 
     title: str
     tally: Tally
     kinds: dict[str, Tally]
-    seconds: float
-    spent: float
-    gpu_hours: float
-    wait: float
-    unknown: int
-    price: float | None
-    currency: str
+    notes: dict[str, str]
 
     @property
     def state(self) -> str:
         """In words: 3 of 45 done."""
-        total, done = whole(self.tally.total), whole(self.tally.done)
-        words = {"done": f"{total} done", "partial": f"{done} of {total} done", "missing": f"{total} to run"}
-        return words[self.tally.state]
-
-    @property
-    def notes(self) -> dict[str, str]:
-        """What it took and what the rest will take."""
-        notes = {}
-        if self.seconds > 0:
-            notes["took"] = duration(self.seconds)
-        if self.spent > 0:
-            notes["GPU-h spent"] = compact(self.spent)
-        if self.gpu_hours > 0:
-            notes["GPU-hours"] = amount(self.gpu_hours)
-            if self.price is not None:
-                notes[self.currency] = amount(self.gpu_hours * self.price)
-        if self.wait >= 1:
-            notes["wall-clock"] = span(self.wait)
-        if self.unknown > 0:
-            notes["not counted"] = whole(self.unknown)
-        return notes
+        return f"{self.tally.count(' of ')} {'done' if self.tally.done else 'to run'}"
 
 
 def cards(graph: GraphData) -> dict[GraphStage, Card]:
@@ -93,18 +73,19 @@ def cards(graph: GraphData) -> dict[GraphStage, Card]:
 def _card_of(stage: GraphStage, nodes: list[GraphNode], graph: GraphData) -> Card:
     done, left = [n for n in nodes if n.state == "done"], [n for n in nodes if n.state != "done"]
     kinds, kinds_done = Counter(n.kind for n in nodes), Counter(n.kind for n in done)
-    return Card(
-        title=stage.title if stage.pretrains else stage.title[:1].upper() + stage.title[1:],
-        tally=Tally(len(nodes), len(done)),
-        kinds={KINDS[kind].title: Tally(count, kinds_done[kind]) for kind, count in kinds.items()},
-        seconds=sum(n.seconds or 0.0 for n in done),
-        spent=sum(n.gpu_hours for n in done),
-        gpu_hours=sum(n.gpu_hours for n in left),
-        wait=graph.waits.get(stage.name, 0.0),
-        unknown=sum(n.seconds is None for n in left),
-        price=graph.price,
-        currency=graph.currency,
-    )
+    tallies = {KINDS[kind].title: Tally(count, kinds_done[kind]) for kind, count in kinds.items()}
+    seconds, spent = sum(n.seconds or 0.0 for n in done), sum(n.gpu_hours for n in done)
+    hours, wait = sum(n.gpu_hours for n in left), graph.waits.get(stage.name, 0.0)
+    notes = {
+        "took": duration(seconds) if seconds > 0 else "",
+        "GPU-h spent": compact(spent) if spent > 0 else "",
+        "GPU-hours": amount(hours) if hours > 0 else "",
+        graph.currency: amount(hours * graph.price) if hours > 0 and graph.price is not None else "",
+        "wall-clock": time_text(wait / 3600) if wait >= 1 else "",
+        "not counted": whole(unknown) if (unknown := sum(n.seconds is None for n in left)) else "",
+    }
+    title = stage.title if stage.pretrains else stage.title[:1].upper() + stage.title[1:]
+    return Card(title, Tally(len(nodes), len(done)), tallies, {name: note for name, note in notes.items() if note})
 
 
 def needs(graph: GraphData) -> dict[GraphStage, list[GraphStage]]:
@@ -123,11 +104,6 @@ def needs(graph: GraphData) -> dict[GraphStage, list[GraphStage]]:
     return {stage: sorted(origins[stage] - implied[stage], key=rank.__getitem__) for stage in order}
 
 
-def draw_graph(graph: GraphData) -> Markup:
-    """The whole figure, for a page with the report's style sheet."""
-    return _draw(graph, 0.0)
-
-
 def legend_of(graph: GraphData) -> list[tuple[str, str]]:
     """The legend of the states that occur."""
     states = {tally.state for card in cards(graph).values() for tally in (card.tally, *card.kinds.values())}
@@ -139,13 +115,14 @@ def draw_alone(graph: GraphData, name: str) -> Markup:
     legend: list[Markup] = []
     for number, (label, state) in enumerate(LEGEND):
         x = WIDTH - MARGIN - 68 * (len(LEGEND) - number)
-        legend += [element("circle", cx=x + 4, cy=22, r=4, class_=f"state {state}"), text(x + 15, 26, label)]
+        legend += [circle(x + 4, 22, 4, f"state {state}"), text(x + 15, 26, label)]
     paper = element("rect", width="100%", height="100%", rx=8, class_="paper")
     head = [text(MARGIN, 27, name, "heading"), text(MARGIN, 48, graph_headline(graph), "summary"), *legend]
-    return _draw(graph, 62.0, element("style", _style()), paper, *head, name=name)
+    return draw_graph(graph, f"The steps of {name} by stage", 62.0, element("style", graph_style()), paper, *head)
 
 
-def _style() -> Markup:
+def graph_style() -> Markup:
+    """The style sheets of a drawing that stands alone."""
     folder = files("smolmake.report")
     return Markup("\n".join((folder / name).read_text() for name in ("palette.css.j2", "graph.css.j2")))
 
@@ -161,13 +138,16 @@ def graph_headline(graph: GraphData) -> str:
         if hours:
             parts.append(f"{amount(hours)} GPU-hours")
             parts += [f"{amount(hours * graph.price)} {graph.currency}"] if graph.price is not None else []
-        parts += [f"{span(graph.wall)} wall-clock"] if graph.wall >= 1 else []
+        parts += [f"{time_text(graph.wall / 3600)} wall-clock"] if graph.wall >= 1 else []
         if unknown := sum(node.seconds is None for node in left):
             parts.append(f"{whole(unknown)} not counted")
     return " · ".join(parts)
 
 
-def _draw(graph: GraphData, top: float, *before: Markup, name: str = "") -> Markup:
+def draw_graph(
+    graph: GraphData, title: str = "The steps of the run by stage", top: float = 0.0, *before: Markup
+) -> Markup:
+    """The whole figure, for a page with the report's style sheet; `before` stands in the space at its top."""
     by_stage, before_it = cards(graph), needs(graph)
     stages = list(by_stage)
     rows = -(-len(stages) // CARDS_A_ROW)
@@ -185,8 +165,7 @@ def _draw(graph: GraphData, top: float, *before: Markup, name: str = "") -> Mark
                 parts.append(_arrow(x, y, number == 0, MARGIN + (columns - 1) * (width + GAP_X) + width))
             parts.append(_card(stage, by_stage[stage], extra[stage], x, y, width, height))
         y += height + GAP_Y
-    label = f"The steps of {name} by stage" if name else "The steps of the run by stage"
-    return picture(WIDTH, y - GAP_Y + MARGIN, label, describe_graph(graph), *before, *parts)
+    return picture(WIDTH, y - GAP_Y + MARGIN, title, describe_graph(graph), *before, *parts)
 
 
 def describe_graph(graph: GraphData) -> str:
@@ -213,12 +192,11 @@ def card_height(card: Card, extra: str) -> float:
 def _card(stage: GraphStage, card: Card, extra: str, x: float, y: float, width: float, height: float) -> Markup:
     """A card: title, state and a bar of what is done, kinds with their numbers, and at its foot the cost."""
     left, right, share = x + PADDING, x + width - PADDING, card.tally.done / card.tally.total
-    parts = [element("rect", x=x, y=y, width=width, height=height, rx=8, class_="node")]
-    parts.append(text(left, y + PADDING + 11, card.title, "nodename"))
     at = y + PADDING + 19
-    parts.append(element("rect", x=left, y=at, width=right - left, height=4, rx=2, class_="track"))
+    parts = [rect(x, y, width, height, "node", rx=8), text(left, y + PADDING + 11, card.title, "nodename")]
+    parts.append(rect(left, at, right - left, 4, "track", rx=2))
     if share:
-        parts.append(element("rect", x=left, y=at, width=(right - left) * share, height=4, rx=2, class_="state done"))
+        parts.append(rect(left, at, (right - left) * share, 4, "state done", rx=2))
     at += LINE + 3
     parts.append(text(left, at, card.state, f"nodestate {card.tally.state}"))
     if extra:
@@ -227,15 +205,14 @@ def _card(stage: GraphStage, card: Card, extra: str, x: float, y: float, width: 
     at += 4
     for name, tally in card.kinds.items():
         at += LINE
-        parts.append(element("circle", cx=left + 3.5, cy=at - 4, r=3.5, class_=f"state {tally.state}"))
-        count = whole(tally.total) if tally.state != "partial" else f"{whole(tally.done)}/{whole(tally.total)}"
-        parts += [text(left + 13, at, name), text(right, at, count, "tick", "end")]
+        parts += [circle(left + 3.5, at - 4, 3.5, f"state {tally.state}"), text(left + 13, at, name)]
+        parts.append(text(right, at, tally.count("/"), "tick", "end"))
     at = y + height - PADDING - LINE * (len(card.notes) - 1) - 3
     if card.notes:
         parts.append(line(left, at - LINE - 2, right, at - LINE - 2, "grid"))
     for number, (label, value) in enumerate(card.notes.items()):
         parts += [text(left, at + number * LINE, label), text(right, at + number * LINE, value, "nodecost", "end")]
-    return element("g", element("title", f"{card.title}: {card.state}"), *parts, class_="card", data_stage=stage.name)
+    return element("g", tip(f"{card.title}: {card.state}"), *parts, class_="card", data_stage=stage.name)
 
 
 def _arrow(x: float, y: float, turns: bool, right: float) -> Markup:
@@ -247,3 +224,17 @@ def _arrow(x: float, y: float, turns: bool, right: float) -> Markup:
     lane, low = y - GAP_Y / 2, x - MARGIN / 2 - 2
     path = f"M{plain(right - 40)} {plain(y - GAP_Y)}V{plain(lane - 6)}q0 6 -6 6H{plain(low + 6)}q-6 0 -6 6"
     return element("path", d=f"{path}V{plain(at - 6)}q0 6 6 6H{plain(x - 2)}{head}", class_="edge")
+
+
+def write_plan_picture(recipe: str, root: Path, file: Path) -> None:
+    """Write what a recipe has done and would run, stage by stage, with its price, as an SVG file.
+
+    Raises:
+        UserError: if the recipe cannot be planned, or the file not be written.
+    """
+    if file.suffix != ".svg":
+        raise UserError("the picture is an SVG file", file=file, remedy="give a name that ends in .svg")
+    if not file.parent.is_dir():
+        raise UserError("no such folder", file=file.parent, remedy="make it, or write the picture elsewhere")
+    workflow = load_workflow(recipe, root)
+    write_atomically(file, draw_alone(graph_of(make_plan(workflow)), workflow.recipe.name) + "\n")

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
+from smolmake.report.text import UNITS, round_to
+
 Point = tuple[float, float]
+WIDE, SMALL = 920.0, 292.0  # of a chart that has the page for itself, and of one of several side by side
 
 
 def plain(value: float) -> str:
@@ -37,24 +40,47 @@ def line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
 
 
+def slanted(x: float, y: float, label: str) -> Markup:
+    """A label that ends at the point and comes up to it from the left."""
+    return element("text", label, class_="tick", text_anchor="end", transform=f"translate({x:.1f} {y:.1f}) rotate(-38)")
+
+
+def tip(tooltip: str) -> Markup:
+    """What an element says when it is pointed at."""
+    return element("title", tooltip) if tooltip else Markup("")
+
+
+def rect(
+    x: float, y: float, width: float, height: float, class_: str, tooltip: str = "", rx: float = 0, **more: float
+) -> Markup:
+    """A rectangle, with corners of the radius `rx`."""
+    corners = {"rx": rx} if rx else {}
+    return element("rect", tip(tooltip), x=x, y=y, width=width, height=height, **corners, class_=class_, **more)
+
+
+def circle(x: float, y: float, radius: float, class_: str, tooltip: str = "") -> Markup:
+    return element("circle", tip(tooltip), cx=x, cy=y, r=radius, class_=class_)
+
+
 def picture(width: float, height: float, title: str, desc: str, *children: str) -> Markup:
     """A whole drawing; `title` names it and `desc` says in words what it shows."""
-    return element(
-        "svg",
-        element("title", title),
-        element("desc", desc),
-        *children,
-        viewBox=f"0 0 {plain(width)} {plain(height)}",
-        width=width,
-        height=height,
-        role="img",
-        xmlns="http://www.w3.org/2000/svg",
-    )
+    words = element("title", title), element("desc", desc)
+    box, about = f"0 0 {plain(width)} {plain(height)}", {"role": "img", "xmlns": "http://www.w3.org/2000/svg"}
+    return element("svg", *words, *children, viewBox=box, width=width, height=height, **about)
 
 
 def text_width(content: str, size: float) -> float:
     """About how wide a text is, in pixels: good enough to decide whether a label fits."""
     return 0.56 * size * len(content)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From `low` to `high`, with labelled ticks."""
+
+    low: float
+    high: float
+    ticks: list[tuple[float, str]] = field(default_factory=list)
 
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:
@@ -68,13 +94,40 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
     return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-@dataclass(frozen=True)
-class Axis:
-    """From `low` to `high`, with labelled ticks."""
+def tick_labels(ticks: list[float]) -> list[tuple[float, str]]:
+    """Each tick with its label, in one unit and with the decimals that the step needs: 4.25 and 4.50, 0.5M and 1.0M.
 
-    low: float
-    high: float
-    ticks: list[tuple[float, str]] = field(default_factory=list)
+    Where all are below 0.01, with an exponent: 2.5e−4.
+    """
+    top = max((abs(t) for t in ticks), default=0.0)
+    if top < 0.00995:
+        return [(t, exponential(t)) for t in ticks]
+    factor, suffix = next(((f, s) for f, s in UNITS if top >= f), (1.0, ""))
+    scaled = [t / factor for t in ticks]
+    close = 0.01 * (scaled[1] - scaled[0] if len(ticks) > 1 else abs(scaled[0]))
+    decimals = next((d for d in range(9) if all(abs(v - round(v, d)) <= close for v in scaled)), 9)
+    labels = [f"{v:.{decimals}f}{suffix}".replace("-", "−") for v in scaled]
+    return [(t, label if abs(v) > close else "0") for t, v, label in zip(ticks, scaled, labels, strict=True)]
+
+
+def exponential(value: float) -> str:
+    """0.0003 as 3e−4."""
+    if not value:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)) + 1e-9)
+    return f"{round_to(value / 10.0**exponent, 4)}e{exponent}".replace("-", "−")
+
+
+def axis(low: float, high: float, count: int) -> Axis:
+    """An axis with about `count` ticks at round numbers."""
+    return Axis(low, high, tick_labels(nice_ticks(low, high, count)))
+
+
+def value_axis(values: Sequence[float], count: int, zero: bool = False) -> Axis:
+    """An axis that holds the values with some room, or zero and the values."""
+    low, high = (0.0 if zero else min(values)), max(values)
+    margin = 0.04 * (high - low) or 0.05 * abs(high) or 1.0
+    return axis(low if zero else low - margin, high + margin, count)
 
 
 @dataclass(frozen=True)
@@ -121,36 +174,24 @@ def axes(frame: Frame, x_labels: bool = True) -> Markup:
     return Markup("").join(parts)
 
 
-def path_of(points: Iterable[Point]) -> str:
-    """Pixel points joined by straight lines."""
-    return "M" + "L".join(f"{plain(x)} {plain(y)}" for x, y in points)
+def path(frame: Frame, points: Iterable[Point], class_: str, end: str = "") -> Markup:
+    """Data points joined by straight lines."""
+    places = "L".join(f"{plain(frame.px(x))} {plain(frame.py(y))}" for x, y in points)
+    return element("path", d=f"M{places}{end}", class_=class_)
 
 
 def curve(frame: Frame, points: Sequence[Point], class_: str) -> Markup:
-    """A line through data points."""
-    if len(points) < 2:
-        return Markup("")
-    return element("path", d=path_of((frame.px(x), frame.py(y)) for x, y in points), class_=f"line {class_}")
+    """A line through data points; where they are more than the frame can show, through the extremes of each stretch."""
+    size = math.ceil(len(points) / frame.width)
+    if size > 1:
+        stretches = [points[start : start + size] for start in range(0, len(points), size)]
+        points = [p for s in stretches for p in sorted({min(s, key=lambda p: p[1]), max(s, key=lambda p: p[1])})]
+    return path(frame, points, f"line {class_}") if len(points) > 1 else Markup("")
 
 
 def band(frame: Frame, lows: Sequence[Point], highs: Sequence[Point], class_: str) -> Markup:
     """The area between two lines: an interval; for a single point, a bar."""
-    if not lows:
-        return Markup("")
     if len(lows) == 1:
         x = frame.px(lows[0][0])
         return line(x, frame.py(lows[0][1]), x, frame.py(highs[0][1]), f"whisker {class_}")
-    edge = [(frame.px(x), frame.py(y)) for x, y in [*lows, *reversed(highs)]]
-    return element("path", d=path_of(edge) + "Z", class_=f"band {class_}")
-
-
-def dot(frame: Frame, point: Point, tooltip: str, class_: str, radius: float = 3) -> Markup:
-    """A data point that says its value when pointed at."""
-    return element(
-        "circle",
-        element("title", tooltip),
-        cx=frame.px(point[0]),
-        cy=frame.py(point[1]),
-        r=radius,
-        class_=f"dot {class_}",
-    )
+    return path(frame, [*lows, *reversed(highs)], f"band {class_}", "Z")

@@ -3,11 +3,11 @@
 from itertools import pairwise
 
 from smolmake.recipe.expectations import ScoreExpectation
-from smolmake.report.blocks import Block, Cell, ReportSection, Table, two_lines, unique, verdict
+from smolmake.report.blocks import Block, Cell, ReportSection, Table, unique, verdict
 from smolmake.report.charts.bars import change_mark
 from smolmake.report.checkpoints import Checkpoint, Key
 from smolmake.report.expectations import Outcome, change_verdict, score_change
-from smolmake.report.sections.evaluation import interval, score_keys, title_of
+from smolmake.report.sections.evaluation import score_cell, score_keys, title_of
 from smolmake.report.text import listed, plural, signed, whole
 
 COUNTED = {"holds": "hold", "does not hold": "do not hold", "within noise": "cannot be told from noise",
@@ -33,12 +33,12 @@ def effect_section(checkpoints: list[Checkpoint], expected: list[ScoreExpectatio
         ([k for k in keys if k not in first], "tab-side", "Effect on all other tasks"),
     ):
         rows = effect_rows(steps, chosen)
-        files = unique([file for pair in steps for c in pair for file in (c.file, *c.suite_files)])
+        files = unique([file for pair in steps for c in pair for file in c.score_files])
         columns = ["Measure", "Before", "After", "Change", "95% interval", "", "Verdict"]
         if rows:
             blocks.append(Table(id_, effect_caption(rows), columns, rows, files, folded=folded))
     lead = f"Post-training took {plural(len(steps), 'step')}: {listed([c.stage.title for _, c in steps])}."
-    return ReportSection("effect", "Effect of each post-training step", [lead], blocks) if blocks else None
+    return ReportSection("effect", "Effect of each post-training step", lead, blocks) if blocks else None
 
 
 def effect_caption(rows: list[list[Cell]]) -> str:
@@ -57,7 +57,7 @@ def effect_rows(steps: list[tuple[Checkpoint, Checkpoint]], keys: list[Key]) -> 
     """For each step a heading, and a row for each score measured before and after it."""
     rows: list[list[Cell]] = []
     pairs = [(a, b, [k for k in keys if k in a.scores and k in b.scores]) for a, b in steps]
-    ranges = {(b.name, k): score_change(a.scores[k], b.scores[k]) for a, b, shared in pairs for k in shared}
+    ranges = {(b.name, k): score_change([a.scores[k]], [b.scores[k]]) for a, b, shared in pairs for k in shared}
     reach = max((abs(bound) for bounds in ranges.values() for bound in bounds), default=1.0)
     for before, after, shared in pairs:
         if shared:
@@ -69,8 +69,8 @@ def effect_rows(steps: list[tuple[Checkpoint, Checkpoint]], keys: list[Key]) -> 
             rows.append(
                 [
                     title_of(key),
-                    two_lines(f"{100 * a.value:.1f}", interval(a)),
-                    two_lines(f"{100 * b.value:.1f}", interval(b)),
+                    score_cell(a),
+                    score_cell(b),
                     signed(100 * (b.value - a.value), 1),
                     f"{signed(100 * low, 1)} to {signed(100 * high, 1)}",
                     change_mark(b.value - a.value, low, high, reach, word),
@@ -96,7 +96,7 @@ def expectations_section(outcomes: list[Outcome]) -> ReportSection | None:
         [outcome_row(outcome) for outcome in outcomes],
         unique([f for o in outcomes for f in o.files]),
     )
-    return ReportSection("expectations", "Did each step do its work?", [lead], [table])
+    return ReportSection("expectations", "Did each step do its work?", lead, [table])
 
 
 def outcome_row(outcome: Outcome) -> list[Cell]:

@@ -1,13 +1,13 @@
 """The sections on what the model can do: scores and losses over checkpoints, samples."""
 
-from markupsafe import Markup
+from itertools import cycle
 
-from smolmake.report.artifacts import ReportArtefact, of_kind, read_json
-from smolmake.report.blocks import Block, Cell, Chart, Details, Item, ReportSection, Table, two_lines, unique
-from smolmake.report.charts.lines import Series, Span, checkpoint_chart, tick_labels
-from smolmake.report.charts.svg import Axis, nice_ticks
-from smolmake.report.checkpoints import Checkpoint, Key, Score
-from smolmake.report.expectations import change_verdict, loss_interval, pooled
+from smolmake.report.artifacts import ReportArtefact, load
+from smolmake.report.blocks import Block, Cell, Chart, Details, Fact, Item, ReportSection, Table, two_lines, unique
+from smolmake.report.charts.lines import Mark, Series, Span, checkpoint_chart
+from smolmake.report.charts.svg import Axis, value_axis
+from smolmake.report.checkpoints import Checkpoint, HeldOut, Key, Score
+from smolmake.report.expectations import change_verdict, loss_change, pooled
 from smolmake.report.text import compact, percent, plural, signed
 
 LINES = ("c1", "c4", "c3", "c5", "c2", "c6")
@@ -50,14 +50,14 @@ def evaluation_section(artefacts: list[ReportArtefact], checkpoints: list[Checkp
     """Scores and held-out losses of every checkpoint."""
     if not checkpoints:
         return None
-    blocks: list[Block] = [*score_figures(checkpoints, *overlap_by_task(artefacts)), *heldout_figures(checkpoints)]
+    blocks = [*score_figures(checkpoints, *overlap_by_task(artefacts)), *heldout_figures(checkpoints)]
     keys = score_keys(checkpoints)
     measures = f"{plural(len(keys), 'measure')} and on held-out text" if keys else "held-out text"
     lead = (
         f"{plural(len(checkpoints), 'checkpoint')} evaluated on {measures}. "
         "Intervals are 95%: Wilson's for shares, bootstrap over documents for losses."
     )
-    return ReportSection("evaluation", "Evaluation over checkpoints", [lead], blocks)
+    return ReportSection("evaluation", "Evaluation over checkpoints", lead, blocks)
 
 
 def overlap_by_task(artefacts: list[ReportArtefact]) -> tuple[dict[str, tuple[int, int]], list[str]]:
@@ -66,63 +66,41 @@ def overlap_by_task(artefacts: list[ReportArtefact]) -> tuple[dict[str, tuple[in
     An item found in two sources counts in each, up to the number of items.
     """
     overlap: dict[str, tuple[int, int]] = {}
-    files = []
-    for kind, file in (("documents", "cleaning.json"), ("overlap", "overlap.json")):
-        for artefact in of_kind(artefacts, kind):
-            tasks = (read_json(artefact, file) or {}).get("overlap", {})
-            files += [artefact.file(file)] if tasks else []
-            for task, counts in tasks.items():
-                before = overlap.get(task, (0, 0))[0]
-                overlap[task] = (min(before + counts["items_found"], counts["items"]), counts["items"])
-    return overlap, files
+    read = load(artefacts, "documents", "cleaning.json") + load(artefacts, "overlap", "overlap.json")
+    counted = [(raw["overlap"], file) for _, raw, file in read if raw.get("overlap")]
+    for task, counts in (entry for tasks, _ in counted for entry in tasks.items()):
+        before = overlap.get(task, (0, 0))[0]
+        overlap[task] = (min(before + counts["items_found"], counts["items"]), counts["items"])
+    return overlap, [file for _, file in counted]
 
 
 def score_figures(
     checkpoints: list[Checkpoint], overlap: dict[str, tuple[int, int]], overlap_files: list[str]
 ) -> list[Block]:
     """One small chart a task, and the table of all scores."""
-    keys = score_keys(checkpoints)
+    keys, used = score_keys(checkpoints), [c for c in checkpoints if c.scores]
     if not keys:
         return []
     percents = Axis(0, 1, [(t, percent(t, 0)) for t in (0, 0.25, 0.5, 0.75, 1)])
-    pictures, used = [], [c for c in checkpoints if c.scores]
+    pictures = []
     for key in keys:
         having = [c for c in checkpoints if key in c.scores]
-        scores = [c.scores[key] for c in having]
-        tooltips = [f"{c.name}: {percent(s.value)} ({interval(s)})" for c, s in zip(having, scores, strict=True)]
-        series = Series(
-            title_of(key),
-            [(k, s.value) for k, s in enumerate(scores)],
-            [s.low for s in scores],
-            [s.high for s in scores],
-            tooltips,
-            "c1",
-        )
-        last = scores[-1]
+        scores = [(c.name, c.scores[key]) for c in having]
+        marks = [
+            Mark(k, s.value, s.low, s.high, f"{name}: {percent(s.value)} ({interval(s)})")
+            for k, (name, s) in enumerate(scores)
+        ]
+        last, title = scores[-1][1], title_of(key)
         chance = f"chance {percent(last.chance, 0)}" if last.chance else ""
         subtitle = " · ".join(part for part in (last.formulation, f"n = {last.n}", chance) if part)
-        pictures.append(
-            checkpoint_chart(title_of(key), subtitle, [series], checkpoint_spans(having), percents, last.chance or None)
-        )
-    rows: list[list[Cell]] = [
-        [
-            c.name,
-            compact(c.tokens) if c.tokens else "–",
-            *(
-                two_lines(f"{100 * c.scores[k].value:.1f}", interval(c.scores[k])) if k in c.scores else ""
-                for k in keys
-            ),
-        ]
-        for c in used
-    ]
-    files = unique([file for c in used for file in (c.file, *c.suite_files)])
-    table_files = files
-    if any(key.task in overlap for key in keys):
-        cells: list[Cell] = [
-            "{} of {}".format(*overlap[k.task]) if k.task in overlap else "not looked for" for k in keys
-        ]
-        rows.append(["Items found in the data", "", *cells])
-        table_files = files + overlap_files
+        spans = checkpoint_spans(having)
+        pictures.append(checkpoint_chart(title, subtitle, [Series(title, marks)], spans, percents, last.chance))
+    rows = [checkpoint_row(c, [score_cell(c.scores.get(key)) for key in keys]) for c in used]
+    files = unique([file for c in used for file in c.score_files])
+    known = any(key.task in overlap for key in keys)
+    if known:
+        found = ["{} of {}".format(*overlap[k.task]) if k.task in overlap else "not looked for" for k in keys]
+        rows.append(["Items found in the data", "", *found])
     return [
         Chart(
             "fig-tasks",
@@ -138,10 +116,18 @@ def score_figures(
             "length are not looked for: they have no items before they are asked.",
             ["Checkpoint", "Tokens", *(title_of(k) for k in keys)],
             rows,
-            table_files,
+            files + (overlap_files if known else []),
             folded="All scores",
         ),
     ]
+
+
+def checkpoint_row(checkpoint: Checkpoint, cells: list[Cell]) -> list[Cell]:
+    return [checkpoint.name, compact(checkpoint.tokens) if checkpoint.tokens else "–", *cells]
+
+
+def score_cell(score: Score | None) -> Cell:
+    return two_lines(f"{100 * score.value:.1f}", interval(score)) if score is not None else ""
 
 
 def formulations(checkpoints: list[Checkpoint]) -> str:
@@ -154,36 +140,24 @@ def formulations(checkpoints: list[Checkpoint]) -> str:
 def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
     """Bits per byte by domain, one line a source, and the table."""
     having = [c for c in checkpoints if c.heldout]
-    domains: dict[str, list[str]] = {}
-    for c in having:
-        for h in c.heldout:
-            if h.source not in domains.setdefault(h.domain, []):
-                domains[h.domain].append(h.source)
-    if not domains:
+    if not having:
         return []
+    domains: dict[str, dict[str, list[Mark]]] = {}
+    for k, c in enumerate(having):
+        for h in c.heldout:
+            told = f"{c.name}, {h.source}: {h.bits_per_byte:.3f} ({bounds(h)})"
+            mark = Mark(k, h.bits_per_byte, h.low, h.high, told)
+            domains.setdefault(h.domain, {}).setdefault(h.source, []).append(mark)
     pictures = []
-    for domain, sources in domains.items():
-        series = []
-        for colour, source in zip(LINES * len(sources), sources, strict=False):
-            measured = [(k, c, h) for k, c in enumerate(having) for h in c.heldout if h.source == source]
-            series.append(
-                Series(
-                    source,
-                    [(k, h.bits_per_byte) for k, _, h in measured],
-                    [h.low for *_, h in measured],
-                    [h.high for *_, h in measured],
-                    [f"{c.name}, {source}: {h.bits_per_byte:.3f} ({h.low:.3f}–{h.high:.3f})" for _, c, h in measured],
-                    colour,
-                )
-            )
-        pictures.append(
-            checkpoint_chart(domain, "bits per byte", series, checkpoint_spans(having), loss_axis(series), None)
-        )
-    sources = [s for members in domains.values() for s in members]
-    rows: list[list[Cell]] = []
+    for domain, members in domains.items():
+        series = [Series(*member, colour) for member, colour in zip(members.items(), cycle(LINES), strict=False)]
+        y = value_axis([bound for s in series for m in s.marks for bound in (m.low, m.high)], 4)
+        pictures.append(checkpoint_chart(domain, "bits per byte", series, checkpoint_spans(having), y))
+    sources = [source for members in domains.values() for source in members]
+    rows = []
     for c in having:
-        values = {h.source: two_lines(f"{h.bits_per_byte:.3f}", f"{h.low:.3f}–{h.high:.3f}") for h in c.heldout}
-        rows.append([c.name, compact(c.tokens) if c.tokens else "–", *(values.get(s, Markup("")) for s in sources)])
+        cells = {h.source: two_lines(f"{h.bits_per_byte:.3f}", bounds(h)) for h in c.heldout}
+        rows.append(checkpoint_row(c, [cells.get(source, "") for source in sources]))
     files = [c.file for c in having]
     return [
         Chart(
@@ -204,6 +178,10 @@ def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
     ]
 
 
+def bounds(heldout: HeldOut) -> str:
+    return f"{heldout.low:.3f}–{heldout.high:.3f}"
+
+
 def heldout_rise(checkpoints: list[Checkpoint]) -> str:
     """A sentence where the held-out loss of the last checkpoint of post-training is measurably above the base's."""
     base, last = base_of(checkpoints), checkpoints[-1]
@@ -214,7 +192,7 @@ def heldout_rise(checkpoints: list[Checkpoint]) -> str:
     if not shared:
         return ""
     pair = [before[s] for s in shared], [after[s] for s in shared]
-    low, high = loss_interval(*pair)
+    low, high = loss_change(*pair)
     if change_verdict(low, high, higher_is_better=False) != "worse":
         return ""
     first, second = (pooled(side)[0] for side in pair)
@@ -224,45 +202,37 @@ def heldout_rise(checkpoints: list[Checkpoint]) -> str:
     )
 
 
-def loss_axis(series: list[Series]) -> Axis:
-    """An axis that holds all intervals."""
-    low, high = min(v for s in series for v in s.lows), max(v for s in series for v in s.highs)
-    margin = 0.05 * (high - low) or 0.1
-    return Axis(low - margin, high + margin, tick_labels(nice_ticks(low, high, 4)))
-
-
 def samples_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
     """What the model wrote at each checkpoint, the last one first."""
-    groups, files = [], []
-    for artefact in of_kind(artefacts, "evaluation")[::-1]:
-        raw = read_json(artefact, "samples.json")
-        if not raw or not raw.get("samples"):
-            continue
+    written = [(a, raw["samples"], f) for a, raw, f in load(artefacts, "evaluation", "samples.json") if raw["samples"]]
+    if not written:
+        return None
+    groups = []
+    for artefact, samples, _ in written[::-1]:
         items = [
             Item(" · ".join(str(s[k]) for k in ("kind", "mode") if s.get(k)), s["text"], s.get("prompt", ""))
-            for s in raw["samples"]
+            for s in samples
         ]
         groups.append((f"{artefact.name}: {plural(len(items), 'sample')}", items))
-        files.append(artefact.file("samples.json"))
-    if not groups:
-        return None
     lead = "What the model wrote, as it came out, at each checkpoint, the last one first."
+    files = [file for *_, file in written[::-1]]
     texts = Details("txt-samples", "Samples by checkpoint.", groups, files, first_open=True)
-    return ReportSection("samples", "Samples", [lead], [texts])
+    return ReportSection("samples", "Samples", lead, [texts])
 
 
-def extreme_scores(checkpoints: list[Checkpoint]) -> tuple[str, str, str, list[str]] | None:
-    """The scores of the last checkpoint farthest above chance and least above it: heading, words, note and files."""
-    scored = [c for c in checkpoints if c.scores]
-    if not scored:
-        return None
-    last = scored[-1]
+def extreme_scores(checkpoints: list[Checkpoint]) -> list[Fact]:
+    """The scores of the last checkpoint farthest above chance and least above it."""
+    last = next((c for c in reversed(checkpoints) if c.scores), None)
+    if last is None:
+        return []
     order = sorted(last.scores.values(), key=lambda s: (s.chance - s.value) / (1 - s.chance or 1))
-    shown = [order[0], order[-1]] if len(order) > 1 else order
-    chances = [f" (chance {percent(s.chance, 0)})" if s.chance else "" for s in shown]
-    words = [f"{title_of(s.key)} {percent(s.value, 0)}{chance}" for s, chance in zip(shown, chances, strict=True)]
+    words = []
+    for s in [order[0], order[-1]][: len(order)]:
+        words.append(
+            f"{title_of(s.key)} {percent(s.value, 0)}" + (f" (chance {percent(s.chance, 0)})" if s.chance else "")
+        )
     heading = f"Best and weakest of {len(order)} measures" if len(order) > 1 else "Score"
-    return heading, ", ".join(words), f"checkpoint {last.name}", [last.file, *last.suite_files]
+    return [Fact(heading, ", ".join(words), f"checkpoint {last.name}", last.score_files)]
 
 
 def base_of(checkpoints: list[Checkpoint]) -> Checkpoint | None:
@@ -270,7 +240,11 @@ def base_of(checkpoints: list[Checkpoint]) -> Checkpoint | None:
     return next((c for c in reversed(checkpoints) if not c.stage.post_trains), None)
 
 
-def final_loss(checkpoints: list[Checkpoint]) -> tuple[float, list[str]] | None:
+def final_loss(checkpoints: list[Checkpoint]) -> list[Fact]:
     """Bits per byte over all held-out documents after the last pretraining stage or extension."""
     last = base_of([c for c in checkpoints if c.heldout])
-    return (pooled(last.heldout)[0], [last.file]) if last else None
+    return (
+        [Fact("Held-out loss", f"{pooled(last.heldout)[0]:.3f}", "bits per byte, base model", [last.file])]
+        if last
+        else []
+    )
