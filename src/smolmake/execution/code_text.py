@@ -57,13 +57,13 @@ def imported_modules(node: ast.AST) -> list[str]:
     return [node.module or "", *(place for _, place in imported(node))] if isinstance(node, ast.ImportFrom) else names
 
 
-def evaluated(node: ast.AST) -> Iterator[Any]:
+def run_at_load(node: ast.AST) -> Iterator[Any]:
     """What of a statement runs while its module is loaded: all but the bodies of functions."""
     yield node
     for name, value in ast.iter_fields(node):
         if name != "body" or not isinstance(node, (*FUNCTIONS, ast.Lambda)):
             for inner in running(value if isinstance(value, list) else [value]):
-                yield from evaluated(inner) if isinstance(inner, ast.AST) else ()
+                yield from run_at_load(inner) if isinstance(inner, ast.AST) else ()
 
 
 class CodeText:
@@ -93,7 +93,7 @@ class CodeText:
         for name, place in (pair for inner in within for pair in imported(inner)):
             places[name].add(place)
         found = defaultdict[str, set[str | None]](set)
-        for inner in evaluated(node):
+        for inner in run_at_load(node):
             if isinstance(inner, ast.Name):
                 found[inner.id].add(self._outward(inner.id))
         every = list(tables)
@@ -251,7 +251,7 @@ class CodeText:
         Not listed is what only gives a value; of what is, `fingerprint` finds out whether it does.
         """
         made = []
-        for inner in evaluated(node):
+        for inner in run_at_load(node):
             if isinstance(inner, ast.NamedExpr) or (isinstance(inner, ast.stmt) and not _only_binds(inner)):
                 return None
             if not all(self._is_calm_decorator(decorator) for decorator in getattr(inner, "decorator_list", [])):

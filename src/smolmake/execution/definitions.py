@@ -11,7 +11,7 @@ from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from smolmake.errors import UserError
-from smolmake.execution.code_text import FUNCTIONS, IMPORTS, CodeText, evaluated, imported, imported_modules, running
+from smolmake.execution.code_text import FUNCTIONS, IMPORTS, CodeText, imported, imported_modules, run_at_load, running
 
 # Bases that do nothing with the types of a class's fields; any other may.
 PLAIN_BASES = frozenset(
@@ -83,7 +83,7 @@ class Module:
     def order(self) -> list[tuple[int, list[str]]]:
         """Its statements in order, but for functions that loading it does not call, and the modules that each loads."""
         return [
-            (number, [module for inner in evaluated(node) for module in imported_modules(inner)])
+            (number, [module for inner in run_at_load(node) for module in imported_modules(inner)])
             for number, node in enumerate(self.statements)
             if not _is_inert(node)
         ]
