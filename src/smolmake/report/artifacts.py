@@ -176,3 +176,27 @@ def of_kind(artefacts: list[ReportArtefact], *kinds: str) -> list[ReportArtefact
 def load(artefacts: list[ReportArtefact], kind: str, file: str) -> list[Loaded]:
     """The artefacts of a kind that have the JSON file, with its content and its name in the report."""
     return [(a, raw, a.file(file)) for a in of_kind(artefacts, kind) if (raw := a.read(file)) is not None]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """For each task, which of its items each source held, as (source, counts); and the files that say so."""
+
+    tasks: dict[str, list[tuple[str, dict[str, int]]]]
+    files: list[str]
+
+    def found(self, task: str) -> tuple[int, int]:
+        """How many items of a task any source held, and how many it has; one found in two sources counts in each."""
+        counts = [counts for _, counts in self.tasks[task]]
+        items = max(each["items"] for each in counts)
+        return min(sum(each["items_found"] for each in counts), items), items
+
+
+def read_overlap(artefacts: list[ReportArtefact]) -> Overlap:
+    """What decontamination found, where it dropped documents and where it only counted."""
+    read = load(artefacts, "documents", "cleaning.json") + load(artefacts, "overlap", "overlap.json")
+    overlap = Overlap({}, [file for _, raw, file in read if raw.get("overlap")])
+    for artefact, raw, _ in read:
+        for task, counts in raw.get("overlap", {}).items():
+            overlap.tasks.setdefault(task, []).append((artefact.name, counts))
+    return overlap

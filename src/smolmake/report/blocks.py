@@ -79,11 +79,6 @@ class ReportSection:
     blocks: list[Block]
 
 
-def unique(files: Sequence[str]) -> list[str]:
-    """Each file once, in the order given."""
-    return list(dict.fromkeys(files))
-
-
 def source_colours(domains: dict[str, str]) -> dict[str, str]:
     """A colour class for each source: a hue for its domain, a tint for its place within the domain."""
     hues: dict[str, int] = {}
@@ -92,7 +87,7 @@ def source_colours(domains: dict[str, str]) -> dict[str, str]:
     for source, domain in domains.items():
         hue = hues.setdefault(domain, len(hues) % COLOURS + 1)
         tint = members[domain] = members.get(domain, 0) + 1
-        colours[source] = f"c{hue}" if tint == 1 else f"c{hue} t{min(tint, 4)}"
+        colours[source] = f"c{hue} t{min(tint, 4)}"
     return colours
 
 

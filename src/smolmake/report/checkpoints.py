@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from smolmake.graph.stages import GraphStage
 from smolmake.report.artifacts import ReportArtefact, load, pick
+from smolmake.report.blocks import Cell
+from smolmake.report.text import compact
 
 
 class Key(NamedTuple):
@@ -38,6 +40,11 @@ class Score:
     def key(self) -> Key:
         return Key(self.task, self.metric, self.suite)
 
+    @property
+    def words(self) -> tuple[str, str]:
+        """The value and its interval, in percent."""
+        return f"{100 * self.value:.1f}", f"{100 * self.low:.0f}–{100 * self.high:.0f}"
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -55,6 +62,11 @@ class HeldOut:
     high: float
     nats: Sequence[float] = ()
     sizes: Sequence[float] = ()
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """The bits per byte and their interval."""
+        return f"{self.bits_per_byte:.3f}", f"{self.low:.3f}–{self.high:.3f}"
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,11 @@ class Checkpoint:
     def score_files(self) -> list[str]:
         return [self.file, *self.suite_files]
 
+    @property
+    def cells(self) -> list[Cell]:
+        """Its name and its tokens, for a row of a table."""
+        return [self.name, compact(self.tokens) if self.tokens else "–"]
+
 
 def read_checkpoints(artefacts: list[ReportArtefact]) -> list[Checkpoint]:
     """The evaluations with the scores of their suites, in the order of the checkpoints."""
@@ -81,19 +98,10 @@ def read_checkpoints(artefacts: list[ReportArtefact]) -> list[Checkpoint]:
     for _, suite, file in load(artefacts, "suite", "scores.json"):
         suites[suite["checkpoint"]].append((suite, file))
     checkpoints = []
-    for artefact, raw, file in load(artefacts, "evaluation", "scores.json"):
+    for a, raw, file in load(artefacts, "evaluation", "scores.json"):
         scores = [pick(Score, s) for s in raw["scores"]]
-        scores += [pick(Score, s, suite=suite["suite"]) for suite, _ in suites[artefact.name] for s in suite["scores"]]
-        checkpoints.append(
-            Checkpoint(
-                artefact.name,
-                artefact.checkpoint,
-                artefact.stage,
-                raw["tokens"] or 0,
-                {s.key: s for s in scores},
-                [pick(HeldOut, h) for h in raw["heldout"]],
-                file,
-                tuple(file for _, file in suites[artefact.name]),
-            )
-        )
+        scores += [pick(Score, s, suite=suite["suite"]) for suite, _ in suites[a.name] for s in suite["scores"]]
+        by_key, heldout = {s.key: s for s in scores}, [pick(HeldOut, h) for h in raw["heldout"]]
+        tokens, files = raw["tokens"] or 0, tuple(suite_file for _, suite_file in suites[a.name])
+        checkpoints.append(Checkpoint(a.name, a.checkpoint, a.stage, tokens, by_key, heldout, file, files))
     return checkpoints

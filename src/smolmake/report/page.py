@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import jinja2
@@ -10,7 +11,7 @@ import yaml
 from smolmake.execution.kinds import KINDS
 from smolmake.recipe.schema import Recipe
 from smolmake.report.artifacts import GraphData, ReportArtefact, of_kind
-from smolmake.report.blocks import Fact, ReportSection, unique
+from smolmake.report.blocks import Fact, ReportSection
 from smolmake.report.checkpoints import Checkpoint, read_checkpoints
 from smolmake.report.expectations import Outcome, check_all
 from smolmake.report.sections.data import data_section, tokenizer_section
@@ -24,11 +25,13 @@ from smolmake.report.token_axis import PlacedSegment, place_segments
 COMMAND = ".venv/bin/snakemake --workflow-profile profiles/local --config recipe={recipe} --forcerun report"
 
 
+def unique(files: Iterable[str]) -> list[str]:
+    """Each file once, in the order given."""
+    return list(dict.fromkeys(files))
+
+
 def headline(
-    artefacts: list[ReportArtefact],
-    segments: list[PlacedSegment],
-    checkpoints: list[Checkpoint],
-    outcomes: list[Outcome],
+    artefacts: list[ReportArtefact], segments: list[PlacedSegment], scored: list[Checkpoint], outcomes: list[Outcome]
 ) -> list[Fact]:
     """Parameters, tokens, time, loss, and best and weakest score; what is not known is left out."""
     facts = []
@@ -36,12 +39,12 @@ def headline(
     if counted := [a for a in models if "parameters" in a.facts]:
         parameters = compact(counted[-1].facts["parameters"])
         facts.append(Fact("Parameters", parameters, "", [counted[-1].file("manifest.json")]))
-    facts += [*trained_tokens(segments), *time_of_all(artefacts), *final_loss(checkpoints)]
+    facts += [*trained_tokens(segments), *time_of_all(artefacts), *final_loss(scored)]
     if outcomes:
         holding = f"{sum(o.verdict == 'holds' for o in outcomes)} of {len(outcomes)}"
         files = [f for o in outcomes for f in o.files]
         facts.append(Fact("Expectations that hold", holding, "what each step should do", files))
-    return facts + extreme_scores(checkpoints)
+    return facts + extreme_scores(scored)
 
 
 def build_page(
@@ -70,20 +73,15 @@ def write_report(artefacts: list[ReportArtefact], graph: GraphData, recipe: Reci
     The files are named relative to the results root. The same input gives the same bytes.
     """
     facts, sections = build_page(artefacts, graph, recipe)
-    sources = {"headline": unique([file for fact in facts for file in fact.files])} if facts else {}
+    sources = {"headline": unique(file for fact in facts for file in fact.files)} if facts else {}
     numbers, counts = {"headline": "Headline"}, Counter[str]()
     for block in (b for section in sections for b in section.blocks):
         counts[block.kind] += 1
         numbers[block.id] = f"{block.kind} {counts[block.kind]}"
         sources[block.id] = unique(block.files)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("smolmake.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = environment.get_template("template.html.j2").render(
+    loader, strict = jinja2.PackageLoader("smolmake.report", "."), jinja2.StrictUndefined
+    jinja = jinja2.Environment(loader=loader, undefined=strict, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = jinja.get_template("template.html.j2").render(
         title=recipe.title or recipe.name,
         description=recipe.description,
         facts=facts,

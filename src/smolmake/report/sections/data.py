@@ -3,7 +3,7 @@
 from typing import Any
 
 from smolmake.recipe.schema import Recipe
-from smolmake.report.artifacts import Loaded, ReportArtefact, load, of_kind
+from smolmake.report.artifacts import Overlap, ReportArtefact, load, of_kind, read_overlap
 from smolmake.report.blocks import Block, Cell, Details, Item, ReportSection, Table, shaded, two_lines
 from smolmake.report.text import compact, percent, plural, whole
 
@@ -38,27 +38,19 @@ def data_section(artefacts: list[ReportArtefact], recipe: Recipe) -> ReportSecti
         rows.append(row(a.name, about, tokens.get(a.name, 0), c))
     rows.append(row("all", ["", ""], sum(tokens.values()), total))
     columns = ["Source", "Domain", "Licence", "Tokens", "Read", "Kept", "Held out"]
-    blocks: list[Block] = [
-        Table(
-            "tab-sources",
-            "Tokens written for each source, and its documents: those read are kept for training, held out for "
-            "evaluation, or dropped, counted under the first reason that dropped them. "
-            "Domains, languages and licences are those that the recipe (at the end of this page) declares.",
-            columns + [reason.replace("_", " ").capitalize() for reason in reasons],
-            rows,
-            files + [a.file("manifest.json") for a in shards],
-            names=3,
-        ),
-        *overlap_table(cleaned + load(artefacts, "overlap", "overlap.json")),
-    ]
-    examples = [
-        (
-            f"{a.name}: {plural(sum(c['dropped'].values()), 'document')} dropped",
-            [Item(e["reason"].replace("_", " "), e["text"]) for e in c["examples"][:6]],
-        )
-        for a, c, _ in cleaned
-        if c.get("examples")
-    ]
+    columns += [reason.replace("_", " ").capitalize() for reason in reasons]
+    caption = (
+        "Tokens written for each source, and its documents: those read are kept for training, held out for "
+        "evaluation, or dropped, counted under the first reason that dropped them. "
+        "Domains, languages and licences are those that the recipe (at the end of this page) declares."
+    )
+    sources = Table("tab-sources", caption, columns, rows, files + [a.file("manifest.json") for a in shards], names=3)
+    blocks: list[Block] = [sources, *overlap_table(read_overlap(artefacts))]
+    examples = []
+    for a, c, _ in cleaned:
+        if c.get("examples"):
+            items = [Item(e["reason"].replace("_", " "), e["text"]) for e in c["examples"][:6]]
+            examples.append((f"{a.name}: {plural(sum(c['dropped'].values()), 'document')} dropped", items))
     if examples:
         blocks.append(Details("txt-dropped", "Some of what was dropped, by source.", examples, files))
     written = f" ({compact(sum(tokens.values()))} tokens)" if any(tokens.values()) else ""
@@ -70,26 +62,22 @@ def data_section(artefacts: list[ReportArtefact], recipe: Recipe) -> ReportSecti
     return ReportSection("data", "Data", lead, blocks)
 
 
-def overlap_table(counted: list[Loaded]) -> list[Block]:
+def overlap_table(overlap: Overlap) -> list[Block]:
     """Which evaluation items were found in which source, and dropped there or only counted."""
-    tasks = list(dict.fromkeys(task for _, c, _ in counted for task in c.get("overlap", {})))
     rows: list[list[Cell]] = []
-    for task in tasks:
-        entries = {a.name: c["overlap"][task] for a, c, _ in counted if task in c.get("overlap", {})}
-        counts = sorted(((e["items_found"], name) for name, e in entries.items() if e["items_found"]), reverse=True)
+    for task, entries in overlap.tasks.items():
+        counts = sorted(((e["items_found"], source) for source, e in entries if e["items_found"]), reverse=True)
         where = [f"{whole(count)} in {name}" for count, name in counts[:SOURCES_SHOWN]]
         where += [f"{len(counts) - SOURCES_SHOWN} sources more"] if len(counts) > SOURCES_SHOWN else []
-        dropped, kept = (sum(e.get(f"documents_{key}", 0) for e in entries.values()) for key in ("dropped", "found"))
-        items = max(e["items"] for e in entries.values())
-        rows.append([task, ", ".join(where) or "none", whole(items), whole(dropped), whole(kept)])
+        dropped, kept = (sum(e.get(f"documents_{key}", 0) for _, e in entries) for key in ("dropped", "found"))
+        rows.append([task, ", ".join(where) or "none", whole(overlap.found(task)[1]), whole(dropped), whole(kept)])
     caption = (
         "Decontamination: evaluation items found, in the sources that held most of them, and the documents that "
         "were dropped for it, or kept because the recipe only measures it, in all."
     )
     columns, folded = ["Task", "Items found", "Items", "Dropped", "Kept"], len(rows) > ROWS_OPEN
-    files = [file for *_, file in counted]
-    table = Table("tab-overlap", caption, columns, rows, files, 2, "All tasks that were looked for" if folded else "")
-    return [table] if rows else []
+    title = "All tasks that were looked for" if folded else ""
+    return [Table("tab-overlap", caption, columns, rows, overlap.files, 2, title)] if rows else []
 
 
 def tokenizer_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
@@ -128,23 +116,16 @@ def tokenizer_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
         f"{plural(len(labels), 'tokenizer')} compared on {plural(len(sources), 'source')}; {chosen} was chosen. "
         f"It needs the most tokens a word on {worst['source']} ({worst['fertility']:.2f})."
     )
-    fit = Table(
-        "tab-fit",
+    fit = (
         "Tokens a word, and share of words that are cut into several tokens, by tokenizer and source. Each block has "
-        "its own scale; a stronger colour is more, and less is better. ✓ marks the tokenizer chosen.",
-        ["Tokenizer", *(two_lines(source, about) for source, about in sources.items())],
-        shades,
-        [file],
+        "its own scale; a stronger colour is more, and less is better. ✓ marks the tokenizer chosen."
     )
-    measured = Table(
-        "tab-tokenizer",
+    same = (
         "The same, with bytes a token and the most digits in one token. Words of Chinese, Japanese, Thai, Lao, "
-        "Khmer and Burmese are those that ICU's dictionaries find.",
-        ["Tokenizer", "Source", "Language · domain", "Documents", "Words", "Tokens"]
-        + ["Fertility", "Continued words", "Bytes a token", "Digits a token"],
-        table,
-        [file],
-        names=3,
-        folded="All tokenizer measurements",
+        "Khmer and Burmese are those that ICU's dictionaries find."
     )
-    return ReportSection("tokenizer", "Tokenizer", lead, [fit, measured])
+    heads = ["Tokenizer", *(two_lines(source, about) for source, about in sources.items())]
+    columns = ["Tokenizer", "Source", "Language · domain", "Documents", "Words", "Tokens", "Fertility"]
+    columns += ["Continued words", "Bytes a token", "Digits a token"]
+    measured = Table("tab-tokenizer", same, columns, table, [file], names=3, folded="All tokenizer measurements")
+    return ReportSection("tokenizer", "Tokenizer", lead, [Table("tab-fit", fit, heads, shades, [file]), measured])

@@ -3,11 +3,11 @@
 from itertools import pairwise
 
 from smolmake.recipe.expectations import ScoreExpectation
-from smolmake.report.blocks import Block, Cell, ReportSection, Table, unique, verdict
+from smolmake.report.blocks import Block, Cell, ReportSection, Table, two_lines, verdict
 from smolmake.report.charts.bars import change_mark
 from smolmake.report.checkpoints import Checkpoint, Key
 from smolmake.report.expectations import Outcome, change_verdict, score_change
-from smolmake.report.sections.evaluation import score_cell, score_keys, title_of
+from smolmake.report.sections.evaluation import score_keys, title_of
 from smolmake.report.text import listed, plural, signed, whole
 
 COUNTED = {"holds": "hold", "does not hold": "do not hold", "within noise": "cannot be told from noise",
@@ -27,15 +27,14 @@ def effect_section(checkpoints: list[Checkpoint], expected: list[ScoreExpectatio
     steps, keys = post_training_steps(checkpoints), score_keys(checkpoints)
     spoken_of = {(e.suite or "", e.task) for e in expected if e.at in {after.ends for _, after in steps}}
     first = [k for k in keys if (k.suite, k.task) in spoken_of or (k.suite, None) in spoken_of] or keys
+    others, files = (
+        [k for k in keys if k not in first],
+        [file for pair in steps for c in pair for file in c.score_files],
+    )
+    columns = ["Measure", "Before", "After", "Change", "95% interval", "", "Verdict"]
     blocks: list[Block] = []
-    for chosen, id_, folded in (
-        (first, "tab-effect", ""),
-        ([k for k in keys if k not in first], "tab-side", "Effect on all other tasks"),
-    ):
-        rows = effect_rows(steps, chosen)
-        files = unique([file for pair in steps for c in pair for file in c.score_files])
-        columns = ["Measure", "Before", "After", "Change", "95% interval", "", "Verdict"]
-        if rows:
+    for chosen, id_, folded in (first, "tab-effect", ""), (others, "tab-side", "Effect on all other tasks"):
+        if rows := effect_rows(steps, chosen):
             blocks.append(Table(id_, effect_caption(rows), columns, rows, files, folded=folded))
     lead = f"Post-training took {plural(len(steps), 'step')}: {listed([c.stage.title for _, c in steps])}."
     return ReportSection("effect", "Effect of each post-training step", lead, blocks) if blocks else None
@@ -65,18 +64,11 @@ def effect_rows(steps: list[tuple[Checkpoint, Checkpoint]], keys: list[Key]) -> 
         for key in shared:
             a, b = before.scores[key], after.scores[key]
             low, high = ranges[after.name, key]
-            word = change_verdict(low, high)
-            rows.append(
-                [
-                    title_of(key),
-                    score_cell(a),
-                    score_cell(b),
-                    signed(100 * (b.value - a.value), 1),
-                    f"{signed(100 * low, 1)} to {signed(100 * high, 1)}",
-                    change_mark(b.value - a.value, low, high, reach, word),
-                    verdict(word),
-                ]
-            )
+            change, word = b.value - a.value, change_verdict(low, high)
+            values = [two_lines(*a.words), two_lines(*b.words), signed(100 * change, 1)]
+            bounds = f"{signed(100 * low, 1)} to {signed(100 * high, 1)}"
+            mark = change_mark(change, low, high, reach, word)
+            rows.append([title_of(key), *values, bounds, mark, verdict(word)])
     return rows
 
 
@@ -87,30 +79,29 @@ def expectations_section(outcomes: list[Outcome]) -> ReportSection | None:
     counts = {words: sum(o.verdict == each for o in outcomes) for each, words in COUNTED.items()}
     said = [f"{count} {words}" for words, count in counts.items() if count]
     lead = f"The recipe has {plural(len(outcomes), 'expectation')} of what its steps should do: {listed(said)}."
-    table = Table(
-        "tab-expectations",
+    caption = (
         "What each step should have done, and whether it did. The interval is the 95% interval of the change, paired "
         "over the same items or documents where both sides have them. Where something should be kept, it holds unless "
-        "it was measurably lost.",
-        ["Expectation", "Before, or limit", "After", "Change, 95%", "Verdict"],
-        [outcome_row(outcome) for outcome in outcomes],
-        unique([f for o in outcomes for f in o.files]),
+        "it was measurably lost."
     )
+    columns = ["Expectation", "Before, or limit", "After", "Change, 95%", "Verdict"]
+    files = [file for outcome in outcomes for file in outcome.files]
+    table = Table("tab-expectations", caption, columns, [outcome_row(outcome) for outcome in outcomes], files)
     return ReportSection("expectations", "Did each step do its work?", lead, [table])
 
 
 def outcome_row(outcome: Outcome) -> list[Cell]:
     """Losses, shares and documents each in their own unit."""
+    before, after, word = outcome.before, outcome.after, verdict(outcome.verdict)
     if outcome.verdict == "not measured":
-        return [outcome.text, "–", "–", "–", verdict(outcome.verdict)]
-    before, after = outcome.before, outcome.after
+        return [outcome.text, "–", "–", "–", word]
     if outcome.unit == "documents":
-        return [outcome.text, whole(before), whole(after), "–", verdict(outcome.verdict)]
+        return [outcome.text, whole(before), whole(after), "–", word]
     scale, digits, mark = (100.0, 1, "%") if outcome.unit == "share" else (1.0, 3, "")
+    values = [f"{scale * value:.{digits}f}{mark}" for value in (before, after)]
     return [
         outcome.text,
-        f"{scale * before:.{digits}f}{mark}",
-        f"{scale * after:.{digits}f}{mark}",
+        *values,
         f"{signed(scale * outcome.low, digits)} to {signed(scale * outcome.high, digits)}",
-        verdict(outcome.verdict),
+        word,
     ]

@@ -2,13 +2,13 @@
 
 from itertools import cycle
 
-from smolmake.report.artifacts import ReportArtefact, load
-from smolmake.report.blocks import Block, Cell, Chart, Details, Fact, Item, ReportSection, Table, two_lines, unique
+from smolmake.report.artifacts import Overlap, ReportArtefact, load, read_overlap
+from smolmake.report.blocks import Block, Chart, Details, Fact, Item, ReportSection, Table, two_lines
 from smolmake.report.charts.lines import Mark, Series, Span, checkpoint_chart
 from smolmake.report.charts.svg import Axis, value_axis
-from smolmake.report.checkpoints import Checkpoint, HeldOut, Key, Score
+from smolmake.report.checkpoints import Checkpoint, Key
 from smolmake.report.expectations import change_verdict, loss_change, pooled
-from smolmake.report.text import compact, percent, plural, signed
+from smolmake.report.text import percent, plural, signed
 
 LINES = ("c1", "c4", "c3", "c5", "c2", "c6")
 FORMULATIONS = {
@@ -42,15 +42,11 @@ def checkpoint_spans(checkpoints: list[Checkpoint]) -> list[Span]:
     return spans
 
 
-def interval(score: Score) -> str:
-    return f"{100 * score.low:.0f}–{100 * score.high:.0f}"
-
-
 def evaluation_section(artefacts: list[ReportArtefact], checkpoints: list[Checkpoint]) -> ReportSection | None:
     """Scores and held-out losses of every checkpoint."""
     if not checkpoints:
         return None
-    blocks = [*score_figures(checkpoints, *overlap_by_task(artefacts)), *heldout_figures(checkpoints)]
+    blocks = [*score_figures(checkpoints, read_overlap(artefacts)), *heldout_figures(checkpoints)]
     keys = score_keys(checkpoints)
     measures = f"{plural(len(keys), 'measure')} and on held-out text" if keys else "held-out text"
     lead = (
@@ -60,23 +56,7 @@ def evaluation_section(artefacts: list[ReportArtefact], checkpoints: list[Checkp
     return ReportSection("evaluation", "Evaluation over checkpoints", lead, blocks)
 
 
-def overlap_by_task(artefacts: list[ReportArtefact]) -> tuple[dict[str, tuple[int, int]], list[str]]:
-    """For each task, how many of its items any source held and how many it has; and the files that say so.
-
-    An item found in two sources counts in each, up to the number of items.
-    """
-    overlap: dict[str, tuple[int, int]] = {}
-    read = load(artefacts, "documents", "cleaning.json") + load(artefacts, "overlap", "overlap.json")
-    counted = [(raw["overlap"], file) for _, raw, file in read if raw.get("overlap")]
-    for task, counts in (entry for tasks, _ in counted for entry in tasks.items()):
-        before = overlap.get(task, (0, 0))[0]
-        overlap[task] = (min(before + counts["items_found"], counts["items"]), counts["items"])
-    return overlap, [file for _, file in counted]
-
-
-def score_figures(
-    checkpoints: list[Checkpoint], overlap: dict[str, tuple[int, int]], overlap_files: list[str]
-) -> list[Block]:
+def score_figures(checkpoints: list[Checkpoint], overlap: Overlap) -> list[Block]:
     """One small chart a task, and the table of all scores."""
     keys, used = score_keys(checkpoints), [c for c in checkpoints if c.scores]
     if not keys:
@@ -85,49 +65,33 @@ def score_figures(
     pictures = []
     for key in keys:
         having = [c for c in checkpoints if key in c.scores]
-        scores = [(c.name, c.scores[key]) for c in having]
-        marks = [
-            Mark(k, s.value, s.low, s.high, f"{name}: {percent(s.value)} ({interval(s)})")
-            for k, (name, s) in enumerate(scores)
-        ]
-        last, title = scores[-1][1], title_of(key)
+        scores = [c.scores[key] for c in having]
+        told = ["{}: {}% ({})".format(c.name, *s.words) for c, s in zip(having, scores, strict=True)]
+        marks = [Mark(k, s.value, s.low, s.high, told[k]) for k, s in enumerate(scores)]
+        last, title = scores[-1], title_of(key)
         chance = f"chance {percent(last.chance, 0)}" if last.chance else ""
         subtitle = " · ".join(part for part in (last.formulation, f"n = {last.n}", chance) if part)
         spans = checkpoint_spans(having)
         pictures.append(checkpoint_chart(title, subtitle, [Series(title, marks)], spans, percents, last.chance))
-    rows = [checkpoint_row(c, [score_cell(c.scores.get(key)) for key in keys]) for c in used]
-    files = unique([file for c in used for file in c.score_files])
-    known = any(key.task in overlap for key in keys)
+    rows = [[*c.cells, *(two_lines(*c.scores[key].words) if key in c.scores else "" for key in keys)] for c in used]
+    files = [file for c in used for file in c.score_files]
+    counts = {task: overlap.found(task) for task in overlap.tasks}
+    known = any(key.task in counts for key in keys)
     if known:
-        found = ["{} of {}".format(*overlap[k.task]) if k.task in overlap else "not looked for" for k in keys]
+        found = ["{} of {}".format(*counts[key.task]) if key.task in counts else "not looked for" for key in keys]
         rows.append(["Items found in the data", "", *found])
-    return [
-        Chart(
-            "fig-tasks",
-            "Scores over the checkpoints at which they were measured, with 95% intervals; the dashed line is chance, "
-            "where it is not zero, and n the number of items." + formulations(used),
-            pictures,
-            files,
-        ),
-        Table(
-            "tab-scores",
-            "Every score in percent with its 95% interval below it. The last row says how many of a task's items the "
-            "data held before decontamination, as far as they are long enough to be found. Tasks that are made to a "
-            "length are not looked for: they have no items before they are asked.",
-            ["Checkpoint", "Tokens", *(title_of(k) for k in keys)],
-            rows,
-            files + (overlap_files if known else []),
-            folded="All scores",
-        ),
-    ]
-
-
-def checkpoint_row(checkpoint: Checkpoint, cells: list[Cell]) -> list[Cell]:
-    return [checkpoint.name, compact(checkpoint.tokens) if checkpoint.tokens else "–", *cells]
-
-
-def score_cell(score: Score | None) -> Cell:
-    return two_lines(f"{100 * score.value:.1f}", interval(score)) if score is not None else ""
+    shown = (
+        "Scores over the checkpoints at which they were measured, with 95% intervals; the dashed line is chance, "
+        "where it is not zero, and n the number of items." + formulations(used)
+    )
+    listed = (
+        "Every score in percent with its 95% interval below it. The last row says how many of a task's items the "
+        "data held before decontamination, as far as they are long enough to be found. Tasks that are made to a "
+        "length are not looked for: they have no items before they are asked."
+    )
+    columns, table_files = ["Checkpoint", "Tokens", *map(title_of, keys)], files + (overlap.files if known else [])
+    table = Table("tab-scores", listed, columns, rows, table_files, folded="All scores")
+    return [Chart("fig-tasks", shown, pictures, files), table]
 
 
 def formulations(checkpoints: list[Checkpoint]) -> str:
@@ -145,7 +109,7 @@ def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
     domains: dict[str, dict[str, list[Mark]]] = {}
     for k, c in enumerate(having):
         for h in c.heldout:
-            told = f"{c.name}, {h.source}: {h.bits_per_byte:.3f} ({bounds(h)})"
+            told = "{}, {}: {} ({})".format(c.name, h.source, *h.words)
             mark = Mark(k, h.bits_per_byte, h.low, h.high, told)
             domains.setdefault(h.domain, {}).setdefault(h.source, []).append(mark)
     pictures = []
@@ -156,30 +120,16 @@ def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
     sources = [source for members in domains.values() for source in members]
     rows = []
     for c in having:
-        cells = {h.source: two_lines(f"{h.bits_per_byte:.3f}", bounds(h)) for h in c.heldout}
-        rows.append(checkpoint_row(c, [cells.get(source, "") for source in sources]))
+        cells = {h.source: two_lines(*h.words) for h in c.heldout}
+        rows.append([*c.cells, *(cells.get(source, "") for source in sources)])
     files = [c.file for c in having]
-    return [
-        Chart(
-            "fig-heldout",
-            "Loss on held-out documents in bits per byte, by domain, one line for each source, "
-            "with 95% intervals. Lower is better; the axes differ." + heldout_rise(having),
-            pictures,
-            files,
-        ),
-        Table(
-            "tab-heldout",
-            "Bits per byte on held-out documents, with 95% intervals.",
-            ["Checkpoint", "Tokens", *sources],
-            rows,
-            files,
-            folded="All held-out losses",
-        ),
-    ]
-
-
-def bounds(heldout: HeldOut) -> str:
-    return f"{heldout.low:.3f}–{heldout.high:.3f}"
+    shown = (
+        "Loss on held-out documents in bits per byte, by domain, one line for each source, "
+        "with 95% intervals. Lower is better; the axes differ." + heldout_rise(having)
+    )
+    listed, columns = "Bits per byte on held-out documents, with 95% intervals.", ["Checkpoint", "Tokens", *sources]
+    table = Table("tab-heldout", listed, columns, rows, files, folded="All held-out losses")
+    return [Chart("fig-heldout", shown, pictures, files), table]
 
 
 def heldout_rise(checkpoints: list[Checkpoint]) -> str:
@@ -209,10 +159,8 @@ def samples_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
         return None
     groups = []
     for artefact, samples, _ in written[::-1]:
-        items = [
-            Item(" · ".join(str(s[k]) for k in ("kind", "mode") if s.get(k)), s["text"], s.get("prompt", ""))
-            for s in samples
-        ]
+        labels = [" · ".join(str(s[k]) for k in ("kind", "mode") if s.get(k)) for s in samples]
+        items = [Item(label, s["text"], s.get("prompt", "")) for label, s in zip(labels, samples, strict=True)]
         groups.append((f"{artefact.name}: {plural(len(items), 'sample')}", items))
     lead = "What the model wrote, as it came out, at each checkpoint, the last one first."
     files = [file for *_, file in written[::-1]]
@@ -226,11 +174,8 @@ def extreme_scores(checkpoints: list[Checkpoint]) -> list[Fact]:
     if last is None:
         return []
     order = sorted(last.scores.values(), key=lambda s: (s.chance - s.value) / (1 - s.chance or 1))
-    words = []
-    for s in [order[0], order[-1]][: len(order)]:
-        words.append(
-            f"{title_of(s.key)} {percent(s.value, 0)}" + (f" (chance {percent(s.chance, 0)})" if s.chance else "")
-        )
+    chances = {s.key: f" (chance {percent(s.chance, 0)})" if s.chance else "" for s in order}
+    words = [f"{title_of(s.key)} {percent(s.value, 0)}{chances[s.key]}" for s in [order[0], order[-1]][: len(order)]]
     heading = f"Best and weakest of {len(order)} measures" if len(order) > 1 else "Score"
     return [Fact(heading, ", ".join(words), f"checkpoint {last.name}", last.score_files)]
 
@@ -243,8 +188,6 @@ def base_of(checkpoints: list[Checkpoint]) -> Checkpoint | None:
 def final_loss(checkpoints: list[Checkpoint]) -> list[Fact]:
     """Bits per byte over all held-out documents after the last pretraining stage or extension."""
     last = base_of([c for c in checkpoints if c.heldout])
-    return (
-        [Fact("Held-out loss", f"{pooled(last.heldout)[0]:.3f}", "bits per byte, base model", [last.file])]
-        if last
-        else []
-    )
+    if last is None:
+        return []
+    return [Fact("Held-out loss", f"{pooled(last.heldout)[0]:.3f}", "bits per byte, base model", [last.file])]

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from smolmake.report.artifacts import ReportArtefact, load, of_kind
-from smolmake.report.blocks import Cell, Chart, ReportSection, Table, source_colours, two_lines, unique
+from smolmake.report.blocks import Cell, Chart, ReportSection, Table, source_colours, two_lines
 from smolmake.report.charts.bars import BarPart, stacked_bars
 from smolmake.report.text import compact, listed, percent, plural, round_to, whole
 
@@ -26,7 +26,7 @@ def mixture_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
     read = read_mixtures(artefacts)
     if not read:
         return None
-    mixtures, files = [m for m, _ in read], unique([file for _, file in read])
+    mixtures, files = [m for m, _ in read], [file for _, file in read]
     domains = {name: entry["domain"] for m in mixtures for name, entry in m["sources"].items()}
     domains = dict(sorted(domains.items(), key=lambda item: list(domains.values()).index(item[1])))
     colours, stages = source_colours(domains), [m["stage"] for m in mixtures]
@@ -48,24 +48,18 @@ def mixture_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
     rows.append(["sequences", "", *counts])
     if any("padding" in e for m in mixtures for e in m["sources"].values()):
         rows.append(["padding", "", *(padding(m) for m in mixtures)])
-    chart = Chart(
-        "fig-mixtures",
+    shown = (
         "Share of the sequences of each stage by source; sources of one domain share a hue. Where there is no "
         "room for a source's name, its number in the legend stands for it. "
-        "At the end of each bar: tokens of the stage.",
-        [stacked_bars("Mixtures by stage", bars, f"One bar for each of {listed(stages)}.")],
-        files,
-        legend,
+        "At the end of each bar: tokens of the stage."
     )
-    table = Table(
-        "tab-epochs",
+    read_of = (
         "Share of each source, and epochs of it read by the end of the stage, against the most "
-        "that are allowed; a stage to which no cap applies has none.",
-        ["Source", "Domain", *stages],
-        rows,
-        files,
-        names=2,
+        "that are allowed; a stage to which no cap applies has none."
     )
+    drawn = stacked_bars("Mixtures by stage", bars, f"One bar for each of {listed(stages)}.")
+    chart = Chart("fig-mixtures", shown, [drawn], files, legend)
+    table = Table("tab-epochs", read_of, ["Source", "Domain", *stages], rows, files, names=2)
     lead = f"{plural(len(mixtures), 'mixture')}, for {listed(stages)}." + nearest_cap(mixtures)
     return ReportSection("mixtures", "Mixtures", lead, [chart, table, *dropped_table(artefacts)])
 

@@ -54,15 +54,12 @@ def training_section(artefacts: list[ReportArtefact], segments: list[PlacedSegme
             f"{round_to(first, 3)} (first ten steps) to {round_to(last, 3)} (last ten)."
         )
     if trained := [a for a in of_kind(artefacts, "posttraining", "alignment") if len(a.metrics) > 1]:
-        blocks.append(
-            Chart(
-                "fig-posttraining",
-                "Loss of each post-training step over its optimizer steps, each as "
-                "its own objective defines it: the curves are not comparable with each other.",
-                [small_loss(a.stage.title, [(m.step, m.loss) for m in a.metrics]) for a in trained],
-                [a.file("metrics.jsonl") for a in trained],
-            )
+        caption = (
+            "Loss of each post-training step over its optimizer steps, each as "
+            "its own objective defines it: the curves are not comparable with each other."
         )
+        charts = [small_loss(a.stage.title, [(m.step, m.loss) for m in a.metrics]) for a in trained]
+        blocks.append(Chart("fig-posttraining", caption, charts, [a.file("metrics.jsonl") for a in trained]))
     return ReportSection("training", "Training", lead, blocks) if blocks else None
 
 
@@ -80,13 +77,11 @@ def loss_figure(segments: list[PlacedSegment]) -> Chart:
         f"Loss from {round_to(losses[0][0][1], 3)} to {round_to(losses[-1][-1][1], 3)} over "
         f"{compact(spans[-1].end)} tokens in {plural(len(spans), 'stage')}."
     )
-    return Chart(
-        "fig-loss",
+    caption = (
         "Training loss (faint: each step, strong: mean of its neighbourhood) and learning rate over all "
-        "pretraining stages and long-context extensions, on one token axis; dashed lines part the stages.",
-        [loss_chart(losses, rates, spans, desc)],
-        [s.file for s in segments],
+        "pretraining stages and long-context extensions, on one token axis; dashed lines part the stages."
     )
+    return Chart("fig-loss", caption, [loss_chart(losses, rates, spans, desc)], [s.file for s in segments])
 
 
 def throughput_figure(segments: list[PlacedSegment]) -> list[Block]:
@@ -99,7 +94,7 @@ def throughput_figure(segments: list[PlacedSegment]) -> list[Block]:
     bars = []
     for s, rates in timed:
         low, median, high = (rates[round(q * (len(rates) - 1))] for q in (0.1, 0.5, 0.9))
-        bars.append((s.label, median, low, high, "c1 t2" if stages.index(s.stage) % 2 else "c1"))
+        bars.append((s.label, median, low, high, f"c1 t{1 + stages.index(s.stage) % 2}"))
     fastest, slowest = max(bars, key=lambda b: b[1]), min(bars, key=lambda b: b[1])
     desc = f"Highest in {fastest[0]} ({compact(fastest[1])}), lowest in {slowest[0]} ({compact(slowest[1])})."
     caption = (

@@ -33,21 +33,14 @@ def source_loss_figure(segments: list[PlacedSegment]) -> list[Block]:
     lines = {name: smooth(points, 20) for name, points in sorted(measured.items()) if len(points) > 1}
     if not lines:
         return []
-    colours = {
-        name: f"c{k % COLOURS + 1}" + (f" t{k // COLOURS + 1}" if k >= COLOURS else "") for k, name in enumerate(lines)
-    }
+    colours = {name: f"c{k % COLOURS + 1} t{k // COLOURS + 1}" for k, name in enumerate(lines)}
     y = value_axis([loss for points in lines.values() for _, loss in points], 5)
     panel = Panel("loss", 200, y, [(points, f"{colours[name]} strong") for name, points in lines.items()])
     ends = ", ".join(f"{name} {round_to(points[-1][1], 3)}" for name, points in lines.items())
-    return [
-        Chart(
-            "fig-source-loss",
-            "Loss of the batch by source, before the update (mean of its neighbourhood).",
-            [token_chart("Loss by source", f"At the end: {ends}.", [panel], stage_spans(segments))],
-            [s.file for s in segments if any(m.source_loss for m in s.lines)],
-            list(colours.items()),
-        )
-    ]
+    caption = "Loss of the batch by source, before the update (mean of its neighbourhood)."
+    drawn = token_chart("Loss by source", f"At the end: {ends}.", [panel], stage_spans(segments))
+    files = [s.file for s in segments if any(m.source_loss for m in s.lines)]
+    return [Chart("fig-source-loss", caption, [drawn], files, list(colours.items()))]
 
 
 def noise_figure(segments: list[PlacedSegment]) -> list[Block]:
@@ -63,16 +56,13 @@ def noise_figure(segments: list[PlacedSegment]) -> list[Block]:
         return []
     panel = logarithmic("sequences", [(scale, "c1 strong"), (batch, "c2 strong")])
     desc = f"At the end {compact(scale[-1][1])} sequences, with batches of {compact(batch[-1][1])}."
-    return [
-        Chart(
-            "fig-noise-scale",
-            "Gradient noise scale tr(Σ) / |G|² (McCandlish et al. 2018; both averaged before their ratio is taken) and "
-            "the batch in use, in sequences. A batch far below it loses little by growing; far above it wastes tokens.",
-            [token_chart("Gradient noise scale", desc, [panel], stage_spans(segments))],
-            [s.file for s in segments if any(m.sequences is not None for m in s.lines)],
-            [("noise scale", "c1"), ("batch", "c2")],
-        )
-    ]
+    caption = (
+        "Gradient noise scale tr(Σ) / |G|² (McCandlish et al. 2018; both averaged before their ratio is taken) and "
+        "the batch in use, in sequences. A batch far below it loses little by growing; far above it wastes tokens."
+    )
+    drawn = token_chart("Gradient noise scale", desc, [panel], stage_spans(segments))
+    files = [s.file for s in segments if any(m.sequences is not None for m in s.lines)]
+    return [Chart("fig-noise-scale", caption, [drawn], files, [("noise scale", "c1"), ("batch", "c2")])]
 
 
 def average(values: list[float]) -> list[float]:
