@@ -4,7 +4,8 @@ GPU steps: hours = FLOPs / (GPUs x peak x MFU x goodput), with the layout's MFU 
 in its layout takes what an earlier result of the same step took, else FLOPs / (threads x cost.cpu_flops). Without
 GPUs, FLOPs say little of an evaluation or of post-training (starting, generating): what finished steps of the same kind
 took is all that counts. Where there are none, or the recipe does not say how much data a step has, its time is
-unknown, and the plan says so.
+unknown, and the plan says so. A suite's time on GPUs is what finished ones of the same suite took; else its requests
+take FLOPs as above, and its answers LAYER_SECONDS a layer for every ANSWERS tokens.
 """
 
 from __future__ import annotations
@@ -28,11 +29,18 @@ from smolmake.recipe.sources import Files
 
 BYTES_PER_TOKEN = 4.5  # of English text in a large vocabulary: for data whose tokens nobody has counted
 TEXT_COMPRESSION = 0.4  # of cleaned documents in zstd Parquet
+ANSWERS = 16  # answers that the harness lets a model write side by side
+LAYER_SECONDS = 1e-3  # for a token of each: SmolLM3-3B (36 layers) on an H200 took 28 to 44 ms, with 18 layers 13 to 19
+OF_ROWS = "tokens guessed from rows, each a quarter of max_length"
+OF_SUITES = "tokens as the recipe estimates them, answers in batches that end with their longest"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one step. `hours` is wall-clock on its devices; bytes are kept, or needed only while it runs."""
+    """The cost of one step. `hours` is wall-clock on its devices; bytes are kept, or needed only while it runs.
+
+    `uncertain` says what its GPU-hours stand on, where that may be wrong several times over.
+    """
 
     tokens: float = 0.0
     flops: float = 0.0
@@ -40,6 +48,7 @@ class Cost:
     hours: float | None = 0.0
     kept_bytes: float = 0.0
     temporary_bytes: float = 0.0
+    uncertain: str = ""
 
     @property
     def gpu_hours(self) -> float:
@@ -71,20 +80,20 @@ class Costs:
         """The hours that the newest result of a step of that kind and name took."""
         return None if self.history is None else self.history.measured_hours(step)
 
-    def _timed(self, step: Step, tokens: float | None, flops_per_token: float | None, **sizes: float) -> Cost:
+    def _timed(
+        self, step: Step, tokens: float | None, flops_per_token: float | None, kept: float = 0.0, temporary: float = 0.0
+    ) -> Cost:
         """A cost whose time follows from the FLOPs and the step's layout."""
-        run = step.run_as(DeviceRun)
-        gpus = run.gpus
+        run, settings = step.run_as(DeviceRun), self.recipe.cost
+        cost = Cost(gpus=run.gpus, hours=self.measured(step), kept_bytes=kept, temporary_bytes=temporary)
         if tokens is None or flops_per_token is None:
-            return Cost(gpus=gpus, hours=self.measured(step), **sizes)
-        flops, cost = tokens * flops_per_token, self.recipe.cost
-        if gpus:
-            rate = gpus * self.peak * (run.layout.mfu or cost.mfu) * cost.goodput
-            return Cost(tokens, flops, gpus, flops / rate / 3600, **sizes)
-        hours = self.measured(step)
-        if hours is None:
-            hours = flops / (run.threads * cost.cpu_flops) / 3600
-        return Cost(tokens, flops, 0, hours, **sizes)
+            return cost
+        flops, hours = tokens * flops_per_token, cost.hours
+        if run.gpus:
+            hours = flops / (run.gpus * self.peak * (run.layout.mfu or settings.mfu) * settings.goodput) / 3600
+        elif hours is None:
+            hours = flops / (run.threads * settings.cpu_flops) / 3600
+        return replace(cost, tokens=tokens, flops=flops, hours=hours)
 
     def _of_source(self, step: Step, bytes_per_token: float) -> Cost:
         """A step over a source's text whose time follows from its tokens."""
@@ -106,7 +115,7 @@ class Costs:
         tokens = (spec.end - spec.start) * spec.global_batch_size * spec.sequence_length
         milestones = len(step.run_as(SegmentRun).milestones) * self.parameters * FP32
         flops = self._training_flops(spec.sequence_length)
-        return self._timed(step, tokens, flops, kept_bytes=state + milestones, temporary_bytes=RECOVERY_COPIES * state)
+        return self._timed(step, tokens, flops, state + milestones, RECOVERY_COPIES * state)
 
     def _posttraining(self, step: Step) -> Cost:
         section = self.recipe.mid_training if step.name == "mid" else self.recipe.sft
@@ -122,10 +131,11 @@ class Costs:
         counts = [conversation_tokens(files, section.max_length) for files in data.values()]
         tokens = None if None in counts else sum(count or 0.0 for count in counts) * section.epochs
         flops = self._training_flops(section.max_length)
-        return self._timed(
+        cost = self._timed(
             step, tokens, flops * passes if flops is not None else None,
-            kept_bytes=self.parameters * FP32, temporary_bytes=RECOVERY_COPIES * self.state_bytes(step),
+            self.parameters * FP32, RECOVERY_COPIES * self.state_bytes(step),
         )  # fmt: skip
+        return replace(cost, uncertain=OF_ROWS) if any(files.tokens is None for files in data.values()) else cost
 
     def state_bytes(self, step: Step) -> int:
         """Bytes of a step's training state; post-training, whose spec names no optimizer, takes AdamW."""
@@ -144,9 +154,19 @@ class Costs:
         return self._timed(step, documents * length, flops / 3 if flops is not None else None)
 
     def _suite(self, step: Step) -> Cost:
-        suite = self.recipe.evaluation.suites[step.run_as(SuiteRun).suite]
-        flops = 2.0 * self.parameters if self.parameters else None
-        return self._timed(step, suite.tokens, flops)
+        name, gpus = step.run_as(SuiteRun).suite, step.run.gpus
+        suite = self.recipe.evaluation.suites[name]
+        length = sum(size**2 for size in suite.lengths) / (sum(suite.lengths) or 1)  # that a token is read in
+        flops = self._training_flops(round(length) or 1)
+        cost = self._timed(step, suite.tokens, flops / 3 if flops is not None else None)
+        if not gpus or self.history is None:
+            return cost
+        if (hours := self.history.typical_hours("suite", self.recipe.name, gpus, f".{name}")) is not None:
+            return replace(cost, hours=hours)
+        if cost.hours is None or self.shape is None:
+            return cost
+        answering = (suite.answer_tokens or 0) / ANSWERS * self.shape.num_hidden_layers * LAYER_SECONDS / 3600
+        return replace(cost, hours=cost.hours + answering, uncertain=OF_SUITES)
 
     def _training_flops(self, sequence_length: int) -> float | None:
         return flops_per_token(self.shape, sequence_length) if self.shape is not None else None

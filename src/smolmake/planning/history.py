@@ -26,7 +26,7 @@ class History:
 
     root: Path
     _read: dict[Path, dict[str, Any] | None] = field(default_factory=dict)
-    _typical: dict[tuple[str, str], float | None] = field(default_factory=dict)
+    _typical: dict[tuple[str, str, int, str], float | None] = field(default_factory=dict)
 
     @cached_property
     def folders(self) -> dict[str, list[Path]]:
@@ -67,19 +67,22 @@ class History:
         times = (self._provenance(folder).get("seconds") for folder in self.folders.get(step.label, []))
         return next((seconds / 3600 for seconds in times if seconds is not None), None)
 
-    def typical_hours(self, kind: str, recipe: str) -> float | None:
-        """What a finished step of a kind took without GPUs: the median of this recipe's, else of all, in hours."""
-        if (kind, recipe) not in self._typical:
+    def typical_hours(self, kind: str, recipe: str, gpus: int = 0, ending: str = "") -> float | None:
+        """What a finished step of a kind took on so many GPUs: the median of this recipe's, else of all, in hours.
+
+        `ending`: only of steps whose name ends so.
+        """
+        if (asked := (kind, recipe, gpus, ending)) not in self._typical:
             ours, all_times = [], []
-            for folder in (each for folders in self.folders.values() for each in folders if each.parent.name == kind):
-                provenance = self._provenance(folder)
-                if "seconds" in provenance and not provenance.get("gpus"):
+            of_kind = (label for label in self.folders if label.startswith(f"{kind}/") and label.endswith(ending))
+            for provenance in (self._provenance(folder) for label in of_kind for folder in self.folders[label]):
+                if "seconds" in provenance and provenance.get("gpus", 0) == gpus:
                     all_times.append(provenance["seconds"] / 3600)
                     if provenance.get("recipe") == recipe:
                         ours.append(all_times[-1])
             times = ours or all_times
-            self._typical[kind, recipe] = statistics.median(times) if times else None
-        return self._typical[kind, recipe]
+            self._typical[asked] = statistics.median(times) if times else None
+        return self._typical[asked]
 
     def spent_gpu_hours(self, recipe: str, keys: set[str]) -> float:
         """GPU-hours of all finished results that a recipe uses (`keys`) or that were made for it once."""

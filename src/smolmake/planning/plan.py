@@ -49,6 +49,15 @@ class Plan:
         """Steps whose time nobody can know before they have run once."""
         return [step for step in self.running if self.costs[step.key].hours is None]
 
+    @property
+    def uncertain(self) -> dict[str, list[Step]]:
+        """The steps on GPUs whose price may be wrong several times over, by what it stands on."""
+        found: dict[str, list[Step]] = {}
+        for step in self.running:
+            if (cost := self.costs[step.key]).uncertain and cost.gpu_hours:
+                found.setdefault(cost.uncertain, []).append(step)
+        return found
+
     def money(self, gpu_hours: float) -> float | None:
         price = self.workflow.recipe.cost.price_per_gpu_hour
         return None if price is None else gpu_hours * price

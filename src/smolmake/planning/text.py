@@ -81,6 +81,10 @@ def _cost(plan: Plan) -> Iterator[str]:
         price = plan.money(plan.gpu_hours)
         money = f", {number_text(price)} {cost.currency} at {cost.price_per_gpu_hour:g}" if price is not None else ""
         yield f"  GPU-hours   {number_text(plan.gpu_hours)} ({cost.gpu}, MFU {cost.mfu:.0%}{goodput}){money}"
+    for told, steps in plan.uncertain.items():
+        kinds = " and ".join(dict.fromkeys(step.kind for step in steps))
+        hours = number_text(sum(plan.costs[step.key].gpu_hours for step in steps))
+        yield f"  uncertain   {hours} of these GPU-hours, {_count(len(steps), 'step')} of {kinds}: {told}"
     path = _path(plan.critical_path, plan)
     without = f" without {uncounted(plan)}, whose time is not known yet" if plan.unknown else ""
     yield f"  wall-clock  {time_text(plan.hours)}{without}; longest chain {path}"

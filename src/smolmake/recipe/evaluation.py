@@ -28,7 +28,12 @@ class HarnessTasks(Section):
 class Suite(HarnessTasks):
     """Tasks of the lm-evaluation-harness itself, which fetches their data from the hub."""
 
-    tokens: Count | None = Field(None, ge=1, description="Known tokens of all its requests. For the plan alone.")
+    tokens: Count | None = Field(
+        None, ge=1, description="Tokens of all its requests, counted or estimated. For the plan alone."
+    )
+    answer_tokens: Count | None = Field(
+        None, ge=0, description="Tokens of the answers that the model writes, where it writes any. For the plan alone."
+    )
     on: Literal["all", "stage_ends", "chat"] = Field(
         "all", description="Which checkpoints: all; ends of stages and all post-training; post-training alone."
     )

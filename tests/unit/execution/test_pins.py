@@ -9,6 +9,7 @@ from helpers.recipes import SMALL, write_recipe
 from smolmake.errors import UserError
 from smolmake.execution.manifest import MANIFEST, RECORD
 from smolmake.execution.step import Step
+from smolmake.graph.specs.evaluate import ReportSpec
 from smolmake.planning.plan import make_plan
 from smolmake.planning.text import plan_text
 from smolmake.planning.workflow import Workflow, load_workflow
@@ -55,6 +56,18 @@ def test_a_pinned_step_keeps_its_result_and_what_follows_builds_on_it(tree: Path
     assert kept.key not in plan.keys and after.key in plan.keys
     assert "only a log line changed" in plan_text(plan) and first.label in plan_text(plan)
     assert plan.as_json()["pins"] == [{"step": first.label, "id": OLD, "reason": "only a log line changed"}]
+
+
+def test_the_report_is_written_again_when_a_pin_is_set_or_its_reason_changes(tree: Path) -> None:
+    step = workflow(tree).steps.of_kind("segment")[0]
+    finish(tree, step, OLD)
+    reports = []
+    for reason in ("only a log line changed", "the same numbers"):
+        pin(tree, step.label, reason=reason)
+        (report,) = workflow(tree).steps.of_kind("report")
+        assert report.spec_as(ReportSpec).pins == {step.label: reason}
+        reports.append(report.id)
+    assert len(set(reports)) == 2
 
 
 def test_a_pin_that_names_what_the_step_is_anyway_does_nothing(tree: Path) -> None:

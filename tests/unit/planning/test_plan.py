@@ -107,9 +107,9 @@ def test_only_what_was_begun_goes_on(tree: Path) -> None:
     assert others and all(plan.reasons[step.key] == (NEW,) for step in plan.running if step is not begun)
 
 
-def finished(tree: Path, key: str, seconds: float, recipe: str) -> None:
+def finished(tree: Path, key: str, seconds: float, recipe: str, gpus: int = 0) -> None:
     write_json(tree / "results" / key / "manifest.json", {})
-    about = {"seconds": seconds, "recipe": recipe, "gpus": 0}
+    about = {"seconds": seconds, "recipe": recipe, "gpus": gpus}
     write_json(tree / "results" / key / "provenance.json", about)
 
 
@@ -125,6 +125,32 @@ def test_the_time_of_an_evaluation_is_what_one_took_or_is_not_counted(tree: Path
     after = make_plan(made)
     assert {after.costs[step.key].hours for step in others} == {2.0} and not after.unknown
     assert after.hours >= 2.0 and "not known yet" not in plan_text(after)
+
+
+def test_a_suite_is_priced_by_its_tokens_until_one_has_run(tree: Path) -> None:
+    suites = "evaluation: {suites: {a: {tasks: [x], tokens: 9M, answer_tokens: 160k, on: stage_ends}}}\n"
+    text = SMALL + GPUS.replace("layouts: {", "layouts: {evaluation: {gpus_per_node: 1}, ") + suites
+    made = workflow(tree, text)
+    plan = make_plan(made)
+    first, *others = made.steps.of_kind("suite")
+    layers, batches = 2, 160_000 / 16
+    assert plan.costs[first.key].hours == pytest.approx(batches * layers * 1e-3 / 3600, rel=0.05)  # reading is little
+    assert {step.key for steps in plan.uncertain.values() for step in steps} == {step.key for step in (first, *others)}
+    assert "of these GPU-hours, 2 steps of suite: tokens as the recipe estimates them" in plan_text(plan)
+    finished(tree, first.key, 7200.0, "small", gpus=1)
+    after = make_plan(made)
+    assert {after.costs[step.key].hours for step in others} == {2.0} and not after.uncertain
+    wrong = SMALL + suites.replace("tokens: 9M, answer_tokens: 160k, ", "")
+    assert {step.kind for step in make_plan(workflow(tree, wrong)).unknown} >= {"suite"}
+
+
+def test_tokens_that_are_guessed_from_rows_are_uncertain(tree: Path) -> None:
+    chat = "loss: all, chat_template: chatml.jinja, learning_rate: 1e-3, global_batch_size: 4, max_length: 64"
+    sft = f"sft: {{{chat}, data: {{a: {{hub: a/b, rows: 1M}}}}}}\n"
+    text = SMALL + GPUS.replace("layouts: {", "layouts: {sft: {gpus_per_node: 1}, ") + sft
+    plan = make_plan(workflow(tree, text))
+    assert "uncertain   " in plan_text(plan) and "1 step of posttraining: tokens guessed from rows" in plan_text(plan)
+    assert not make_plan(workflow(tree, text.replace("rows: 1M", "rows: 1M, tokens: 30M"))).uncertain
 
 
 def test_far_too_many_repetitions_are_told_before_anything_runs(tree: Path) -> None:

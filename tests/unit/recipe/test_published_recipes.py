@@ -260,6 +260,15 @@ def test_the_main_run_takes_the_published_time() -> None:
     assert 24 < seconds / 86_400 < seconds / 86_400 / smollm3.cost.goodput < 30
 
 
+def test_smollm3s_sft_has_the_tokens_of_its_card() -> None:
+    """1,890M an epoch; all suites have a price."""
+    recipe = load_recipe("smollm3", ROOT)
+    assert recipe.sft is not None and all(data.tokens for data in recipe.sft.data.values())
+    used = sum((data.tokens or 0) * data.fraction for data in recipe.sft.data.values())
+    assert used == pytest.approx(1.890e9, rel=1e-3)
+    assert all(suite.tokens for suite in recipe.evaluation.suites.values())
+
+
 def test_layouts_share_the_batches_evenly() -> None:
     for name in NAMES:
         loaded = recipe(name)

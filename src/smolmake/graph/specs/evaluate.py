@@ -53,8 +53,9 @@ class CheckTasksSpec(Spec):
 
 
 class ReportSpec(Spec):
-    """What the report says beside the steps' results."""
+    """What the report says beside the steps' results; `pins` are the reasons of pinned steps by their labels."""
 
     title: str
     text: str
     expectations: Expectations
+    pins: dict[str, str] | None = None
