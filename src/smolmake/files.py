@@ -34,21 +34,6 @@ def file_stamp(status: os.stat_result) -> list[int]:
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def matching_files(pattern: str, root: Path) -> list[Path]:
-    """The files that a `path` of the recipe means: a file, all files under a folder but hidden ones, or a glob."""
-    place = root / pattern
-    if place.is_dir():
-        return sorted(file for file in place.rglob("*") if file.is_file() and not _hidden(file.relative_to(place)))
-    if place.is_file():
-        return [place]
-    relative = place.relative_to(place.anchor)
-    return sorted(file for file in Path(place.anchor).glob(str(relative)) if file.is_file())
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """A place beside a file to write to: flushed to disk and renamed at the block's end, removed if the block fails.

@@ -10,7 +10,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "smolmake"
 # Each package uses those before it, never one behind it.
 ORDER = (
-    "errors files stats execution recipe graph model hardware monitoring cluster data train preflight evaluate "
+    "errors files listing stats execution recipe graph model hardware monitoring cluster data train preflight evaluate "
     "posttrain planning report snakemake_command cli"
 ).split()
 LINES = 320

@@ -9,8 +9,9 @@ from smolmake.errors import UserError
 from smolmake.execution.content_hash import content_digest
 from smolmake.execution.job import Job
 from smolmake.execution.manifest import MANIFEST, read_manifest
-from smolmake.files import matching_files, new_file
+from smolmake.files import new_file
 from smolmake.graph.specs.data import AdoptedRun, AdoptedSpec
+from smolmake.listing import matching_files
 
 MODEL_FILES = ["*.safetensors*", "config.json", "generation_config.json", "tokenizer*", "*.jinja"]
 

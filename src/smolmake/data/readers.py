@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smolmake.errors import UserError, did_you_mean
-from smolmake.files import matching_files
 from smolmake.graph.specs.data import FileDataset, PathDataset
+from smolmake.listing import matching_files
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 JSONL = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".json.gz", ".json.zst")
@@ -34,8 +34,6 @@ LANGUAGE_OF_NAME = {
     "Snakefile": "Python",
 }
 LANGUAGE_OF_SUFFIX = {f".{suffix}": language for language, suffixes in LANGUAGES.items() for suffix in suffixes.split()}
-# Folders of a code tree that are not its own code.
-PASSED_OVER = {"__pycache__", "node_modules", "site-packages"}
 Row = dict[str, Any]
 Trouble = Callable[[UserError], None]
 
@@ -52,11 +50,9 @@ class MissingColumn(UserError):
 def data_files(dataset: FileDataset, generated: Path | None) -> list[Path]:
     """The files of a dataset; `generated` is the folder of the step that generated it, if one did."""
     if isinstance(dataset, PathDataset):
-        files = matching_files(dataset.path, Path.cwd())
-    else:
-        assert generated is not None
-        files = generated_files(dataset.generated, generated / FILES)
-    return files if dataset.format != "code" else [file for file in files if not PASSED_OVER & set(file.parts)]
+        return matching_files(dataset.path, Path.cwd())
+    assert generated is not None
+    return generated_files(dataset.generated, generated / FILES)
 
 
 def generated_files(pattern: str, folder: Path) -> list[Path]:

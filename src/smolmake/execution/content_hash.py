@@ -8,52 +8,59 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from smolmake.errors import UserError
-from smolmake.files import digest, file_digest, matching_files, write_json
+from smolmake.files import digest, file_digest, write_atomically
+from smolmake.listing import Listing, list_files
 
-HASHES = Path(".smolmake") / "content.json"
+HASHES = Path(".smolmake") / "content"
+Entry = list[Any]
 
 
 def content_digest(pattern: str, root: Path) -> str:
-    """A digest over the files that `pattern` means (see `matching_files`): their names within it and their bytes.
+    """A digest over the files that `pattern` means (see `list_files`): their names within it and their bytes."""
+    return listing_digest(list_files(pattern, root), root)
 
-    A touch or a copy does not change it. Hashes are kept in .smolmake/content.json by path, size and mtime.
+
+def listing_digest(listing: Listing, root: Path) -> str:
+    """A digest over listed files: their names within their folder and their bytes.
+
+    A touch or a copy does not change it. Hashes are kept in .smolmake/content by folder, name, size and mtime.
+
+    Raises:
+        UserError: if a file cannot be read.
     """
-    cache_file = root / HASHES
-    known: dict[str, list[object]] = {}
-    if cache_file.exists():
-        try:
-            loaded = json.loads(cache_file.read_text())
-            known = loaded if isinstance(loaded, dict) else {}
-        except ValueError:
-            known = {}
-    files = [file for file in matching_files(pattern, root) if "__pycache__" not in file.parts]
-    base = fixed_part(root / pattern)
-    hashes, changed = {}, False
-    for file in files:
-        status = file.stat()
-        stamp = [status.st_size, status.st_mtime_ns]
-        entry = known.get(str(file.absolute()))
-        if entry is None or entry[:2] != stamp:
-            entry = known[str(file.absolute())] = [*stamp, file_digest(file)]
-            changed = True
-        hashes[file.relative_to(base).as_posix()] = entry[2]
+    folder = str(listing.base.absolute())
+    kept = root / HASHES / f"{digest(folder)[:32]}.json"
+    known, entries, changed = _known(kept), dict[str, Entry](), False
+    try:
+        for name in listing.names:
+            status, entry = os.stat(f"{folder}/{name}"), known.get(name)
+            if entry is None or entry[0] != status.st_size or entry[1] != status.st_mtime_ns:
+                entry, changed = [status.st_size, status.st_mtime_ns, file_digest(listing.base / name)], True
+            entries[name] = entry
+    except OSError as error:
+        raise UserError(
+            "this file cannot be read", file=error.filename, value=error.strerror,
+            remedy="give read permission, or take it out of the data",
+        ) from None  # fmt: skip
     if changed:
         with contextlib.suppress(OSError):  # a read-only tree only loses the cache
-            write_json(cache_file, known)
-    return digest(hashes)
+            write_atomically(kept, json.dumps(known | entries))
+    return digest({name: entry[2] for name, entry in entries.items()})
 
 
-def fixed_part(path: Path) -> Path:
-    """The folder that all files of a pattern lie in: the path itself, or what comes before its first wildcard."""
-    if path.is_dir():
-        return path
-    parts = list(path.parts[:-1])
-    wild = next((i for i, part in enumerate(parts) if set(part) & set("*?[")), len(parts))
-    return Path(*parts[:wild])
+def _known(file: Path) -> dict[str, Entry]:
+    """The hashes that are kept of a folder: name -> [size, mtime, SHA-256]; none where the file is damaged."""
+    try:
+        known = json.loads(file.read_bytes())
+        return {name: entry for name, entry in known.items() if len(entry) == 3}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
 
 
 def code_digests(script: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from smolmake.errors import UserError
 from smolmake.execution.content_hash import content_digest
 from smolmake.execution.manifest import MANIFEST, read_manifest
-from smolmake.files import matching_files
+from smolmake.listing import matching_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

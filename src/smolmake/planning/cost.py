@@ -15,12 +15,12 @@ from pathlib import Path
 
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
-from smolmake.files import matching_files
 from smolmake.graph.specs.evaluate import EvaluationSpec, SuiteRun
 from smolmake.graph.specs.pretrain import SegmentRun, SegmentSpec
 from smolmake.graph.specs.runs import DeviceRun
 from smolmake.hardware.gpus import gpu_kind
 from smolmake.hardware.memory import FP32, RECOVERY_COPIES, training_state_bytes
+from smolmake.listing import matching_files
 from smolmake.model.counts import Parameters, Shape, count_parameters, flops_per_token
 from smolmake.planning.history import History
 from smolmake.recipe.posttraining import Conversations, PostTraining

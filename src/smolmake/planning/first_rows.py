@@ -10,7 +10,6 @@ from pathlib import Path
 
 from smolmake.data.documents import needed_columns, told_of_source
 from smolmake.data.readers import (
-    PASSED_OVER,
     MissingColumn,
     check_columns,
     file_format,
@@ -19,7 +18,7 @@ from smolmake.data.readers import (
     read_rows,
 )
 from smolmake.errors import UserError
-from smolmake.files import matching_files
+from smolmake.listing import matching_files
 from smolmake.posttrain.columns import CONVERSATIONS, PAIRS, PROMPTS, told_of_section
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Files, Source
@@ -50,8 +49,6 @@ def check_first_rows(recipe: Recipe, root: Path) -> None:
 def _check_first(place: Files, columns: list[str], root: Path) -> None:
     assert place.path is not None
     for path in matching_files(place.path, root):
-        if place.format == "code" and PASSED_OVER & set(path.parts):
-            continue
         kind = file_format(path, place.format)
         if kind == "parquet":
             check_columns(path, columns, open_parquet(path).schema_arrow.names)

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from smolmake.errors import UserError, did_you_mean
-from smolmake.files import matching_files
+from smolmake.listing import matching_files
 from smolmake.recipe.expectations import CHANCE
 from smolmake.recipe.pretraining import Schedule, Stage
 from smolmake.recipe.schema import Recipe
