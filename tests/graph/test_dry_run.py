@@ -147,8 +147,8 @@ def test_a_wrong_key_of_config_is_told(copy: Path, given: str, told: str) -> Non
 def test_every_rule_is_complete(copy: Path) -> None:
     texts = [file.read_text() for file in (copy / "workflow" / "rules").glob("*.smk")]
     rules = [rule for text in texts for rule in re.split(r"^(?:use )?rule ", text, flags=re.MULTILINE)[1:]]
-    own = ("output:", "message:")
-    whole = (*own, "input:", "log:", "threads:", "conda:", "shell:")
+    own = ("output:", "log:", "conda:", "message:")
+    whole = (*own, "input:", "threads:", "shell:")
     inherited = ("log:", "threads:", "conda:", "shell:", "resources:", "params:")
     assert len(rules) == len(KINDS) + 2
     for rule in rules:
@@ -157,6 +157,9 @@ def test_every_rule_is_complete(copy: Path) -> None:
         assert name in ("step", "link_results") or re.fullmatch(r"step as \w+ with", name)
         for part in parts:
             assert f"\n    {part}" in rule, f"{name} has no {part}"
+        if kind := re.fullmatch(r"step as (\w+) with", name):
+            own_paths = (f'"results/{kind[1]}/{{step}}/', f'"logs/{kind[1]}/{{step}}.log"', f'environment("{kind[1]}")')
+            assert all(path in rule for path in own_paths), name
         assert "run:" not in rule and "import" not in rule, name
 
 

@@ -28,11 +28,16 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 
+def environment(kind):
+    """The file of the environment in which steps of a kind run."""
+    return str(ROOT / "envs" / f"{KINDS[kind].environment}.yaml")
+
+
 def of_step(function):
     """A function of a step as one of the wildcards that Snakemake calls."""
 
     def of_wildcards(wildcards):
-        return function(WORKFLOW.step(wildcards.kind, wildcards.step))
+        return function(WORKFLOW.step(wildcards.step))
 
     of_wildcards.__signature__ = signature(of_wildcards)  # Snakemake asks for it several times a job: worked out once
     return of_wildcards

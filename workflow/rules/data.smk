@@ -3,21 +3,33 @@
 
 use rule step as generated with:
     output:
-        manifest=ensure("results/{kind,generated}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/generated/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/generated/{step}.log",
+    conda:
+        environment("generated")
     message:
         "generating {wildcards.step}"
 
 
 use rule step as adopted with:
     output:
-        manifest=ensure("results/{kind,adopted}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/adopted/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/adopted/{step}.log",
+    conda:
+        environment("adopted")
     message:
         "adopting {wildcards.step}"
 
 
 use rule step as suite_items with:
     output:
-        manifest=ensure("results/{kind,suite_items}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/suite_items/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/suite_items/{step}.log",
+    conda:
+        environment("suite_items")
     message:
         "gathering the items of the suites' tasks"
 
@@ -29,7 +41,11 @@ use rule step as documents with:
         tasks=role("tasks"),
         suite_items=role("suite_items"),
     output:
-        manifest=ensure("results/{kind,documents}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/documents/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/documents/{step}.log",
+    conda:
+        environment("documents")
     message:
         "cleaning {wildcards.step}"
 
@@ -42,7 +58,11 @@ use rule step as overlap with:
         tasks=role("tasks"),
         suite_items=role("suite_items"),
     output:
-        manifest=ensure("results/{kind,overlap}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/overlap/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/overlap/{step}.log",
+    conda:
+        environment("overlap")
     message:
         "measuring the overlap of {wildcards.step}"
 
@@ -51,7 +71,11 @@ use rule step as heldout with:
     input:
         documents=role("documents"),
     output:
-        manifest=ensure("results/{kind,heldout}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/heldout/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/heldout/{step}.log",
+    conda:
+        environment("heldout")
     message:
         "gathering held-out documents"
 
@@ -61,7 +85,11 @@ use rule step as tokenizer with:
         documents=role("documents"),
         base=role("base"),
     output:
-        manifest=ensure("results/{kind,tokenizer}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/tokenizer/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/tokenizer/{step}.log",
+    conda:
+        environment("tokenizer")
     message:
         "making tokenizer {wildcards.step}"
 
@@ -71,7 +99,11 @@ use rule step as tokenizer_comparison with:
         documents=role("documents"),
         tokenizer=role("tokenizer"),
     output:
-        manifest=ensure("results/{kind,tokenizer_comparison}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/tokenizer_comparison/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/tokenizer_comparison/{step}.log",
+    conda:
+        environment("tokenizer_comparison")
     message:
         "comparing tokenizers"
 
@@ -81,7 +113,11 @@ use rule step as shards with:
         documents=role("documents"),
         tokenizer=role("tokenizer"),
     output:
-        manifest=ensure("results/{kind,shards}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/shards/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/shards/{step}.log",
+    conda:
+        environment("shards")
     message:
         "tokenizing {wildcards.step}"
 
@@ -90,7 +126,11 @@ use rule step as packing with:
     input:
         shards=role("shards"),
     output:
-        manifest=ensure("results/{kind,packing}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/packing/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/packing/{step}.log",
+    conda:
+        environment("packing")
     message:
         "packing {wildcards.step}"
 
@@ -101,7 +141,11 @@ use rule step as mixture with:
         packing=role("packing"),
         before=role("before"),
     output:
-        manifest=ensure("results/{kind,mixture}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/mixture/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/mixture/{step}.log",
+    conda:
+        environment("mixture")
     message:
         "mixing {wildcards.step}"
 
@@ -110,7 +154,11 @@ use rule step as epochs with:
     input:
         mixture=role("mixture"),
     output:
-        manifest=ensure("results/{kind,epochs}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/epochs/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/epochs/{step}.log",
     localrule: True
+    conda:
+        environment("epochs")
     message:
         "counting epochs of {wildcards.step}"

@@ -7,7 +7,11 @@ use rule step as evaluation with:
         heldout=role("heldout"),
         data=role("data"),
     output:
-        manifest=ensure("results/{kind,evaluation}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/evaluation/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/evaluation/{step}.log",
+    conda:
+        environment("evaluation")
     message:
         "evaluating {wildcards.step}"
 
@@ -16,6 +20,10 @@ use rule step as suite with:
     input:
         checkpoint=role("checkpoint"),
     output:
-        manifest=ensure("results/{kind,suite}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/suite/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/suite/{step}.log",
+    conda:
+        environment("suite")
     message:
         "evaluating {wildcards.step}"

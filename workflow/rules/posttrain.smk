@@ -6,9 +6,13 @@ use rule step as posttraining with:
         parent=role("parent"),
         data=role("data"),
     output:
-        manifest=ensure("results/{kind,posttraining}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/posttraining/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/posttraining/{step}.log",
     # Evaluations fill the cores that training leaves.
     priority: 10
+    conda:
+        environment("posttraining")
     message:
         "training {wildcards.step} on conversations"
 
@@ -19,9 +23,13 @@ use rule step as preferences with:
         weak=role("weak"),
         prompts=role("prompts"),
     output:
-        manifest=ensure("results/{kind,preferences}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/preferences/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/preferences/{step}.log",
     # Evaluations fill the cores that training leaves.
     priority: 10
+    conda:
+        environment("preferences")
     message:
         "two checkpoints answer {wildcards.step}"
 
@@ -32,9 +40,13 @@ use rule step as alignment with:
         pairs=role("pairs"),
         data=role("data"),
     output:
-        manifest=ensure("results/{kind,alignment}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/alignment/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/alignment/{step}.log",
     # Evaluations fill the cores that training leaves.
     priority: 10
+    conda:
+        environment("alignment")
     message:
         "aligning {wildcards.step}"
 
@@ -44,8 +56,12 @@ use rule step as merge with:
         model=role("model"),
         tokenizer=role("tokenizer"),
     output:
-        manifest=ensure("results/{kind,merge}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/merge/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/merge/{step}.log",
     # Evaluations fill the cores that training leaves.
     priority: 10
+    conda:
+        environment("merge")
     message:
         "merging {wildcards.step}"

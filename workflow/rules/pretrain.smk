@@ -3,7 +3,11 @@
 
 use rule step as preflight with:
     output:
-        manifest=ensure("results/{kind,preflight}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/preflight/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/preflight/{step}.log",
+    conda:
+        environment("preflight")
     message:
         "checking the machines of {wildcards.step}"
 
@@ -13,7 +17,11 @@ use rule step as check_tasks with:
         tokenizer=role("tokenizer"),
         data=role("data"),
     output:
-        manifest=ensure("results/{kind,check_tasks}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/check_tasks/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/check_tasks/{step}.log",
+    conda:
+        environment("check_tasks")
     message:
         "trying every task of {wildcards.step}"
 
@@ -27,8 +35,12 @@ use rule step as segment with:
         preflight=gate("preflight"),
         check_tasks=gate("check_tasks"),
     output:
-        manifest=ensure("results/{kind,segment}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/segment/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/segment/{step}.log",
     # Evaluations fill the cores that training leaves.
     priority: 10
+    conda:
+        environment("segment")
     message:
         "training segment {wildcards.step}"

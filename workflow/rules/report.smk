@@ -5,8 +5,12 @@ use rule step as report with:
     input:
         step=role("step"),
     output:
-        manifest=ensure("results/{kind,report}/{step}/manifest.json", non_empty=True),
+        manifest=ensure("results/report/{step}/manifest.json", non_empty=True),
+    log:
+        "logs/report/{step}.log",
     localrule: True
+    conda:
+        environment("report")
     message:
         "writing the report {wildcards.step}"
 

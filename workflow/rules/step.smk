@@ -1,16 +1,17 @@
-# The rule that the rules of all kinds of steps inherit: all of it but inputs, output and message.
+# The rule that the rules of all kinds of steps inherit. A rule has inputs, an output, a log and an environment of its
+# own: with its kind as a wildcard, Snakemake would try every rule for every file. The log and the environment here are
+# for the linter, which wants them in every rule.
 rule step:
     log:
-        "logs/{kind}/{step}.log",
+        "logs/step/{step}.log",
     conda:
-        of_step(lambda step: str(ROOT / "envs" / f"{KINDS[step.kind].environment}.yaml"))
+        "../../envs/data.yaml"
     threads: of_step(lambda step: step.run.threads)
     resources:
         **{name: request(name) for name in NAMES},
     params:
-        launcher=of_step(WORKFLOW.launcher),
+        command=of_step(WORKFLOW.command),
     message:
-        "{wildcards.kind} {wildcards.step}"
+        "{rule} {wildcards.step}"
     shell:
-        "{params.launcher} workflow/scripts/{wildcards.kind}.py .smolmake/jobs/{wildcards.kind}/{wildcards.step}.json"
-        " --workers {threads} > {log:q} 2>&1"
+        "{params.command} --workers {threads} > {log:q} 2>&1"

@@ -137,10 +137,10 @@ class Steps:
         code = self._code.get(kind)
         if code is None:
             code = self._code[kind] = code_fingerprint(script_of(kind, self.root))
-        values = spec.values()
-        content = {"kind": kind, "spec": values, "inputs": {role: other.id for role, other in inputs.items()}}
+        asked_for = digest(spec.values())
+        content = {"kind": kind, "spec": asked_for, "inputs": {role: other.id for role, other in inputs.items()}}
         hashes = {role: other.config_hash for role, other in inputs.items()}
-        config_hash = digest({"kind": kind, "spec": values, "inputs": hashes})
+        config_hash = digest({"kind": kind, "spec": asked_for, "inputs": hashes})
         identity, pin = digest(content | {"code": code})[:10], self.pins.get(f"{kind}/{name}")
         if pin is not None and pin.id != identity:
             check_pin(pin, config_hash, self.root)

@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 
 from smolmake.errors import UserError, did_you_mean
-from smolmake.execution.job import job_file
-from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
 from smolmake.planning.workflow import Workflow, job_environment, load_workflow
 
@@ -42,8 +40,7 @@ def run_step_by_hand(recipe: str, label: str, root: Path) -> int:
             f" {step.manifest}",
         )  # fmt: skip
     workflow.write_jobs([step.manifest])
-    command = [*shlex.split(workflow.launcher(step)), KINDS[step.kind].script, str(job_file(step.key))]
-    command += ["--workers", str(step.run.threads)]
+    command = [*shlex.split(workflow.command(step)), "--workers", str(step.run.threads)]
     return subprocess.run(command, cwd=root, env=job_environment(root)).returncode
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,23 @@ class Workflow:
     file: Path
     steps: Steps
 
-    def step(self, kind: str, name_and_id: str) -> Step:
+    @cached_property
+    def _by_name_and_id(self) -> dict[str, Step]:
+        return {key.partition("/")[2]: step for key, step in self.steps.all.items()}
+
+    def step(self, name_and_id: str) -> Step:
         """The step of a wildcard.
 
         Raises:
             UserError: if the recipe has no such step, as when an old result is asked for by path.
         """
         try:
-            return self.steps.all[f"{kind}/{name_and_id}"]
+            return self._by_name_and_id[name_and_id]
         except KeyError:
             raise UserError(
                 "the recipe has no such step",
                 file=self.file,
-                key=kind,
+                key="step",
                 value=name_and_id,
                 remedy="ask for a target such as `evaluate`, or set the recipe back to what it was",
             ) from None
@@ -65,14 +70,19 @@ class Workflow:
         if self.finished(segment) and not forced:
             return []
         own = segment.run_as(SegmentRun).preflight
-        return [gate.manifest for gate in self.steps.of_kind(kind) if kind != "preflight" or gate.name == own]
+        return [gate.manifest for gate in self._gates[kind] if kind != "preflight" or gate.name == own]
+
+    @cached_property
+    def _gates(self) -> dict[str, list[Step]]:
+        return {kind: self.steps.of_kind(kind) for kind in ("epochs", "preflight", "check_tasks")}
 
     def finished(self, step: Step) -> bool:
-        return (self.steps.root / step.manifest).exists()
+        return os.path.exists(f"{self.steps.root}/{step.manifest}")
 
-    def launcher(self, step: Step) -> str:
-        """What starts a step's script on its devices."""
-        return step.run_as(DeviceRun).launcher if KINDS[step.kind].launched else "python"
+    def command(self, step: Step) -> str:
+        """What computes a step on its devices, but for the number of its workers."""
+        launcher = step.run_as(DeviceRun).launcher if KINDS[step.kind].launched else "python"
+        return f"{launcher} {KINDS[step.kind].script} {job_file(step.key)}"
 
     def job(self, step: Step) -> str:
         """What a step's script is told, in canonical JSON."""
