@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+SETTLED = 10**8  # nanoseconds after a change from which on no other one can have left the same times
+
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spare space: equal values give equal text."""
@@ -30,8 +32,19 @@ def file_digest(path: Path) -> str:
 
 
 def file_stamp(status: os.stat_result) -> list[int]:
-    """What differs after a file was written to, even if its size and the time that it shows were set back."""
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    """What differs after a file was written to or replaced, even if its size and the time that it shows are as before.
+
+    Size in bytes, mtime and ctime in nanoseconds, inode.
+    """
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def is_settled(stamp: list[int], since: int) -> bool:
+    """Whether any change of the file `since` a moment (nanoseconds of the epoch) has given it another stamp.
+
+    Two changes within a tick of the clock give the same.
+    """
+    return since - stamp[2] > SETTLED
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The content of a user's files and scripts as part of an identity.
 
-Files are hashed once, and again only when size or time changed.
+Files are hashed once, and again only when they may have been written to: .smolmake/content/ keeps the hashes with the
+files' sizes, times and inodes. Of the times, the system sets the ctime itself, whatever a program sets the other one
+back to. Where a file system has no such time, as a probe finds out, files are hashed whenever they are looked at.
 """
 
 from __future__ import annotations
@@ -9,12 +11,14 @@ import ast
 import contextlib
 import json
 import os
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError
-from smolmake.files import digest, file_digest, write_atomically
+from smolmake.files import digest, file_digest, file_stamp, is_settled, write_atomically
 from smolmake.listing import Listing, list_files
 
 HASHES = Path(".smolmake") / "content"
@@ -27,40 +31,62 @@ def content_digest(pattern: str, root: Path) -> str:
 
 
 def listing_digest(listing: Listing, root: Path) -> str:
-    """A digest over listed files: their names within their folder and their bytes.
-
-    A touch or a copy does not change it. Hashes are kept in .smolmake/content by folder, name, size and mtime.
+    """A digest over listed files: their names within their folder and their bytes; no touch or copy changes it.
 
     Raises:
         UserError: if a file cannot be read.
     """
-    folder = str(listing.base.absolute())
+    folder, began = str(listing.base.absolute()), time.time_ns()
     kept = root / HASHES / f"{digest(folder)[:32]}.json"
-    known, entries, changed = _known(kept), dict[str, Entry](), False
+    known, entries, devices = _known(kept), dict[str, Entry](), dict[int, str]()
     try:
         for name in listing.names:
-            status, entry = os.stat(f"{folder}/{name}"), known.get(name)
-            if entry is None or entry[0] != status.st_size or entry[1] != status.st_mtime_ns:
-                entry, changed = [status.st_size, status.st_mtime_ns, file_digest(listing.base / name)], True
+            status = os.stat(f"{folder}/{name}")
+            stamp, entry = file_stamp(status), known.get(name)
+            if entry is None or entry[:-1] != stamp:
+                entry = [*stamp, file_digest(listing.base / name)]
+                devices[status.st_dev] = os.path.dirname(f"{folder}/{name}")
             entries[name] = entry
     except OSError as error:
         raise UserError(
             "this file cannot be read", file=error.filename, value=error.strerror,
             remedy="give read permission, or take it out of the data",
         ) from None  # fmt: skip
-    if changed:
-        with contextlib.suppress(OSError):  # a read-only tree only loses the cache
-            write_atomically(kept, json.dumps(known | entries))
-    return digest({name: entry[2] for name, entry in entries.items()})
+    with contextlib.suppress(OSError):  # a read-only tree only loses the cache
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        if devices and all(_notes_changes(place, kept.parent) for place in devices.values()):
+            settled = {name: entry for name, entry in entries.items() if is_settled(entry, began)}
+            write_atomically(kept, json.dumps(known | settled))
+    return digest({name: entry[-1] for name, entry in entries.items()})
 
 
 def _known(file: Path) -> dict[str, Entry]:
-    """The hashes that are kept of a folder: name -> [size, mtime, SHA-256]; none where the file is damaged."""
+    """What is kept of a folder's files: name -> stamp and SHA-256; nothing where the file is damaged."""
     try:
         known = json.loads(file.read_bytes())
-        return {name: entry for name, entry in known.items() if len(entry) == 3}
+        return {name: entry for name, entry in known.items() if len(entry) == 5}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
+
+
+def _notes_changes(folder: str, own: Path) -> bool:
+    """Whether a file of a folder has another stamp once it was written to and its time was set back.
+
+    That is tried with a file in `own` if it is on the same file system, else in the folder. Where nothing can be
+    written, nobody can try; the stamps are believed then.
+    """
+    place = own if own.stat().st_dev == os.stat(folder).st_dev else folder
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".smolmake-", dir=place, buffering=0) as file:
+            file.write(b"a")
+            before = os.stat(file.name)
+            time.sleep(0.02)  # longer than a tick of the clock that times of files are taken from
+            file.seek(0)
+            file.write(b"b")
+            os.utime(file.name, ns=(before.st_atime_ns, before.st_mtime_ns))
+            return file_stamp(os.stat(file.name)) != file_stamp(before)
+    except OSError:
+        return True
 
 
 def code_digests(script: Path) -> dict[str, str]:

@@ -15,11 +15,10 @@ from typing import Any
 
 from smolmake.errors import UserError
 from smolmake.execution.remote_storage import download, has_remote
-from smolmake.files import digest, file_digest, file_stamp, write_json
+from smolmake.files import digest, file_digest, file_stamp, is_settled, write_json
 
 MANIFEST = "manifest.json"
 HASHED = ".hashed.json"  # beside it: what the payload's files looked like when their hashes were last right
-SETTLED = 10**8  # nanoseconds after a change from which on no other one can have left the same times
 REMOVED = "removed.json"  # beside it: files of the payload that were removed on purpose
 RECORD = "identity.json"  # beside it: what the step was made from, for the reasons that later plans give
 LIBRARIES = ("torch", "transformers", "trl", "datasets", "lm_eval", "tokenizers", "numpy", "pyarrow", "snakemake")
@@ -55,7 +54,7 @@ def write_manifest(
         "facts": facts,
     }
     sealed = {**manifest, "seal": digest(manifest)}
-    _keep_stamps(folder, stamps)
+    _keep_stamps(folder, stamps, time.time_ns())
     (folder / REMOVED).unlink(missing_ok=True)
     write_json(folder / MANIFEST, sealed)
 
@@ -82,7 +81,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def verify_payload(path: Path, only: tuple[str, ...] = (), content: bool = True, settled: int = SETTLED) -> list[str]:
+def verify_payload(path: Path, only: tuple[str, ...] = (), content: bool = True) -> list[str]:
     """Check sizes and hashes of the payload of a manifest (or of the files named `only`) before use.
 
     Gives the files that had to be hashed.
@@ -96,7 +95,7 @@ def verify_payload(path: Path, only: tuple[str, ...] = (), content: bool = True,
         UserError: if a file is missing or differs.
     """
     manifest = read_manifest(path)
-    hashed = _read_stamps(path.parent) if content else {}
+    began, hashed = time.time_ns(), _read_stamps(path.parent) if content else {}
     again: dict[str, list[int]] = {}
     for name, expected in manifest["payload"].items():
         if only and name not in only:
@@ -121,14 +120,13 @@ def verify_payload(path: Path, only: tuple[str, ...] = (), content: bool = True,
             )
     if again:
         with contextlib.suppress(OSError):  # in a tree that is only read they are hashed each time
-            _keep_stamps(path.parent, hashed | again, settled)
+            _keep_stamps(path.parent, hashed | again, began)
     return list(again)
 
 
-def _keep_stamps(folder: Path, stamps: dict[str, list[int]], settled: int = SETTLED) -> None:
-    """Note what files looked like when they were hashed; those changed just now are left out, as git does."""
-    now = time.time_ns()
-    write_json(folder / HASHED, {name: stamp for name, stamp in stamps.items() if now - max(stamp[1:]) > settled})
+def _keep_stamps(folder: Path, stamps: dict[str, list[int]], since: int) -> None:
+    """Note what files looked like when they were hashed, `since` then; those changed just before are left out."""
+    write_json(folder / HASHED, {name: stamp for name, stamp in stamps.items() if is_settled(stamp, since)})
 
 
 def _read_stamps(folder: Path) -> dict[str, list[int]]:
