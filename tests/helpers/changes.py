@@ -1,4 +1,4 @@
-"""What runs again from a step on, for the tables of changes."""
+"""What runs again from a step on: the only place where tests list by hand what follows what (see CONTRIBUTING)."""
 
 NOTHING: tuple[str, ...] = ()
 FROM_APO = ("alignment/*", "merge/*", "evaluation/apo", "evaluation/merged", "report/*")
@@ -10,5 +10,7 @@ FROM_STAGE3 = ("segment/stage3-*", "evaluation/stage3-*", *FROM_LC1)
 FROM_STAGE2 = ("segment/stage2-*", "evaluation/stage2-*", *FROM_STAGE3)
 FROM_STAGE1 = ("segment/stage1-*", "evaluation/stage1-*", *FROM_STAGE2)
 FROM_TOKENIZER = ("tokenizer_comparison/*", "shards/*", "packing/*", "mixture/*", "epochs/*", *FROM_STAGE1)
-FROM_CLEANING = ("documents/*", "heldout/*", "tokenizer/*", *FROM_TOKENIZER)
+FROM_DOCUMENTS = ("heldout/*", "evaluation/*", "tokenizer/*", *FROM_TOKENIZER)
+FROM_CLEANING = ("documents/*", *FROM_DOCUMENTS)
+BEAR_THE_RECIPES_NAME = {"heldout", "epochs", "report"}  # kinds
 EVALUATIONS = ("evaluation/*", "report/*")

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from smolmake.files import write_json
 from smolmake.graph.stages import recipe_stages
 from smolmake.recipe.schema import Recipe
 from smolmake.report.artifacts import GraphData, GraphNode, ReportArtefact
@@ -91,8 +92,10 @@ class Maker:
         path = self.root / kind / f"{name}-{id_}"
         path.mkdir(parents=True)
         for file, content in files.items():
-            text = content if isinstance(content, str) else json.dumps(content)
-            (path / file).write_text(text, encoding="utf-8")
+            if isinstance(content, str):
+                (path / file).write_text(content, encoding="utf-8")
+            else:
+                write_json(path / file, content)  # as steps do: it sorts keys
         manifest = {"kind": kind, "name": name, "id": id_, "inputs": {}, "payload": {}, "facts": facts or {}}
         (path / "manifest.json").write_text(json.dumps(manifest))
         (path / "provenance.json").write_text(json.dumps({"seconds": seconds}))

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,11 @@ def start(tree: Path, *arguments: str, recipe: str) -> subprocess.Popen[str]:
 def run(tree: Path, *arguments: str, recipe: str, timeout: float = RUN) -> tuple[int, str]:
     """Run Snakemake to its end; returns its exit code and all that it said."""
     process = start(tree, *arguments, recipe=recipe)
-    said, _ = process.communicate(timeout=timeout)
+    try:
+        said, _ = process.communicate(timeout=timeout)
+    finally:  # a test that is ended leaves no run behind
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
     return process.returncode, said
 
 

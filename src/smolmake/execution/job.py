@@ -81,7 +81,8 @@ class Job(Generic[SpecT, RunT]):
             fingerprint, definitions = code_fingerprint(script), code_definitions(script)
         if self.code and self.code != fingerprint:
             raise UserError(
-                "the code has changed since this run started: what it computes now would not be what its path says",
+                "this script or code that it calls has changed since the run started: what it computes now would not"
+                " be what its path says",
                 file=script, key="step", value=f"{self.kind}/{self.name}",
                 remedy="run the same command again: what is still valid is kept",
             )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from smolmake.recipe.schedule import Shape
 from smolmake.recipe.sources import Adopted
 from smolmake.recipe.types import Count, HubId, Length, Name, Section, Weights
 
@@ -115,7 +116,7 @@ class Schedule(Section):
     decay_steps: Count | None = Field(
         None, ge=0, description="Steps of decay at the run's end; null: all after warm-up."
     )
-    decay_shape: Literal["linear", "cosine", "1-sqrt"] = Field("linear", description="Form of the decay.")
+    decay_shape: Shape = Field("linear", description="Form of the decay.")
     min_lr: float = Field(0.0, ge=0, description="Learning rate at the decay's end.")
     tail: list[Tail] = Field([], description="Constant parts at the run's end, after the decay.")
 

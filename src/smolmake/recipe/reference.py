@@ -36,7 +36,7 @@ BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 INTRODUCTION = """\
 # Recipe keys
 
-<!-- Made from src/smolmake/recipe/schema.py by `{command}`. Do not edit it by hand. -->
+<!-- Made from src/smolmake/recipe/ by `{command}`. Do not edit it by hand. -->
 
 A recipe is one YAML file that describes one model, from its data to its report. It is chosen by name (`--config
 recipe=NAME`: `config/recipes/NAME.yaml` or `examples/NAME/recipe.yaml`) or by path (`--config recipe=my/recipe.yaml`).

@@ -11,16 +11,24 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers.changes import FROM_APO, FROM_LC2, FROM_SFT, FROM_STAGE1, FROM_STAGE2, FROM_STAGE3
+from helpers.changes import (
+    BEAR_THE_RECIPES_NAME,
+    FROM_APO,
+    FROM_CLEANING,
+    FROM_DOCUMENTS,
+    FROM_LC2,
+    FROM_SFT,
+    FROM_STAGE1,
+    FROM_STAGE2,
+    FROM_STAGE3,
+    FROM_TOKENIZER,
+)
 
 from smolmake.graph.build import Steps, build_steps
 from smolmake.recipe.load import Loader, load_recipe
 from smolmake.recipe.schema import Recipe
 
 Values = dict[str, Any]
-LAST = ("preferences/*", *FROM_APO)
-FROM_SHARDS = ("shards/*", "mixture/*", "epochs/*", *FROM_STAGE1)
-FROM_TOKENIZER = ("tokenizer/bpe-3000", "tokenizer_comparison/*", *FROM_SHARDS)
 
 
 def stage(values: Values, number: int) -> Values:
@@ -98,13 +106,12 @@ CHANGES: dict[str, tuple[Callable[[Values, Path], None], tuple[str, ...]]] = {
     "limit": (put("evaluation", "limit", value=9), ("evaluation/*", "report/*")),
     "tasks": (new_task, ("evaluation/*", "report/*")),
     "chat template": (new_template, (*FROM_SFT, "evaluation/*")),
-    "vocabulary": (put("tokenizer", "vocab_size", value=3000), FROM_TOKENIZER),
+    "vocabulary": (put("tokenizer", "vocab_size", value=3000), ("tokenizer/bpe-3000", *FROM_TOKENIZER)),
     "a rival tokenizer": (put("tokenizer", "compare_sizes", value=[1500]),
                           ("tokenizer/bpe-1500", "tokenizer_comparison/*", "report/*")),
-    "cleaning": (put("cleaning", "min_characters", value=100),
-                 ("documents/*", "heldout/*", "tokenizer/*", "evaluation/*", *FROM_TOKENIZER)),
+    "cleaning": (put("cleaning", "min_characters", value=100), FROM_CLEANING),
     "a text column": (put("sources", "code", "text", value="path"),
-                      ("documents/code", "heldout/*", "shards/*", "tokenizer/*", "evaluation/*", *FROM_TOKENIZER)),
+                      ("documents/code", *FROM_DOCUMENTS)),
 }  # fmt: skip
 
 
@@ -192,7 +199,7 @@ def test_the_recipe_name_reaches_only_what_bears_it(values: Values, tree: Path) 
     before = set(steps_of(values, tree).all)
     values["name"] = "other"
     new = set(steps_of(values, tree).all) - before
-    assert {key.split("/")[0] for key in new} == {"heldout", "epochs", "report"}
+    assert {key.split("/")[0] for key in new} == BEAR_THE_RECIPES_NAME
 
 
 def test_inputs_come_first_and_every_id_is_in_its_path(values: Values, tree: Path) -> None:

@@ -20,7 +20,7 @@ def test_warm_up_ends_at_the_peak_and_wastes_no_step() -> None:
 
 
 def test_linear_decay() -> None:
-    found = rates(10, lr=1.0, warmup_steps=0, decay_steps=5)
+    found = rates(10, lr=1.0, warmup_steps=0, decay_steps=5, decay_shape="linear")
     assert found == pytest.approx([1.0] * 5 + [1.0, 0.8, 0.6, 0.4, 0.2])
 
 
