@@ -1,5 +1,6 @@
 """Write the report of a recipe from its finished steps. Usage: report.py JOB"""
 
+import os
 from pathlib import Path
 
 from smolmake.execution.job import Job, run_step
@@ -15,7 +16,7 @@ def compute(job: Job[ReportSpec, Run]) -> None:
     workflow = load_workflow(job.recipe_file, Path.cwd())
     check_unchanged(workflow, workflow.steps.of_kind("report")[0].id, job.id)
     graph = graph_of(make_plan(workflow), leave_out="report")
-    sources = write_report(artefacts_of(workflow), graph, workflow.recipe, job.folder)
+    sources = write_report(artefacts_of(workflow), graph, workflow.recipe, job.folder, os.path.relpath(job.recipe_file))
     job.finish(["report.html", "sources.json"], {"figures": len(sources)})
 
 

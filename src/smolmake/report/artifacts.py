@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from smolmake.execution.step import Step
 from smolmake.graph.stages import GraphStage, recipe_stages
@@ -100,13 +100,22 @@ class GraphNode:
     gpu_hours: float = 0.0
 
 
+class PinnedStep(NamedTuple):
+    """A step that stays although its code has changed; `file` says so, relative to the results root."""
+
+    kind: str
+    name: str
+    id: str
+    reason: str
+    file: str
+
+
 @dataclass(frozen=True)
 class GraphData:
     """The steps, inputs first, and, as pairs of keys, which step needs which: (from, to).
 
     `price` is of one GPU-hour. `waits` holds for each stage its share of the longest chain of steps to run, and `wall`
-    the time of all that is to run with the devices there are, in seconds. `pins` are steps that stay although their
-    code has changed: step, id, reason.
+    the time of all that is to run with the devices there are, in seconds.
     """
 
     nodes: list[GraphNode]
@@ -115,7 +124,7 @@ class GraphData:
     currency: str = ""
     waits: dict[str, float] = field(default_factory=dict)
     wall: float = 0.0
-    pins: list[tuple[str, str, str]] = field(default_factory=list)
+    pins: list[PinnedStep] = field(default_factory=list)
 
 
 def artefacts_of(workflow: Workflow) -> list[ReportArtefact]:
@@ -139,7 +148,7 @@ def artefacts_of(workflow: Workflow) -> list[ReportArtefact]:
 
 def graph_of(plan: Plan, leave_out: str = "") -> GraphData:
     """The steps of a plan with their states, but for those of the kind `leave_out`."""
-    cost, stages = plan.workflow.recipe.cost, recipe_stages(plan.workflow.recipe)
+    cost, stages, root = plan.workflow.recipe.cost, recipe_stages(plan.workflow.recipe), plan.workflow.steps.root
     steps = [step for step in plan.workflow.steps.all.values() if step.kind != leave_out]
     waits: dict[str, float] = {}
     for step in plan.critical_path:
@@ -151,7 +160,7 @@ def graph_of(plan: Plan, leave_out: str = "") -> GraphData:
         cost.currency,
         waits,
         3600 * plan.hours,
-        [(step.label, step.id, step.pin.reason) for step in steps if step.pin is not None],
+        [PinnedStep(s.kind, s.name, s.id, s.pin.reason, f"../{s.pin.file.relative_to(root)}") for s in steps if s.pin],
     )
 
 

@@ -44,6 +44,9 @@ class Table:
     folded: str = ""
     kind: str = "Table"
 
+    def __post_init__(self) -> None:
+        assert all(len(row) in (1, len(self.columns)) for row in self.rows), self.id
+
 
 @dataclass(frozen=True)
 class Item:

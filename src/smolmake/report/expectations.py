@@ -22,7 +22,7 @@ from smolmake.stats import Estimate, Interval, difference, mean_interval, newcom
 Verdict = Literal["holds", "does not hold", "within noise", "not measured"]
 Change = Literal["better", "worse", "within noise"]
 Direction = Literal["up", "down", "not down", "not up"]
-Unit = Literal["share", "loss", "documents"]
+Unit = Literal["percent", "training loss", "bits per byte", "documents"]
 M = TypeVar("M", HeldOut, Score)
 
 
@@ -82,12 +82,12 @@ def check_loss(expected: LossExpectation, artefacts: list[ReportArtefact]) -> Ou
     lines = sorted((m for a in trained for m in a.metrics), key=lambda m: m.step)
     tenth = max(2, len(lines) // 10)
     if len(lines) < 2 * tenth:
-        return Outcome(expected.text, "not measured", "loss")
+        return Outcome(expected.text, "not measured", "training loss")
     first, last = (mean_interval([m.loss for m in part]) for part in (lines[:tenth], lines[-tenth:]))
     low, high = difference(first, last)
     verdict = verdict_of(low + expected.by, high + expected.by, "down")
     files = tuple(a.file("metrics.jsonl") for a in trained)
-    return Outcome(expected.text, verdict, "loss", first[0], last[0], low, high, files)
+    return Outcome(expected.text, verdict, "training loss", first[0], last[0], low, high, files)
 
 
 def compare(
@@ -118,7 +118,7 @@ def check_heldout(expected: HeldoutExpectation, ends: dict[str, Checkpoint]) -> 
     after = _heldout_of(expected, ends.get(expected.at))
     direction: Direction = "down" if expected.below is not None else "not up"
     files = [ends[end].file for end in (other, expected.at) if end in ends]
-    return compare(expected.text, "loss", before, after, pooled, loss_change, direction, files)
+    return compare(expected.text, "bits per byte", before, after, pooled, loss_change, direction, files)
 
 
 def _heldout_of(expected: HeldoutExpectation, checkpoint: Checkpoint | None) -> list[HeldOut]:
@@ -155,7 +155,7 @@ def _check_scores(text: str, expected: ScoreExpectation, after: list[Score], end
         before = before if len(before) == len(after) else []
     direction: Direction = "up" if expected.above is not None else "not down"
     files = [file for end in (other, expected.at) if end in ends for file in _files(expected, ends[end])]
-    return compare(text, "share", before, after, mean_score, score_change, direction, files)
+    return compare(text, "percent", before, after, mean_score, score_change, direction, files)
 
 
 def _scores_of(expected: ScoreExpectation, checkpoint: Checkpoint | None) -> list[Score]:

@@ -1,6 +1,7 @@
 """The page: sections in order, the headline, and where every figure comes from."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +23,7 @@ from smolmake.report.sections.training import graph_section, time_of_all, traine
 from smolmake.report.text import compact
 from smolmake.report.token_axis import PlacedSegment, place_segments
 
-COMMAND = ".venv/bin/snakemake --workflow-profile profiles/local --config recipe={recipe} --forcerun report"
+COMMAND = ".venv/bin/smolmake run {recipe} -- --forcerun report"
 
 
 def unique(files: Iterable[str]) -> list[str]:
@@ -67,10 +68,13 @@ def build_page(
     return headline(artefacts, segments, checkpoints, outcomes), [section for section in sections if section]
 
 
-def write_report(artefacts: list[ReportArtefact], graph: GraphData, recipe: Recipe, out: Path) -> dict[str, list[str]]:
+def write_report(
+    artefacts: list[ReportArtefact], graph: GraphData, recipe: Recipe, out: Path, file: str = ""
+) -> dict[str, list[str]]:
     """Write report.html into `out` and sources.json (figure id -> files it comes from); return the latter.
 
-    The files are named relative to the results root. The same input gives the same bytes.
+    The files are named relative to the results root. `file` is the recipe's, for the command that makes the report
+    again. The same input gives the same bytes.
     """
     facts, sections = build_page(artefacts, graph, recipe)
     sources = {"headline": unique(file for fact in facts for file in fact.files)} if facts else {}
@@ -88,7 +92,7 @@ def write_report(artefacts: list[ReportArtefact], graph: GraphData, recipe: Reci
         sections=sections,
         sources=sources,
         numbers=numbers,
-        command=COMMAND.format(recipe=recipe.name),
+        command=COMMAND.format(recipe=shlex.quote(file or recipe.name)),
         recipe=yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )
     out.mkdir(parents=True, exist_ok=True)

@@ -157,7 +157,7 @@ def test_heldout_losses() -> None:
         "no such source": "not measured",
         "no such checkpoint": "not measured",
     }
-    assert found[1].before == 2.0 and found[1].after == 1.5 and found[1].unit == "loss"
+    assert found[1].before == 2.0 and found[1].after == 1.5 and found[1].unit == "bits per byte"
     assert found[0].files == ("evaluation/main", "evaluation/second") and found[5].files == ("evaluation/second",)
 
 
@@ -208,21 +208,21 @@ def test_documents_that_cleaning_drops(tmp_path: Path, count: int, verdict: str)
 def test_the_section_counts_what_was_not_measured() -> None:
     section = expectations_section(
         [
-            Outcome("kept", "holds", "share", 0.5, 0.61, 0.05, 0.2, ("evaluation/x",)),
-            Outcome("lost", "not measured", "share"),
-            Outcome("fell", "within noise", "loss", 2.0, 1.9, -0.2, 0.1),
+            Outcome("kept", "holds", "percent", 0.5, 0.61, 0.05, 0.2, ("evaluation/x",)),
+            Outcome("lost", "not measured", "percent"),
+            Outcome("fell", "within noise", "bits per byte", 2.0, 1.9, -0.2, 0.1),
             Outcome("found", "does not hold", "documents", 1200, 3),
         ]
     )
     assert section is not None and expectations_section([]) is None
     assert section.lead.endswith("1 hold, 1 do not hold, 1 cannot be told from noise and 1 were not measured.")
-    assert [row[:4] for row in section.blocks[0].rows] == [
-        ["kept", "50.0%", "61.0%", "+5.0 to +20.0"],
-        ["lost", "–", "–", "–"],
-        ["fell", "2.000", "1.900", "−0.200 to +0.100"],
-        ["found", "1,200", "3", "–"],
+    assert [row[:5] for row in section.blocks[0].rows] == [
+        ["kept", "percent", "50.0%", "61.0%", "+5.0 to +20.0"],
+        ["lost", "percent", "–", "–", "–"],
+        ["fell", "bits per byte", "2.000", "1.900", "−0.200 to +0.100"],
+        ["found", "documents", "1,200", "3", "–"],
     ]
-    assert math.isnan(Outcome("lost", "not measured", "share").after)
+    assert math.isnan(Outcome("lost", "not measured", "percent").after)
 
 
 def test_numbers_in_words() -> None:

@@ -12,6 +12,7 @@ from smolmake.recipe.expectations import Expectations
 from smolmake.recipe.schema import Recipe
 from smolmake.report.artifacts import GraphData, GraphNode, ReportArtefact, read_overlap
 from smolmake.report.blocks import Chart, Details, ReportSection, Table
+from smolmake.report.charts.graph import draw_graph
 from smolmake.report.checkpoints import Checkpoint, HeldOut, Score, read_checkpoints
 from smolmake.report.page import build_page, write_report
 from smolmake.report.sections.evaluation import (
@@ -21,7 +22,7 @@ from smolmake.report.sections.evaluation import (
     samples_section,
     score_figures,
 )
-from smolmake.report.sections.training import graph_section
+from smolmake.report.sections.training import graph_section, versions_table
 from smolmake.report.token_axis import place_segments
 
 Run = tuple[Path, list[ReportArtefact], str, dict[str, list[str]]]
@@ -214,10 +215,41 @@ def test_the_overlap_with_the_data_stands_beside_the_scores(tmp_path: Path) -> N
     assert set(overlap.files) < set(table.files)
 
 
+def test_texts_of_white_space_are_told_in_words(run: Run, tmp_path: Path) -> None:
+    evaluation = next(a for a in run[1] if a.kind == "evaluation")
+    samples = [{"kind": "chat", "text": text} for text in ("", " \n\n", "words")]
+    (tmp_path / "samples.json").write_text(json.dumps({"samples": samples}))
+    alone = ReportArtefact("evaluation", "x", tmp_path, 0, evaluation.stage)
+    write_report([alone], GraphData([], []), silent(), tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text().split('id="txt-samples"')[1].split("</figure>")[0]
+    assert re.findall(r"<pre[^>]*>(.*?)</pre>", page, re.DOTALL) == ["nothing", "only white space", "words"]
+
+
+def test_other_versions_of_libraries_are_told_with_their_stages(run: Run, tmp_path: Path) -> None:
+    artefacts = []
+    for name, stage, version in (("a", "main", "2.12"), ("b", "sft", "2.13"), ("c", "main", "2.12")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "provenance.json").write_text(json.dumps({"python": "3.11", "versions": {"torch": version}}))
+        artefacts.append(ReportArtefact("segment", name, tmp_path / name, len(artefacts), STAGES[stage]))
+    (table,) = versions_table(artefacts)
+    assert isinstance(table, Table) and len(table.files) == 3 and versions_table([]) == []
+    assert table.rows == [["Python", "3.11", "–"], ["torch", "2.12", "2.13 (1 step: SFT)"]]
+
+
+def test_names_that_are_longer_than_their_card_are_cut() -> None:
+    stage = GraphStage("a", "pretraining", "a-stage-with-a-name-that-no-card-holds", "a")
+    others = [GraphStage(k, "pretraining", f"another-stage-{k}", k) for k in "bcdefghijkl"]
+    nodes = [GraphNode(s.name, "segment", s, "missing") for s in [*others, stage]]
+    drawn = str(draw_graph(GraphData(nodes, [("b", "a"), ("c", "a")])))
+    title, after = re.findall(r">([^<]+)…</text>", drawn)
+    assert stage.title.startswith(title) and "after another-stage-b and".startswith(after)
+    assert f"<title>{stage.title}: 1 to run, after another-stage-b and another-stage-c</title>" in drawn
+
+
 def test_documents_add_up(run: Run) -> None:
     (data,) = (s for s in build_sections(run[1]) if s.id == "data")
     table = data.blocks[0]
-    assert isinstance(table, Table) and table.columns[4:7] == ["Read", "Kept", "Held out"]
+    assert isinstance(table, Table) and [*table.columns][4:7] == ["Documents read", "Kept", "Held out"]
     for row in table.rows:
         read, kept, *rest = (int(str(cell).split("<")[0].replace(",", "")) for cell in row[4:])
         assert read == kept + sum(rest) and rest[0] > 0
@@ -288,6 +320,8 @@ def test_the_samples_of_the_last_checkpoint_are_first_and_open(run: Run) -> None
     assert run[2].count("<details open>") == 1 and "<details open><summary>merged: 2 samples" in run[2]
 
 
-def test_contents_and_command(run: Run) -> None:
+def test_contents_and_command(run: Run, tmp_path: Path) -> None:
     assert run[2].count("Where every figure comes from") == 2
-    assert ".venv/bin/snakemake --workflow-profile profiles/local --config recipe=toy" in run[2]
+    assert ".venv/bin/smolmake run toy -- --forcerun report" in run[2]
+    write_report(run[1], GraphData([], []), silent(), tmp_path, "my recipes/a.yaml")
+    assert "smolmake run &#39;my recipes/a.yaml&#39; -- --forcerun" in (tmp_path / "report.html").read_text()

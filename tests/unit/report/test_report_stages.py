@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from helpers.recipes import SMALL, changed, load, write_recipe
 
+from smolmake.execution.manifest import MANIFEST, RECORD
 from smolmake.graph.stages import recipe_stages
 from smolmake.planning.plan import make_plan
+from smolmake.planning.text import plan_text
 from smolmake.planning.workflow import Workflow, load_workflow
 from smolmake.report.artifacts import artefacts_of, graph_of
 from smolmake.report.page import write_report
@@ -81,3 +83,23 @@ def test_sections_are_told_by_the_recipe_and_not_by_names(tree: Path) -> None:
     order = [stage.name for stage in stages.values() if stage.pretrains]
     assert order == ["main", "stage1", "longer"] and stages["longer"].section == "long_context"
     assert [stage.title for stage in stages.values() if stage.post_trains] == ["mid-training", "SFT", "APO", "merge"]
+
+
+def test_a_pin_stands_in_the_report_as_in_the_plan(workflow: Workflow, tree: Path) -> None:
+    step, kept, reason = workflow.steps.of_kind("segment")[0], "0123456789", "only a <log> line changed"
+    folder = tree / "results" / f"{step.label}-{kept}"
+    folder.mkdir()
+    (folder / MANIFEST).write_text("{}")
+    (folder / RECORD).write_text(json.dumps({"config_hash": step.config_hash}))
+    pins = tree / "config" / "pins" / f"{workflow.recipe.name}.yaml"
+    pins.parent.mkdir(exist_ok=True)
+    pins.write_text(f"- {{step: {step.label}, id: '{kept}', reason: {reason}}}\n")
+    plan = make_plan(load_workflow(str(workflow.file), tree))
+    sources = write_report(artefacts_of(plan.workflow), graph_of(plan, "report"), workflow.recipe, tree / "out")
+    page = (tree / "out" / "report.html").read_text()
+    table = page.split('id="tab-pins"')[1].split("</table>")[0]
+    cells = re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", table.split("<tbody>")[1])
+    assert cells == ["segment", step.name, kept, "only a &lt;log&gt; line changed"]
+    assert f"{step.label} stays {kept}: {reason}" in plan_text(plan)
+    assert sources["tab-pins"] == [f"../config/pins/{pins.name}", f"segment/{folder.name}/{MANIFEST}"]
+    assert all((tree / "results" / file).is_file() for file in sources["tab-pins"])

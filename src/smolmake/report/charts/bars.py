@@ -43,7 +43,7 @@ def throughput_chart(bars: list[tuple[str, float, float, float, str]], desc: str
 
 def stacked_bars(title: str, rows: list[tuple[str, str, list[BarPart]]], desc: str) -> Markup:
     """One bar a row (label, note at its end, parts that add up to one)."""
-    left, width, pitch = 118.0, svg.WIDE - 118 - 64, 46.0
+    left, width, pitch = 118.0, svg.WIDE - 118 - 94, 46.0
     parts: list[Markup] = []
     for k, (label, note, pieces) in enumerate(rows):
         y, x = 6 + k * pitch, left

@@ -20,7 +20,7 @@ from smolmake.planning.plan import make_plan
 from smolmake.planning.text import time_text
 from smolmake.planning.workflow import load_workflow
 from smolmake.report.artifacts import GraphData, GraphNode, graph_of
-from smolmake.report.charts.svg import circle, element, line, picture, plain, rect, text, tip
+from smolmake.report.charts.svg import circle, element, fitted, line, picture, plain, rect, text, tip
 from smolmake.report.text import amount, compact, duration, listed, plural, whole
 
 WIDTH = 928.0
@@ -192,16 +192,17 @@ def card_height(card: Card, extra: str) -> float:
 def _card(stage: GraphStage, card: Card, extra: str, x: float, y: float, width: float, height: float) -> Markup:
     """A card: title, state and a bar of what is done, kinds with their numbers, and at its foot the cost."""
     left, right, share = x + PADDING, x + width - PADDING, card.tally.done / card.tally.total
-    at = y + PADDING + 19
-    parts = [rect(x, y, width, height, "node", rx=8), text(left, y + PADDING + 11, card.title, "nodename")]
-    parts.append(rect(left, at, right - left, 4, "track", rx=2))
+    at, room = y + PADDING + 19, right - left
+    title, after = fitted(card.title, 13.5, room), fitted(extra, 11.5, room)
+    parts = [rect(x, y, width, height, "node", rx=8), text(left, y + PADDING + 11, title, "nodename")]
+    parts.append(rect(left, at, room, 4, "track", rx=2))
     if share:
-        parts.append(rect(left, at, (right - left) * share, 4, "state done", rx=2))
+        parts.append(rect(left, at, room * share, 4, "state done", rx=2))
     at += LINE + 3
     parts.append(text(left, at, card.state, f"nodestate {card.tally.state}"))
     if extra:
         at += LINE
-        parts.append(text(left, at, extra))
+        parts.append(text(left, at, after))
     at += 4
     for name, tally in card.kinds.items():
         at += LINE
@@ -212,7 +213,8 @@ def _card(stage: GraphStage, card: Card, extra: str, x: float, y: float, width: 
         parts.append(line(left, at - LINE - 2, right, at - LINE - 2, "grid"))
     for number, (label, value) in enumerate(card.notes.items()):
         parts += [text(left, at + number * LINE, label), text(right, at + number * LINE, value, "nodecost", "end")]
-    return element("g", tip(f"{card.title}: {card.state}"), *parts, class_="card", data_stage=stage.name)
+    told = f"{card.title}: {card.state}" + (f", {extra}" if extra != after else "")
+    return element("g", tip(told), *parts, class_="card", data_stage=stage.name)
 
 
 def _arrow(x: float, y: float, turns: bool, right: float) -> Markup:

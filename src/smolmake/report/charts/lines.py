@@ -68,7 +68,7 @@ def loss_chart(runs: list[list[svg.Point]], rates: list[list[svg.Point]], spans:
     settled = [y for run in smoothed for _, y in run]
     lowest = max(min(y for run in runs for _, y in run), 0.97 * min(settled))
     lines = [(run, "c1 faint") for run in runs] + [(run, "c1 strong") for run in smoothed]
-    panels = [Panel("loss", 280, svg.value_axis([lowest, max(settled)], 6), lines)]
+    panels = [Panel("loss, nats a token", 280, svg.value_axis([lowest, max(settled)], 6), lines)]
     if any(rates):
         y = svg.value_axis([y for run in rates for _, y in run], 4, zero=True)
         panels.append(Panel("learning rate", 92, y, [(run, "c2 strong") for run in rates]))
@@ -85,7 +85,7 @@ def logarithmic(label: str, lines: list[tuple[list[svg.Point], str]]) -> Panel:
 
 def token_chart(title: str, desc: str, panels: list[Panel], spans: list[Span]) -> Markup:
     """Panels one below the other, over tokens; stages are named above them, and parted by shades and dashed lines."""
-    x = svg.axis(0, spans[-1].end, 8)
+    x = svg.axis(0, spans[-1].end, 8, least=1)
     tops = accumulate((panel.height + 36 for panel in panels), initial=46.0)
     frames = [svg.Frame(58, top, svg.WIDE - 70, p.height, x, p.y) for top, p in zip(tops, panels, strict=False)]
     first, last = frames[0], frames[-1]
@@ -128,7 +128,7 @@ def small_frame(x: svg.Axis, y: svg.Axis) -> svg.Frame:
 def small_loss(title: str, points: list[svg.Point]) -> Markup:
     """The loss of one post-training step, over its optimizer steps."""
     smoothed = smooth(points, 15)
-    frame = small_frame(svg.axis(points[0][0], points[-1][0], 4), svg.value_axis([y for _, y in points], 4))
+    frame = small_frame(svg.axis(points[0][0], points[-1][0], 4, least=1), svg.value_axis([y for _, y in points], 4))
     return svg.picture(
         svg.SMALL,
         222,

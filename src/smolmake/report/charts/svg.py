@@ -74,6 +74,12 @@ def text_width(content: str, size: float) -> float:
     return 0.56 * size * len(content)
 
 
+def fitted(content: str, size: float, room: float) -> str:
+    """A text that fits into so many pixels, if need be without its end."""
+    most = int(room / text_width("m", size))
+    return content if len(content) <= most else f"{content[: most - 1]}…"
+
+
 @dataclass(frozen=True)
 class Axis:
     """From `low` to `high`, with labelled ticks."""
@@ -83,11 +89,11 @@ class Axis:
     ticks: list[tuple[float, str]] = field(default_factory=list)
 
 
-def nice_ticks(low: float, high: float, count: int) -> list[float]:
-    """About `count` round numbers from `low` to `high`."""
+def nice_ticks(low: float, high: float, count: int, least: float = 0.0) -> list[float]:
+    """About `count` round numbers from `low` to `high`, at least so far apart."""
     if not high > low:
         return [low]
-    raw = (high - low) / max(count, 1)
+    raw = max((high - low) / max(count, 1), least)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
@@ -118,9 +124,9 @@ def exponential(value: float) -> str:
     return f"{round_to(value / 10.0**exponent, 4)}e{exponent}".replace("-", "−")
 
 
-def axis(low: float, high: float, count: int) -> Axis:
-    """An axis with about `count` ticks at round numbers."""
-    return Axis(low, high, tick_labels(nice_ticks(low, high, count)))
+def axis(low: float, high: float, count: int, least: float = 0.0) -> Axis:
+    """An axis with about `count` ticks at round numbers, at least so far apart."""
+    return Axis(low, high, tick_labels(nice_ticks(low, high, count, least)))
 
 
 def value_axis(values: Sequence[float], count: int, zero: bool = False) -> Axis:

@@ -37,11 +37,11 @@ def data_section(artefacts: list[ReportArtefact], recipe: Recipe) -> ReportSecti
         about: list[Cell] = [two_lines(source.domain, source.language), source.licence]
         rows.append(row(a.name, about, tokens.get(a.name, 0), c))
     rows.append(row("all", ["", ""], sum(tokens.values()), total))
-    columns = ["Source", "Domain", "Licence", "Tokens", "Read", "Kept", "Held out"]
+    columns = ["Source", "Domain", "Licence", "Tokens", "Documents read", "Kept", "Held out"]
     columns += [reason.replace("_", " ").capitalize() for reason in reasons]
     caption = (
         "Tokens written for each source, and its documents: those read are kept for training, held out for "
-        "evaluation, or dropped, counted under the first reason that dropped them. "
+        "evaluation, or dropped, counted in the column of the first reason that dropped them. "
         "Domains, languages and licences are those that the recipe (at the end of this page) declares."
     )
     sources = Table("tab-sources", caption, columns, rows, files + [a.file("manifest.json") for a in shards], names=3)
@@ -72,10 +72,13 @@ def overlap_table(overlap: Overlap) -> list[Block]:
         dropped, kept = (sum(e.get(f"documents_{key}", 0) for _, e in entries) for key in ("dropped", "found"))
         rows.append([task, ", ".join(where) or "none", whole(overlap.found(task)[1]), whole(dropped), whole(kept)])
     caption = (
-        "Decontamination: evaluation items found, in the sources that held most of them, and the documents that "
-        "were dropped for it, or kept because the recipe only measures it, in all."
+        "Decontamination: how many items of each evaluation task were found, in the sources that held most of them, "
+        "and how many documents of all sources were dropped for it, or kept because the recipe only measures it."
     )
-    columns, folded = ["Task", "Items found", "Items", "Dropped", "Kept"], len(rows) > ROWS_OPEN
+    columns, folded = (
+        ["Task", "Items found in", "Items of the task", "Documents dropped", "Documents kept"],
+        len(rows) > ROWS_OPEN,
+    )
     title = "All tasks that were looked for" if folded else ""
     return [Table("tab-overlap", caption, columns, rows, overlap.files, 2, title)] if rows else []
 

@@ -31,7 +31,7 @@ def effect_section(checkpoints: list[Checkpoint], expected: list[ScoreExpectatio
         [k for k in keys if k not in first],
         [file for pair in steps for c in pair for file in c.score_files],
     )
-    columns = ["Measure", "Before", "After", "Change", "95% interval", "", "Verdict"]
+    columns = ["Measure", "Before, %", "After, %", "Change, points", "95% interval", "", "Verdict"]
     blocks: list[Block] = []
     for chosen, id_, folded in (first, "tab-effect", ""), (others, "tab-side", "Effect on all other tasks"):
         if rows := effect_rows(steps, chosen):
@@ -82,11 +82,11 @@ def expectations_section(outcomes: list[Outcome]) -> ReportSection | None:
     caption = (
         "What each step should have done, and whether it did. The interval is the 95% interval of the change, paired "
         "over the same items or documents where both sides have them. Where something should be kept, it holds unless "
-        "it was measurably lost."
+        "it was measurably lost. Changes of a percentage are in points."
     )
-    columns = ["Expectation", "Before, or limit", "After", "Change, 95%", "Verdict"]
+    columns = ["Expectation", "Unit", "Before, or limit", "After", "Change, 95%", "Verdict"]
     files = [file for outcome in outcomes for file in outcome.files]
-    table = Table("tab-expectations", caption, columns, [outcome_row(outcome) for outcome in outcomes], files)
+    table = Table("tab-expectations", caption, columns, [outcome_row(outcome) for outcome in outcomes], files, names=2)
     return ReportSection("expectations", "Did each step do its work?", lead, [table])
 
 
@@ -94,14 +94,10 @@ def outcome_row(outcome: Outcome) -> list[Cell]:
     """Losses, shares and documents each in their own unit."""
     before, after, word = outcome.before, outcome.after, verdict(outcome.verdict)
     if outcome.verdict == "not measured":
-        return [outcome.text, "–", "–", "–", word]
+        return [outcome.text, outcome.unit, "–", "–", "–", word]
     if outcome.unit == "documents":
-        return [outcome.text, whole(before), whole(after), "–", word]
-    scale, digits, mark = (100.0, 1, "%") if outcome.unit == "share" else (1.0, 3, "")
+        return [outcome.text, outcome.unit, whole(before), whole(after), "–", word]
+    scale, digits, mark = (100.0, 1, "%") if outcome.unit == "percent" else (1.0, 3, "")
     values = [f"{scale * value:.{digits}f}{mark}" for value in (before, after)]
-    return [
-        outcome.text,
-        *values,
-        f"{signed(scale * outcome.low, digits)} to {signed(scale * outcome.high, digits)}",
-        word,
-    ]
+    bounds = f"{signed(scale * outcome.low, digits)} to {signed(scale * outcome.high, digits)}"
+    return [outcome.text, outcome.unit, *values, bounds, word]

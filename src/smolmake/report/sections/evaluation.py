@@ -115,7 +115,7 @@ def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
     pictures = []
     for domain, members in domains.items():
         series = [Series(*member, colour) for member, colour in zip(members.items(), cycle(LINES), strict=False)]
-        y = value_axis([bound for s in series for m in s.marks for bound in (m.low, m.high)], 4)
+        y = value_axis([bound for s in series for m in s.marks for bound in (m.low, m.high)], 5)
         pictures.append(checkpoint_chart(domain, "bits per byte", series, checkpoint_spans(having), y))
     sources = [source for members in domains.values() for source in members]
     rows = []

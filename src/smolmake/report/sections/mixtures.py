@@ -39,7 +39,7 @@ def mixture_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
                 share = m["sources"][name]["share"]
                 told = f"{m['stage']}: {name} ({domain}) {percent(share)}"
                 parts.append(BarPart(number, name, share, colours[name], told))
-        bars.append((m["stage"], compact(m["sequences"] * m["sequence_length"]), parts))
+        bars.append((m["stage"], f"{compact(m['sequences'] * m['sequence_length'])} tokens", parts))
     rows: list[list[Cell]] = [
         [name, domain, *(epochs(m, m["sources"][name]) if name in m["sources"] else "–" for m in mixtures)]
         for name, domain in domains.items()
@@ -66,11 +66,11 @@ def mixture_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
 
 def epochs(mixture: Mixture, entry: dict[str, Any]) -> Cell:
     """The share of a source, and the epochs read of it, marked where they are above its cap."""
-    share, read, capped = percent(entry["share"]), f"{entry['epochs_after']:.2f}", mixture.get("capped", True)
-    if not capped:
-        return two_lines(share, read)
+    share, read = percent(entry["share"]), f"{entry['epochs_after']:.2f}" if entry["epochs_after"] >= 5e-3 else "<0.01"
+    if not mixture.get("capped", True):
+        return two_lines(share, f"{read} epochs")
     over = entry["epochs_after"] > entry["max_epochs"] + 5e-3
-    return two_lines(share, f"{read} of {round_to(entry['max_epochs'], 3)}", "worse" if over else "")
+    return two_lines(share, f"{read} of {round_to(entry['max_epochs'], 3)} epochs", "worse" if over else "")
 
 
 def nearest_cap(mixtures: list[Mixture]) -> str:
@@ -82,7 +82,7 @@ def nearest_cap(mixtures: list[Mixture]) -> str:
     if not reached:
         return ""
     share, source, stage = max(reached)
-    reached_of = f"{percent(share, 0)} of the epochs allowed after {stage}"
+    reached_of = f"{percent(share, 0) if share >= 5e-3 else 'less than 1%'} of the epochs allowed after {stage}"
     return f" The source closest to its repeat cap is {source}, at {reached_of}."
 
 

@@ -1,7 +1,9 @@
 """The sections on the run itself: the graph of steps, and training."""
 
+from collections import Counter
+
 from smolmake.report.artifacts import GraphData, MetricLine, ReportArtefact, of_kind
-from smolmake.report.blocks import Block, Chart, Fact, ReportSection, Table
+from smolmake.report.blocks import Block, Cell, Chart, Fact, ReportSection, Table
 from smolmake.report.charts.bars import throughput_chart
 from smolmake.report.charts.graph import draw_graph, graph_headline, legend_of
 from smolmake.report.charts.lines import loss_chart, small_loss
@@ -19,8 +21,11 @@ def graph_section(graph: GraphData, artefacts: list[ReportArtefact]) -> ReportSe
     ]
     blocks: list[Block] = [Chart("fig-graph", graph_caption(graph), [draw_graph(graph)], files, legend_of(graph))]
     if graph.pins:
-        caption = "Results that stay in use although the code that made them has changed since, and why (config/pins)."
-        blocks.append(Table("tab-pins", caption, ["Step", "Id", "Reason"], [list(pin) for pin in graph.pins], [], 3))
+        caption = "Results that stay in use although the code that made them has changed since, and why."
+        rows: list[list[Cell]] = [[pin.kind, pin.name, pin.id, pin.reason] for pin in graph.pins]
+        pinned = [file for p in graph.pins for file in (p.file, f"{p.kind}/{p.name}-{p.id}/manifest.json")]
+        blocks.append(Table("tab-pins", caption, ["Kind", "Step", "Id", "Reason"], rows, pinned, names=4))
+    blocks += versions_table(artefacts)
     return ReportSection("graph", "The graph", f"{graph_headline(graph)}.", blocks)
 
 
@@ -40,6 +45,29 @@ def graph_caption(graph: GraphData) -> str:
     return f"The steps of the run by stage: {'; '.join(parts)}.{unknown}"
 
 
+def versions_table(artefacts: list[ReportArtefact]) -> list[Block]:
+    """The versions of the libraries that computed the steps, and which stages another version than most."""
+    used: dict[str, dict[str, Counter[str]]] = {}
+    read = [(a.stage.title, p, a.file("provenance.json")) for a in artefacts if (p := a.read("provenance.json"))]
+    for stage, provenance, _ in read:
+        found = {"Python": provenance["python"]} if "python" in provenance else {}
+        for library, version in (found | provenance.get("versions", {})).items():
+            used.setdefault(library, {}).setdefault(version, Counter())[stage] += 1
+    rows: list[list[Cell]] = []
+    for library, versions in used.items():
+        first, *others = sorted(versions, key=lambda version: -versions[version].total())
+        told = [
+            f"{version} ({plural(versions[version].total(), 'step')}: {listed([*versions[version]])})"
+            for version in others
+        ]
+        rows.append([library, first, ", ".join(told) or "–"])
+    caption = (
+        "Versions of the libraries that computed most of the steps, and other ones with the stages that they computed."
+    )
+    columns, files = ["Library", "Version", "Other versions"], [file for *_, file in read]
+    return [Table("tab-versions", caption, columns, rows, files, 3, "Versions of the libraries")] if rows else []
+
+
 def training_section(artefacts: list[ReportArtefact], segments: list[PlacedSegment]) -> ReportSection | None:
     """Loss, learning rate, throughput; and the loss of each post-training step."""
     blocks: list[Block] = []
@@ -49,7 +77,7 @@ def training_section(artefacts: list[ReportArtefact], segments: list[PlacedSegme
         blocks += [*noise_figure(segments), *events_table(segments)]
         first, last = mean_loss(segments[0].lines[:10]), mean_loss(segments[-1].lines[-10:])
         lead = (
-            f"{plural(len(segments), 'segment')}, {compact(segments[-1].end)} tokens, "
+            f"{plural(len(segments), 'segment')}, {compact(tokens_of(segments))} tokens, "
             f"{plural(sum(len(s.lines) for s in segments), 'optimizer step')}. The loss went from "
             f"{round_to(first, 3)} (first ten steps) to {round_to(last, 3)} (last ten)."
         )
@@ -104,12 +132,18 @@ def throughput_figure(segments: list[PlacedSegment]) -> list[Block]:
     return [Chart("fig-throughput", caption, [throughput_chart(bars, desc)], [s.file for s, _ in timed])]
 
 
+def tokens_of(segments: list[PlacedSegment]) -> float:
+    """Tokens trained on, without those of steps that were dropped after a spike."""
+    return segments[-1].end - sum(float(s.artefact.facts.get("dropped_tokens", 0)) for s in segments)
+
+
 def trained_tokens(segments: list[PlacedSegment]) -> list[Fact]:
-    """Tokens of pretraining and long context, without those that were dropped after a spike."""
-    dropped = [s.artefact for s in segments if s.artefact.facts.get("dropped_tokens")]
-    tokens = segments[-1].end - sum(a.facts["dropped_tokens"] for a in dropped) if segments else 0.0
-    files = [s.file for s in segments] + [a.file("manifest.json") for a in dropped]
-    return [Fact("Tokens trained", compact(tokens), "pretraining and long context", files)] if tokens else []
+    """Tokens of pretraining and long context."""
+    if not segments:
+        return []
+    dropped = [s.artefact.file("manifest.json") for s in segments if s.artefact.facts.get("dropped_tokens")]
+    files = [s.file for s in segments] + dropped
+    return [Fact("Tokens trained", compact(tokens_of(segments)), "pretraining and long context", files)]
 
 
 def time_of_all(artefacts: list[ReportArtefact]) -> list[Fact]:

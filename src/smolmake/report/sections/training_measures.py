@@ -35,7 +35,7 @@ def source_loss_figure(segments: list[PlacedSegment]) -> list[Block]:
         return []
     colours = {name: f"c{k % COLOURS + 1} t{k // COLOURS + 1}" for k, name in enumerate(lines)}
     y = value_axis([loss for points in lines.values() for _, loss in points], 5)
-    panel = Panel("loss", 200, y, [(points, f"{colours[name]} strong") for name, points in lines.items()])
+    panel = Panel("loss, nats a token", 200, y, [(points, f"{colours[name]} strong") for name, points in lines.items()])
     ends = ", ".join(f"{name} {round_to(points[-1][1], 3)}" for name, points in lines.items())
     caption = "Loss of the batch by source, before the update (mean of its neighbourhood)."
     drawn = token_chart("Loss by source", f"At the end: {ends}.", [panel], stage_spans(segments))
