@@ -89,7 +89,7 @@ def render() -> dict[Path, str]:
     files = {}
     for environment, scripts in scripts_by_environment().items():
         modules = set().union(*(imported_modules(ROOT / "workflow" / "scripts" / name) for name in scripts))
-        packages = {canonicalize_name(distributions[module][0]) for module in modules - OPTIONAL}
+        packages: set[str] = {canonicalize_name(distributions[module][0]) for module in modules - OPTIONAL}
         if environment == "generated":  # a program of the user's may import whatever the project has
             packages |= known.keys()
         packages |= {other for name in packages for other in COMPANIONS.get(name, ())}

@@ -10,8 +10,8 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src" / "smolmake"
 # Each package uses those before it, never one behind it.
 ORDER = (
-    "errors files listing stats execution recipe graph model hardware monitoring cluster data train preflight evaluate "
-    "posttrain planning report snakemake_command cli"
+    "errors files listing yaml_files stats execution recipe graph model hardware monitoring cluster data train "
+    "preflight evaluate posttrain planning report snakemake_command cli"
 ).split()
 LINES = 320
 COMMANDS = {"main", "add_arguments", "run"}  # what each command of `smolmake` defines

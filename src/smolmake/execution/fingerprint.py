@@ -30,6 +30,7 @@ SOURCE_ROOT = Path(__file__).resolve().parents[2]
 TOLD = frozenset({"smolmake.monitoring", "smolmake.planning"})
 NEUTRAL = TOLD | {
     "smolmake.errors",
+    "smolmake.yaml_files",
     "smolmake.execution",
     "smolmake.cluster",
     "smolmake.train.recovery",

@@ -30,7 +30,8 @@ from smolmake.graph.build import build_steps
 from smolmake.monitoring.run_state import owner
 from smolmake.planning.history import BEGUN, FOLDER
 from smolmake.planning.optimizer_states import remove_state, spare_states
-from smolmake.recipe.load import load_recipe, named_recipes, read_yaml
+from smolmake.recipe.load import load_recipe, named_recipes
+from smolmake.yaml_files import read_yaml
 
 
 @dataclass(frozen=True)

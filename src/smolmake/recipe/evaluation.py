@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
-from smolmake.recipe.sources import Files
-from smolmake.recipe.types import Count, Length, Name, Section
+from smolmake.recipe.sources import Argument, Files
+from smolmake.recipe.types import Count, Length, Name, Problem, Section
 
 
 class HarnessTasks(Section):
@@ -18,7 +18,7 @@ class HarnessTasks(Section):
     limit: Count | None = Field(None, ge=1, description="Items per task at most; null: all.")
     chat: bool = Field(False, description="Ask through the chat template, as of post-trained checkpoints.")
     system: str = Field("", description="System message of the chat, such as /think or /no_think.")
-    generation: dict[str, bool | int | float | str] = Field(
+    generation: dict[str, Argument] = Field(
         {}, description="Settings of generation instead of the tasks' own, such as `temperature: 0.6`."
     )
     repeats: int = Field(1, ge=1, description="Answers sampled for each item, over which the score is averaged.")
@@ -58,7 +58,19 @@ class Evaluation(Section):
     chat_prompts: list[str] = Field([], description="What all checkpoints answer for the report's samples.")
 
     @model_validator(mode="after")
-    def _data_is_local(self) -> Evaluation:
+    def _data_is_local(self) -> Self:
         if self.data is not None and self.data.hub is not None:
             raise ValueError("`data` is a folder of yours: give its `path`; tasks with data of the hub are `suites`")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_are_there(self, info: ValidationInfo) -> Self:
+        if info.context is None or self.tasks is None:
+            return self
+        if not any((info.context["root"] / self.tasks).glob("*.yaml")):
+            remedy = "name a folder with *.yaml files of lm-evaluation-harness; it is taken from the project's root"
+            raise Problem("there is no folder of task files", key="tasks", remedy=remedy)
+        if self.data is None:
+            remedy = "give the folder of the tasks' data files, such as `data: {path: my-tasks}`"
+            raise Problem("evaluation tasks without data", key="data", remedy=remedy)
         return self

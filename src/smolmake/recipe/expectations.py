@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from smolmake.recipe.types import Count, Name, Section
+from smolmake.recipe.types import (
+    Count,
+    Domain,
+    Measured,
+    Name,
+    Section,
+    SuiteName,
+    Surpassed,
+    TextSource,
+    TrainedStage,
+    exactly_one,
+)
 
 CHANCE = "chance"
 
@@ -20,51 +31,49 @@ class Expectation(Section):
 class LossExpectation(Expectation):
     """A training loss that falls: the first tenth of a stage's steps against the last."""
 
-    stage: Name = Field(..., description="A stage of pretraining or long context, or `mid`, `sft`, `apo`.")
+    stage: TrainedStage = Field(..., description="A stage of pretraining or long context, or `mid`, `sft`, `apo`.")
     by: float = Field(0.0, ge=0, description="How far it should fall at least.")
 
 
 class HeldoutExpectation(Expectation):
     """The loss on held-out documents at a checkpoint, in bits per byte; a `domain` or `sources` take a part of it."""
 
-    at: Name = Field(..., description="The checkpoint: a stage (its end), `base`, `mid`, `sft`, `apo` or `merged`.")
-    below: Name | float | None = Field(None, description="Lower than at this checkpoint, or than this number.")
-    not_above: Name | None = Field(None, description="Not measurably higher than at this checkpoint.")
-    domain: Name | None = Field(None, description="Only sources of this domain; null: of all.")
-    sources: list[Name] = Field([], description="Only these sources; empty: all.")
+    at: Measured = Field(..., description="The checkpoint: a stage (its end), `base`, `mid`, `sft`, `apo` or `merged`.")
+    below: Measured | float | None = Field(None, description="Lower than at this checkpoint, or than this number.")
+    not_above: Measured | None = Field(None, description="Not measurably higher than at this checkpoint.")
+    domain: Domain | None = Field(None, description="Only sources of this domain; null: of all.")
+    sources: list[TextSource] = Field([], description="Only these sources; empty: all.")
 
     @model_validator(mode="after")
-    def _one_comparison(self) -> HeldoutExpectation:
-        if (self.below is None) == (self.not_above is None):
-            raise ValueError("give exactly one of `below` and `not_above`")
-        return self
+    def _one_comparison(self) -> Self:
+        return exactly_one(self, "below", "not_above")
 
 
 class ScoreExpectation(Expectation):
     """A score at a checkpoint. Compared with another checkpoint, it is so item by item where both have the items."""
 
-    at: Name = Field(..., description="The checkpoint: a stage (its end), `base`, `mid`, `sft`, `apo` or `merged`.")
+    at: Measured = Field(..., description="The checkpoint: a stage (its end), `base`, `mid`, `sft`, `apo` or `merged`.")
     task: str | None = Field(None, description="The task; null: the mean over all tasks of the suite.")
-    suite: Name | None = Field(None, description="The suite that the task belongs to; null: the recipe's own tasks.")
+    suite: SuiteName | None = Field(
+        None, description="The suite that the task belongs to; null: the recipe's own tasks."
+    )
     metric: str | None = Field(None, description="The metric, such as `acc`; null: each that the task has.")
-    above: Name | float | None = Field(
+    above: Surpassed | float | None = Field(
         None, description="Higher than at this checkpoint, than this number (0 to 1), or than `chance`."
     )
-    not_below: Name | None = Field(None, description="Not measurably lower than at this checkpoint.")
+    not_below: Measured | None = Field(None, description="Not measurably lower than at this checkpoint.")
 
     @model_validator(mode="after")
-    def _one_comparison(self) -> ScoreExpectation:
-        if (self.above is None) == (self.not_below is None):
-            raise ValueError("give exactly one of `above` and `not_below`")
+    def _one_comparison(self) -> Self:
         if self.task is None and (self.suite is None or self.metric is None):
             raise ValueError("give `task`, or `suite` and `metric`")
-        return self
+        return exactly_one(self, "above", "not_below")
 
 
 class CleaningExpectation(Expectation):
     """Documents that cleaning should drop, such as duplicates that were planted."""
 
-    source: Name = Field(..., description="The source.")
+    source: TextSource = Field(..., description="The source.")
     reason: Literal[
         "too_short", "too_long", "invalid_unicode", "repeated_ngrams", "exact_duplicate", "near_duplicate",
         "contaminated",

@@ -1,21 +1,18 @@
-"""Read a recipe: safe YAML, overlays, validation, and errors that name file, key, value and remedy."""
+"""Read a recipe: overlays, validation, and errors that name file, key, value and remedy."""
 
 from __future__ import annotations
 
-import inspect
 import re
-import types
-import typing
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from smolmake.errors import UserError, did_you_mean
 from smolmake.recipe.schema import Recipe
-from smolmake.recipe.validate import check_recipe
+from smolmake.recipe.types import Problem
+from smolmake.recipe.validate import check_recipe, known_names
+from smolmake.yaml_files import read_yaml
 
 RENAMED = {  # keys that were called otherwise, for the remedy where a recipe still has one
     "run": "runtime",
@@ -36,32 +33,6 @@ RENAMED = {  # keys that were called otherwise, for the remedy where a recipe st
 FRAGMENTS = {"sources": "sources", "model": "models"}  # keys that may name a file under config/<folder>
 
 
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe YAML: `3e-4` is a number (YAML 1.1 reads text), `on` and `no` are words, a key may stand once only."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise yaml.MarkedYAMLError(problem="a key must be a plain word", problem_mark=key_node.start_mark)
-            if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key `{key}` stands twice", problem_mark=key_node.start_mark)
-            seen.add(key)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
-
-
-FLOAT = re.compile(r"[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
-BOOL, BOOL_TAG = re.compile(r"true|True|TRUE|false|False|FALSE"), "tag:yaml.org,2002:bool"
-Loader.yaml_implicit_resolvers = {  # YAML 1.1 also reads `on`, `off`, `yes` and `no` as booleans: here they are words
-    letter: [(tag, pattern) for tag, pattern in resolvers if tag != BOOL_TAG]
-    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-Loader.add_implicit_resolver(BOOL_TAG, BOOL, list("tTfF"))
-Loader.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+0123456789"))
-
-
 def load_recipe(recipe: str, root: Path) -> Recipe:
     """Load the recipe of that name under `root`, or the file that `recipe` is the path of.
 
@@ -72,9 +43,13 @@ def load_recipe(recipe: str, root: Path) -> Recipe:
     values = read_with_overlays(path, root)
     try:
         loaded = Recipe.model_validate(values)
+        loaded = Recipe.model_validate(values, context=known_names(loaded, root))
+        check_recipe(loaded, root)
     except ValidationError as error:
         raise explain(error, path, values) from None
-    check_recipe(loaded, path, root)
+    except UserError as error:
+        error.file = error.file or path
+        raise
     return loaded
 
 
@@ -133,72 +108,54 @@ def overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            values = yaml.load(file, Loader=Loader)  # noqa: S506 (a subclass of SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "?"
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(f"not valid YAML: {problem}", file=path, value=where, remedy="mend that line") from None
-    except UnicodeDecodeError:
-        raise UserError("not a UTF-8 text file", file=path, remedy="save it as UTF-8") from None
-    if not isinstance(values, dict):
-        raise UserError("a recipe is a mapping of keys to values", file=path, remedy="see docs/reference/recipe.md")
-    return values
-
-
 def explain(error: ValidationError, path: Path, values: dict[str, Any]) -> UserError:
-    """The first problems of a validation in the user's terms."""
+    """The first problem of a validation in the user's terms, with the keys of the next."""
     first, *others = error.errors()
-    location = [str(part) for part in first["loc"]]
-    if location[-1:] == ["[key]"]:  # a name in a mapping such as `sources`: pydantic gives the name, then this
-        location = location[:-2]
-    key = ".".join(location)
-    message = first["msg"].removeprefix("Value error, ")
-    remedy = f"see `{'.'.join(part for part in location if not part.isdigit())}` in docs/reference/recipe.md"
+    told, location = first.get("ctx", {}).get("error"), _keys(first["loc"], values)
+    value, what = first["input"], first["msg"].removeprefix("Value error, ")
+    section = ".".join(part for part in location if not part.isdigit())
+    remedy = told.remedy if isinstance(told, Problem) else f"see `{section}` in docs/reference/recipe.md"
     if first["type"] == "extra_forbidden":
-        valid = valid_keys(Recipe, location[:-1])
-        message = "unknown key"
-        renamed = RENAMED.get(location[-1])
+        valid, renamed = valid_keys(location[:-1]), RENAMED.get(location[-1])
+        what = "unknown key"
         remedy = f"it is called `{renamed}` now" if renamed in valid else did_you_mean(location[-1], valid)
+    elif first["type"] == "string_type" and isinstance(value, int | float):
+        remedy = f"put it in quotes: '{value}'; {remedy}"
     elif first["type"] == "missing":
-        message, remedy = "a required key is missing", f"add it; {remedy}"
+        what, remedy, value = "a required key is missing", f"add it; {remedy}", None
+    elif isinstance(told, Problem) and told.key:
+        location, value = [*location, told.key], value.get(told.key)
+    elif isinstance(value, dict):  # of a section the keys that the message names
+        named = [key for key in value if re.search(rf"\b{re.escape(str(key))}\b", what)]
+        value = ", ".join(f"{key}: {value[key]}" for key in named) or value
     if others:
-        remedy += f" ({len(others)} more: {', '.join('.'.join(map(str, other['loc'])) for other in others[:3])})"
-    value = None if first["type"] == "missing" else _concerned(first["input"], message)
-    return UserError(message, file=path, key=key, value=value, remedy=remedy)
+        more = [".".join(_keys(other["loc"], values)) for other in others[:3]]
+        remedy += f" ({len(others)} more: {', '.join(more)})"
+    return UserError(what, file=path, key=".".join(location), value=value, remedy=remedy)
 
 
-def _concerned(value: Any, message: str) -> Any:
-    """Of a section, the keys that the message names, if it names any."""
-    named = [key for key in value if re.search(rf"\b{re.escape(str(key))}\b", message)] if type(value) is dict else []
-    return ", ".join(f"{key}: {value[key]}" for key in named) or value
-
-
-def valid_keys(section: type[BaseModel], location: list[str]) -> list[str]:
-    """The keys that the schema knows at a place such as ["pretraining", "stages", "0"]."""
-    annotation: Any = section
+def _keys(location: tuple[int | str, ...], values: Any) -> list[str]:
+    """The keys of a place in the recipe; pydantic adds what it tried there, and of a mapping's name the name."""
+    if location[-1] == "[key]":
+        return _keys(location[:-2], values) if len(location) > 2 else []
+    keys, inner = [], values
     for part in location:
-        inner = _inside(annotation)
-        if inspect.isclass(inner) and issubclass(inner, BaseModel):
-            field = inner.model_fields.get(part)
-            annotation = field.annotation if field else None
-        else:  # a list's index or a mapping's name
-            annotation = typing.get_args(inner)[-1] if typing.get_args(inner) else None
-    model = _inside(annotation)
-    return list(model.model_fields) if inspect.isclass(model) and issubclass(model, BaseModel) else []
+        if not isinstance(inner, dict | list):
+            break
+        keys.append(str(part))
+        inner = inner.get(part) if isinstance(inner, dict) else inner[int(part)]
+    return keys
 
 
-def _inside(annotation: Any) -> Any:
-    """What stands beside None in `X | None`, and under the notes of an Annotated type."""
-    if typing.get_origin(annotation) is typing.Annotated:
-        return _inside(typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return next(_inside(part) for part in typing.get_args(annotation) if part is not type(None))
-    return annotation
+def valid_keys(location: list[str]) -> list[str]:
+    """The keys that the schema knows at a place such as ["pretraining", "stages", "0"]."""
+    schema = Recipe.model_json_schema()
+    part = schema
+    for key in location:
+        part = part.get("properties", {}).get(key) or part.get("additionalProperties") or part.get("items") or {}
+        part = next((choice for choice in part.get("anyOf", []) if choice != {"type": "null"}), part)
+        part = schema["$defs"].get(part.get("$ref", "").rpartition("/")[2], part)
+    return list(part.get("properties", {}))
 
 
 def _fragment(name: str, folder: str, key: str, recipe: Path, root: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from smolmake.recipe.sources import Files
-from smolmake.recipe.types import Count, Fraction, Length, Name, Section, Weights
+from smolmake.recipe.types import Answering, ChatTemplate, Checkpoint, Count, Fraction, Length, Name, Section, Weight
 
 
 class Conversations(Files):
@@ -38,7 +38,7 @@ class SupervisedTraining(PostTraining):
 
     data: dict[Name, Conversations] = Field(..., min_length=1, description="Datasets by name.")
     loss: Literal["all", "assistant"] = Field(..., description="Which tokens are targets.")
-    chat_template: str = Field(..., description="A file under config/templates.")
+    chat_template: ChatTemplate = Field(..., description="A file under config/templates.")
     packing: Literal["none", "bfd", "wrapped"] = Field(
         "none", description="Rows joined to max_length: best fit, or cut where they end. None pads."
     )
@@ -48,8 +48,8 @@ class Preferences(Section):
     """Preference pairs answered by two checkpoints: the stronger one's answer is chosen, the weaker one's rejected."""
 
     prompts: Files = Field(..., description="A dataset with a `prompt` column, optionally `chat_template_kwargs`.")
-    strong: Name = Field("sft", description="The checkpoint whose answers are chosen.")
-    weak: Name = Field("mid", description="The checkpoint whose answers are rejected.")
+    strong: Answering = Field("sft", validate_default=True, description="The checkpoint whose answers are chosen.")
+    weak: Answering = Field("mid", validate_default=True, description="The checkpoint whose answers are rejected.")
     max_new_tokens: Count = Field(64, ge=1, description="Length limit of an answer.")
     temperature: float = Field(0.7, ge=0, description="Sampling temperature of both; 0 is greedy.")
 
@@ -67,4 +67,6 @@ class Apo(PostTraining):
 class Merge(Section):
     """A linear merge of checkpoints, parameter by parameter."""
 
-    weights: Weights = Field(..., min_length=2, description="Checkpoint name and weight; normalised to sum 1.")
+    weights: dict[Checkpoint, Weight] = Field(
+        ..., min_length=2, description="Checkpoint name and weight; normalised to sum 1."
+    )

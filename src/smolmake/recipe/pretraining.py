@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from smolmake.recipe.schedule import Shape
 from smolmake.recipe.sources import Adopted
-from smolmake.recipe.types import Count, HubId, Length, Name, Section, Weights
+from smolmake.recipe.types import Count, HubId, Length, Name, Section, SourceName, Weight, exactly_one
 
 
 class BaseModelFiles(Section):
@@ -19,12 +19,10 @@ class BaseModelFiles(Section):
     adopt: Adopted | None = Field(None, description="A folder in transformers' format instead.")
 
     @model_validator(mode="after")
-    def _one_place(self) -> BaseModelFiles:
-        if (self.hub is None) == (self.adopt is None):
-            raise ValueError("give exactly one of `hub` and `adopt`")
+    def _one_place(self) -> Self:
         if self.hub is not None and self.revision is None:
             raise ValueError("a model of the hub needs its `revision` (a commit): without it the model could change")
-        return self
+        return exactly_one(self, "hub", "adopt")
 
 
 class ModelShape(Section):
@@ -127,7 +125,7 @@ class Stage(Section):
     name: Name = Field(..., description="Such as stage1; used in paths.")
     steps: Count = Field(..., ge=1, description="Optimizer steps.")
     starts_at: Count | None = Field(None, ge=0, description="The step at which it must start: a check, nothing else.")
-    mixture: Weights = Field(..., description="Weight of each source; normalised to sum 1.")
+    mixture: dict[SourceName, Weight] = Field(..., description="Weight of each source; normalised to sum 1.")
 
 
 class BatchPart(Section):

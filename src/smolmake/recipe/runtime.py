@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from smolmake.recipe.types import Count, Name, Seconds, Section
+from smolmake.recipe.types import Count, LaidOut, Name, Seconds, Section
 
 Strategy = Literal["ddp", "fsdp", "hsdp", "zero1", "zero2", "zero3"]
 Checkpointing = Literal["none", "selective", "full"]
@@ -93,7 +93,7 @@ class Runtime(Section):
         description="A folder on each node's own disk that pretraining copies its token shards to; variables of the "
         "node, such as `$TMPDIR`, are filled in. null: they are read where they lie.",
     )
-    layouts: dict[Name, Layout] = Field(
+    layouts: dict[LaidOut, Layout] = Field(
         {}, description="Devices by stage or step (stage1, lc1, mid, sft, apo, evaluation, ...) or `pretraining`."
     )
     preflight: Preflight = Field(Preflight(), description="Checks of a layout's machines before it trains.")
@@ -125,9 +125,9 @@ class BudgetLine(Section):
     note: str = Field("", description="What it is for.")
 
     @model_validator(mode="after")
-    def _one_count(self) -> BudgetLine:
-        spans, runs = (self.gpus, self.days), (self.runs, self.gpu_hours_each)
-        if not (None not in spans and runs == (None, None)) and not (None not in runs and spans == (None, None)):
+    def _one_count(self) -> Self:
+        given = {key for key in ("gpus", "days", "runs", "gpu_hours_each") if getattr(self, key) is not None}
+        if given not in ({"gpus", "days"}, {"runs", "gpu_hours_each"}):
             raise ValueError("give `gpus` and `days`, or `runs` and `gpu_hours_each`")
         return self
 

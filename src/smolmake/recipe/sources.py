@@ -4,13 +4,38 @@ from __future__ import annotations
 
 import re
 import string
-from typing import Literal
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from smolmake.recipe.types import Count, Digest, Fraction, HubId, Name, Section
+from smolmake.listing import matching_files
+from smolmake.recipe.types import (
+    Count,
+    Digest,
+    Fraction,
+    GeneratedFiles,
+    HubId,
+    Name,
+    Problem,
+    Section,
+    SourceName,
+    exactly_one,
+)
+from smolmake.yaml_files import Ambiguous
 
-Argument = bool | int | float | str
+
+def _certain(value: object) -> object:
+    if isinstance(value, Ambiguous):
+        raise Problem(
+            "not the same in all versions of YAML",
+            remedy=f"put it in quotes if it is a text: '{value}'; or write true, false, or a number in plain digits",
+        )
+    return value
+
+
+Argument = Annotated[bool | int | float | str, BeforeValidator(_certain), Field(json_schema_extra={"format": "value"})]
 
 
 class Files(Section):
@@ -24,7 +49,7 @@ class Files(Section):
         [], description="Patterns of file names inside the hub dataset; only these files are read, and no `config`."
     )
     revision: str | None = Field(None, description="The hub dataset's commit; without one, what the hub has that day.")
-    generated: str | None = Field(
+    generated: GeneratedFiles | None = Field(
         None,
         description="What a program of yours writes: NAME of the section `generated`, or NAME/FILE for a file, a "
         "folder or a glob of it.",
@@ -39,7 +64,7 @@ class Files(Section):
     )
 
     @model_validator(mode="after")
-    def _one_place(self) -> Files:
+    def _one_place(self) -> Self:
         if sum(place is not None for place in (self.path, self.hub, self.generated)) != 1:
             raise ValueError(
                 "give exactly one of `path` (your files), `hub` (a dataset of the hub) and `generated` (what a program "
@@ -49,7 +74,34 @@ class Files(Section):
             raise ValueError("`config`, `files` and `revision` belong to a `hub` dataset")
         if self.config is not None and self.files:
             raise ValueError("give `config` or `files`, not both: each of them says which files are read")
+        if ".." in Path(self.generated or "").parts or "//" in (self.generated or ""):
+            raise Problem(
+                "the file lies outside of what is generated", key="generated",
+                remedy="name a file, a folder or a glob that the script writes under its output folder",
+            )  # fmt: skip
         return self
+
+    @property
+    def is_read(self) -> bool:
+        return True
+
+    @model_validator(mode="after")
+    def _there(self, info: ValidationInfo) -> Self:
+        if info.context is not None and self.path is not None and self.is_read:
+            check_files(self.path, "path", info.context["root"])
+        return self
+
+
+def check_files(pattern: str, key: str, root: Path) -> None:
+    """Raise an error for a file, a folder or a glob that has no content."""
+    found = matching_files(pattern, root)
+    if not found and (root / pattern).is_dir():
+        raise Problem("there is no file in this folder", key=key, remedy="put text, JSONL or Parquet files in it")
+    if not found:
+        remedy = "the path is taken from the project's root; check its spelling"
+        raise Problem("there is no such file", key=key, remedy=remedy)
+    if not any(file.stat().st_size for file in found):
+        raise Problem("the file is empty", key=key, remedy="put data in it")
 
 
 class Generated(Section):
@@ -83,6 +135,21 @@ class Generated(Section):
                 )
         return arguments
 
+    @model_validator(mode="after")
+    def _there(self, info: ValidationInfo) -> Self:
+        if info.context is None:
+            return self
+        if not (info.context["root"] / self.script).is_file():
+            remedy = "the path is taken from the project's root; check its spelling"
+            raise Problem("there is no such script", key="script", remedy=remedy)
+        for pattern in self.reads:
+            check_files(pattern, "reads", info.context["root"])
+        for package in self.packages:
+            if not any(metadata.distributions(name=package)):
+                remedy = f"install `{package}`, or take it out if the script does not read it"
+                raise Problem("this package is not installed", key="packages", remedy=remedy)
+        return self
+
 
 class Adopted(Section):
     """Something that exists already: it is used where it lies, under its digest, and never copied or changed."""
@@ -101,7 +168,7 @@ class Rows(Section):
     turn: str = Field(
         "{role}: {content}\n\n", description="How a turn is written where a column holds a dialogue (a list of turns)."
     )
-    where: dict[str, list[bool | int | float | str]] = Field(
+    where: dict[str, list[Argument]] = Field(
         {}, description="Rows to keep: those whose column has one of these values, such as `lang: [Python]`."
     )
     at_least: dict[str, float] = Field(
@@ -127,7 +194,7 @@ class Source(Rows, Files):
     special_tokens: bool = Field(
         False, description="Whether text such as <|im_start|> in the documents stands for that special token."
     )
-    duplicates_of: list[Name] = Field(
+    duplicates_of: list[SourceName] = Field(
         [], description="Sources whose documents are dropped here, exact and near duplicates as `cleaning` says."
     )
     domain: Name = Field("web", description="What it is for the mixture and the report: web, code, math, ...")
@@ -140,6 +207,11 @@ class Source(Rows, Files):
     shards: Adopted | None = Field(
         None, description="Token shards made before (a folder results/shards/...): nothing is read or tokenized."
     )
+
+    @property
+    def is_read(self) -> bool:
+        """Whether its text is read: not where its token shards are there."""
+        return self.shards is None
 
 
 class RepeatedNgrams(Section):
@@ -191,10 +263,8 @@ class TokenizerFiles(Section):
     path: str | None = Field(None, description="The folder of its tokenizer.json, relative to the project's root.")
 
     @model_validator(mode="after")
-    def _one_place(self) -> TokenizerFiles:
-        if (self.hub is None) == (self.path is None):
-            raise ValueError("give exactly one of `hub` and `path`")
-        return self
+    def _one_place(self) -> Self:
+        return exactly_one(self, "hub", "path")
 
 
 class Tokenizer(Section):
@@ -209,7 +279,7 @@ class Tokenizer(Section):
     compare_with: dict[Name, TokenizerFiles] = Field({}, description="Existing tokenizers for the analysis, by name.")
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Tokenizer:
+    def _one_origin(self) -> Self:
         if self.hub is not None and self.path is not None:
             raise ValueError("give `hub` or `path`, not both")
         return self

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from helpers.changes import (
     BEAR_THE_RECIPES_NAME,
     FROM_APO,
@@ -25,8 +24,9 @@ from helpers.changes import (
 )
 
 from smolmake.graph.build import Steps, build_steps
-from smolmake.recipe.load import Loader, load_recipe
+from smolmake.recipe.load import load_recipe
 from smolmake.recipe.schema import Recipe
+from smolmake.yaml_files import read_yaml
 
 Values = dict[str, Any]
 
@@ -118,8 +118,7 @@ CHANGES: dict[str, tuple[Callable[[Values, Path], None], tuple[str, ...]]] = {
 @pytest.fixture
 def values(root: Path) -> Values:
     """The toy recipe with fixed lengths, so that setting the toy's sizes does not touch this table."""
-    text = (root / "examples" / "toy" / "recipe.yaml").read_text()
-    values = dict(yaml.load(text, Loader=Loader))  # noqa: S506 (a subclass of SafeLoader)
+    values = read_yaml(root / "examples" / "toy" / "recipe.yaml")
     values["pretraining"]["segment_steps"] = 200
     values["pretraining"]["schedule"] = {"lr": 2e-3, "warmup_steps": 30, "decay_steps": 120}
     for number, steps in enumerate((400, 120, 120)):

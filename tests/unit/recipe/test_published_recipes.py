@@ -10,9 +10,10 @@ from smolmake.graph.build import build_steps
 from smolmake.graph.specs.posttrain import PostTrainingRun
 from smolmake.model.config import ModelConfig
 from smolmake.model.counts import count_parameters, flops_per_token
-from smolmake.recipe.load import load_recipe, named_recipes, read_with_overlays, read_yaml
+from smolmake.recipe.load import load_recipe, named_recipes, read_with_overlays
 from smolmake.recipe.pretraining import LongContext, Stage
 from smolmake.recipe.schema import Recipe
+from smolmake.yaml_files import read_yaml
 
 ROOT = Path(__file__).parents[3]
 NAMES = ["smollm3", "baseline-1b", "smol-135m"]

@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 from helpers.recipes import SMALL, changed, error_of, load, write_recipe
 
+from smolmake.execution.fingerprint import code_definitions
+from smolmake.execution.kinds import KINDS, script_of
 from smolmake.graph.stages import recipe_stages
 from smolmake.recipe.load import load_recipe
 from smolmake.recipe.validate import RESERVED
 
+ROOT = Path(__file__).parents[3]
 CHAT = "loss: all, chat_template: chatml.jinja, learning_rate: 1e-3, global_batch_size: 4, max_length: 64"
 SFT = f"sft: {{{CHAT}, data: {{chats: {{path: notes.txt}}}}}}\n"
 APO = "apo: {learning_rate: 1e-4, global_batch_size: 4, max_length: 64, data: {pairs: {path: notes.txt}}}\n"
@@ -30,9 +33,9 @@ def generated(name: str) -> str:
         (changed("{notes: 0.5, code: 0.5}", "{notes: 0, code: 0.0}"), "pretraining.stages.0.mixture", "sum to nothing"),
         (changed("{notes: 0.5, code: 0.5}", "{}"), "pretraining.stages.0.mixture", "sum to nothing"),
         (changed("global_batch_size: 4", "global_batch_size: 4\n  packing: tight"), "pretraining.packing", "best-fit"),
-        (changed("{notes: 0.5, code", "{note: 0.5, code"), "pretraining.stages.0.mixture.note", "`notes`"),
-        (changed("name: stage2", "name: stage1"), "pretraining.stages.1.name", "two stages"),
-        (SMALL + LONG.replace("NAME", "stage2"), "long_context.0.name", "two stages"),
+        (changed("{notes: 0.5, code", "{note: 0.5, code"), "pretraining.stages.0.mixture", "`notes`"),
+        (changed("name: stage2", "name: stage1"), "pretraining.stages.1.name", "another stage"),
+        (SMALL + LONG.replace("NAME", "stage2"), "long_context.0.name", "another stage"),
         (SMALL + SFT + LONG.replace("NAME", "sft"), "long_context.0.name", "another part of the run"),
         (SMALL + LONG.replace("NAME", "evaluation"), "long_context.0.name", "another part of the run"),
         (changed("decay_steps: 5", "decay_steps: 29"), "pretraining.schedule", "30 steps"),
@@ -48,12 +51,12 @@ def generated(name: str) -> str:
         (SMALL + "evaluation: {tasks: examples/toy/tasks}\n", "evaluation.data", "without data"),
         (SMALL + "evaluation: {tasks: config, data: {path: notes.txt}}\n", "evaluation.tasks", "no folder of task"),
         (SMALL + "evaluation: {tasks: nowhere, data: {path: notes.txt}}\n", "evaluation.tasks", "no folder of task"),
-        (generated("crawl/a"), "sources.notes.generated", "generates no such data"),
+        (generated("crawl/a"), "sources.notes.generated", "no such generated data"),
         (generated("crwl/a") + CRAWL, "sources.notes.generated", "`crawl`"),
         (generated("crawl/../a") + CRAWL, "sources.notes.generated", "outside"),
         (generated("crawl//a") + CRAWL, "sources.notes.generated", "outside"),
         (generated("crawl") + CRAWL.replace("notes.txt", "lost.py"), "generated.crawl.script", "no such script"),
-        (generated("crawl") + CRAWL.replace("}}", ", reads: [lost]}}"), "generated.crawl.reads.path", "no such file"),
+        (generated("crawl") + CRAWL.replace("}}", ", reads: [lost]}}"), "generated.crawl.reads", "no such file"),
         (
             generated("crawl") + CRAWL.replace("}}", ", packages: [numpi]}}"),
             "generated.crawl.packages",
@@ -64,7 +67,7 @@ def generated(name: str) -> str:
         (SMALL + SFT + "preferences: {prompts: {path: notes.txt}, weak: stage3}\n", "preferences.weak", "`stage2`"),
         (SMALL + SFT + "preferences: {prompts: {path: notes.txt}}\n", "preferences.weak", "no such checkpoint"),
         (SMALL + SFT + APO + "preferences: {prompts: {path: notes.txt}, weak: apo}\n", "preferences.weak", "before"),
-        (SMALL + "merge: {weights: {stage1: 1, sft: 1}}\n", "merge.weights.sft", "no such checkpoint"),
+        (SMALL + "merge: {weights: {stage1: 1, sft: 1}}\n", "merge.weights", "no such checkpoint"),
         (SMALL + "merge: {weights: {stage1: 0, stage2: 0}}\n", "merge.weights", "sum to nothing"),
         (SMALL + APO, "apo", "SFT"),
         (SMALL + SFT + APO.replace("{pairs: {path: notes.txt}}", "{}"), "apo", "pairs"),
@@ -115,7 +118,7 @@ def expecting(section: str, values: str) -> str:
     ("section", "values", "key", "told"),
     [
         ("scores", SCORE.replace("at: stage2", "at: stage3"), "scores.mine.at", "`stage2`"),
-        ("scores", SCORE.replace("above: stage1", "above: chances"), "scores.mine.above", "stage1, stage2, sft"),
+        ("scores", SCORE.replace("above: stage1", "above: chances"), "scores.mine.above", "`chance`"),
         ("scores", SCORE.replace("above: stage1", "not_below: merged"), "scores.mine.not_below", "no such checkpoint"),
         ("scores", SCORE.replace("facts", "fact"), "scores.mine.task", "`facts`"),
         ("scores", SCORE.replace("task: facts", "task: facts, suite: chats"), "scores.mine.suite", "`chat`"),
@@ -128,7 +131,7 @@ def expecting(section: str, values: str) -> str:
         ("scores", SCORE + ", tasks: facts", "scores.mine.tasks", "`task`"),
         ("heldout", "text: x, at: stage2, below: sftt", "heldout.mine.below", "`sft`"),
         ("heldout", "text: x, at: stage2, below: stage1, domain: cod", "heldout.mine.domain", "`code`"),
-        ("heldout", "text: x, at: stage2, below: stage1, sources: [note]", "heldout.mine.sources", "`notes`"),
+        ("heldout", "text: x, at: stage2, below: stage1, sources: [note]", "heldout.mine.sources.0", "`notes`"),
         ("losses", "text: x, stage: stage", "losses.mine.stage", "`stage"),
         ("losses", "text: x, stage: merged", "losses.mine.stage", "no such stage"),
         ("cleaning", "text: x, source: note, reason: too_short, at_least: 1", "cleaning.mine.source", "`notes`"),
@@ -155,3 +158,10 @@ def test_expectations_name_checkpoints_numbers_and_chance(tree: Path) -> None:
 
 def test_no_stage_of_the_graph_can_be_taken_for_a_stage_of_the_recipe(tree: Path) -> None:
     assert set(recipe_stages(load(tree, SMALL))) - {"stage1", "stage2"} <= set(RESERVED)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS.keys() - {"report"}))
+def test_how_a_recipe_is_checked_is_no_part_of_the_code_of_a_step(kind: str) -> None:
+    told = code_definitions(script_of(kind, ROOT))
+    assert set(told.get("recipe/types.py", {})) <= {"Section", "Written", "Written.__get_pydantic_json_schema__()"}
+    assert not {"Files", "check_files()"} & set(told.get("recipe/sources.py", {})) and "yaml_files.py" not in told

@@ -1,30 +1,34 @@
-"""docs/reference/recipe.md is in step with the schema, and its example is a recipe."""
+"""docs/reference/recipe.md and config/recipe.schema.json are in step with the schema, and its example is a recipe."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel
+from recipe_example import EXAMPLE
+from write_reference import render, section_places
 
-from smolmake.recipe.example import EXAMPLE
-from smolmake.recipe.load import Loader
-from smolmake.recipe.reference import COMMAND, hints, parts, render
 from smolmake.recipe.schema import Recipe
+from smolmake.yaml_files import parse_yaml
 
-PAGE = Path(__file__).parents[3] / "docs" / "reference" / "recipe.md"
+ROOT = Path(__file__).parents[3]
 
 
-def test_page_is_in_step() -> None:
-    assert PAGE.read_text() == render(), f"docs/reference/recipe.md is out of step with the schema: run `{COMMAND}`"
+def test_the_page_and_the_schema_are_in_step() -> None:
+    command = [sys.executable, ROOT / "tools" / "write_reference.py", "--check"]
+    check = subprocess.run(command, capture_output=True, text=True)
+    assert check.returncode == 0, check.stderr
 
 
 def test_every_key_is_described() -> None:
-    for part in parts():
-        for key in hints(part.model):
-            assert part.model.model_fields[key].description, f"{part.model.__name__}.{key} has no description"
-            assert f"| `{key}` |" in render()
+    schema, page = Recipe.model_json_schema(), render()
+    for name in section_places(schema):
+        for key, part in (schema["$defs"].get(name) or schema)["properties"].items():
+            assert part.get("description"), f"{name}.{key} has no description"
+            assert f"| `{key}` |" in page
 
 
 def test_links_lead_to_headings() -> None:
@@ -37,10 +41,9 @@ def test_links_lead_to_headings() -> None:
 def test_example_is_a_recipe_with_every_key() -> None:
     example = re.search(r"```yaml\n(.*?)```", render(), re.DOTALL)
     assert example is not None
-    values = yaml.load(example[1], Loader=Loader)  # noqa: S506 (a subclass of SafeLoader)
-    recipe = Recipe.model_validate(values)
+    recipe = Recipe.model_validate(parse_yaml(example[1]))
     assert recipe == Recipe.model_validate(EXAMPLE)
-    assert {part.model for part in parts()} == set(_models_in(recipe))
+    assert set(section_places(Recipe.model_json_schema())) == {model.__name__ for model in _models_in(recipe)}
 
 
 def _models_in(value: object) -> list[type[BaseModel]]:

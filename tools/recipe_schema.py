@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from smolmake.recipe.load import FRAGMENTS
 from smolmake.recipe.schema import Recipe
+from smolmake.recipe.types import NAME
 
-FILE = Path("config") / "recipe.schema.json"
 BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 Schema = dict[str, Any]
 
@@ -33,6 +32,8 @@ def recipe_schema() -> Schema:
     in_lists = {part["items"].get("$ref") for part in _parts(schema) if isinstance(part.get("items"), dict)}
     for part in list(_parts(schema)):
         part.pop("title", None)
+        if part.pop("format", None) == "name":
+            part["pattern"] = f"^{NAME}$"
         if isinstance(part.get("default"), dict):  # a section's defaults are those of its keys
             del part["default"]
         if isinstance(part.get("additionalProperties"), dict):
