@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -25,11 +25,11 @@ T = TypeVar("T")
 
 def pick(what: type[T], raw: dict[str, Any], **more: Any) -> T:
     """A dataclass from a JSON object and what else is known; keys that it has no field for are left."""
-    names = {field.name for field in fields(what)}  # type: ignore[arg-type]
+    names = what.__dataclass_fields__  # type: ignore[attr-defined]
     return what(**{name: value for name, value in raw.items() if name in names}, **more)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MetricLine:
     """One optimizer step of metrics.jsonl; `tokens` counts from the start of its run.
 
@@ -45,7 +45,7 @@ class MetricLine:
     gradient_square: float = 0.0
     gradient_variance: float = 0.0
     sequences: int | None = None
-    source_loss: dict[str, float] = field(default_factory=dict)
+    source_loss: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def source_loss_figure(segments: list[PlacedSegment]) -> list[Block]:
     measured: dict[str, list[Point]] = {}
     for s in segments:
         for m in s.lines:
-            for name, loss in m.source_loss.items():
+            for name, loss in (m.source_loss or {}).items():
                 measured.setdefault(name, []).append((s.offset + m.tokens, loss))
     lines = {name: smooth(points, 20) for name, points in sorted(measured.items()) if len(points) > 1}
     if not lines:
