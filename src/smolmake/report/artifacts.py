@@ -115,7 +115,8 @@ class GraphData:
     """The steps, inputs first, and, as pairs of keys, which step needs which: (from, to).
 
     `price` is of one GPU-hour. `waits` holds for each stage its share of the longest chain of steps to run, and `wall`
-    the time of all that is to run with the devices there are, in seconds.
+    the time of all that is to run with the devices there are, in seconds. `uncertain` holds GPU-hours that may be wrong
+    several times over, by what they stand on.
     """
 
     nodes: list[GraphNode]
@@ -125,6 +126,7 @@ class GraphData:
     waits: dict[str, float] = field(default_factory=dict)
     wall: float = 0.0
     pins: list[PinnedStep] = field(default_factory=list)
+    uncertain: dict[str, float] = field(default_factory=dict)
 
 
 def artefacts_of(workflow: Workflow) -> list[ReportArtefact]:
@@ -161,6 +163,7 @@ def graph_of(plan: Plan, leave_out: str = "") -> GraphData:
         waits,
         3600 * plan.hours,
         [PinnedStep(s.kind, s.name, s.id, s.pin.reason, f"../{s.pin.file.relative_to(root)}") for s in steps if s.pin],
+        {told: sum(plan.costs[step.key].gpu_hours for step in those) for told, those in plan.uncertain.items()},
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.report_run import EVIL, SOURCES, make_recipe, make_run
@@ -293,7 +294,7 @@ def test_a_held_out_loss_that_gets_worse_is_told(after: float, said: bool) -> No
 
 
 def test_the_graphs_caption_and_legend_have_only_what_occurs() -> None:
-    def figure(*nodes: GraphNode, **about: float) -> tuple[str, list[str]]:
+    def figure(*nodes: GraphNode, **about: Any) -> tuple[str, list[str]]:
         section = graph_section(GraphData(list(nodes), [], waits={"report": 9.0, "a": 9.0 * len(about)}, **about), [])
         assert section and isinstance(section.blocks[0], Chart)
         return section.blocks[0].caption, [label for label, _ in section.blocks[0].legend]
@@ -310,6 +311,7 @@ def test_the_graphs_caption_and_legend_have_only_what_occurs() -> None:
     )
     caption, legend = figure(left)
     assert legend == ["to run"] and "GPU-hours" in caption and "price" not in caption and "took" not in caption
+    assert figure(left, uncertain={"a guess": 2.0})[0].endswith(" 2 of the GPU-hours are uncertain: a guess.")
 
 
 def test_the_samples_of_the_last_checkpoint_are_first_and_open(run: Run) -> None:

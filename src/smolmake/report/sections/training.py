@@ -8,7 +8,7 @@ from smolmake.report.charts.bars import throughput_chart
 from smolmake.report.charts.graph import draw_graph, graph_headline, legend_of
 from smolmake.report.charts.lines import loss_chart, small_loss
 from smolmake.report.sections.training_measures import events_table, noise_figure, source_loss_figure
-from smolmake.report.text import compact, duration, listed, percent, plural, round_to
+from smolmake.report.text import amount, compact, duration, listed, percent, plural, round_to
 from smolmake.report.token_axis import PlacedSegment, stage_spans
 
 
@@ -42,7 +42,10 @@ def graph_caption(graph: GraphData) -> str:
     if to_run:
         parts.append(f"of those to run {listed(to_run)}")
     unknown = " Steps whose time nobody knows yet are not counted." if any(n.seconds is None for n in left) else ""
-    return f"The steps of the run by stage: {'; '.join(parts)}.{unknown}"
+    uncertain = "".join(
+        f" {amount(hours)} of the GPU-hours are uncertain: {told}." for told, hours in graph.uncertain.items()
+    )
+    return f"The steps of the run by stage: {'; '.join(parts)}.{unknown}{uncertain}"
 
 
 def versions_table(artefacts: list[ReportArtefact]) -> list[Block]:
@@ -109,7 +112,7 @@ def loss_figure(segments: list[PlacedSegment]) -> Chart:
         "Training loss (faint: each step, strong: mean of its neighbourhood) and learning rate over all "
         "pretraining stages and long-context extensions, on one token axis; dashed lines part the stages."
     )
-    return Chart("fig-loss", caption, [loss_chart(losses, rates, spans, desc)], [s.file for s in segments])
+    return Chart("fig-loss", caption, [loss_chart(losses, rates, spans, desc)], token_files(segments))
 
 
 def throughput_figure(segments: list[PlacedSegment]) -> list[Block]:
@@ -137,13 +140,18 @@ def tokens_of(segments: list[PlacedSegment]) -> float:
     return segments[-1].end - sum(float(s.artefact.facts.get("dropped_tokens", 0)) for s in segments)
 
 
+def token_files(segments: list[PlacedSegment]) -> list[str]:
+    """The files that say how many tokens were trained on."""
+    dropped = [s.artefact.file("manifest.json") for s in segments if s.artefact.facts.get("dropped_tokens")]
+    return [s.file for s in segments] + dropped
+
+
 def trained_tokens(segments: list[PlacedSegment]) -> list[Fact]:
     """Tokens of pretraining and long context."""
     if not segments:
         return []
-    dropped = [s.artefact.file("manifest.json") for s in segments if s.artefact.facts.get("dropped_tokens")]
-    files = [s.file for s in segments] + dropped
-    return [Fact("Tokens trained", compact(tokens_of(segments)), "pretraining and long context", files)]
+    tokens = compact(tokens_of(segments))
+    return [Fact("Tokens trained", tokens, "pretraining and long context", token_files(segments))]
 
 
 def time_of_all(artefacts: list[ReportArtefact]) -> list[Fact]:
