@@ -154,7 +154,8 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "price and budget": (put("cost", {"price_per_gpu_hour": 9.0, "budget": {"gpu_hours": 5}}), NOTHING, ""),
     "milestones": (
         put("pretraining.milestone_steps", 4),
-        ("evaluation/stage1-at-4", "evaluation/stage1-at-12", "report/*"), "pretraining.milestone_steps nothing → 4",
+        ("segment/stage1-0-8", "segment/stage1-8-16", "evaluation/stage1-at-4", "evaluation/stage1-at-12", "report/*"),
+        "milestones that were not kept when their segments were trained",
     ),
     "a suite": (
         put("evaluation.suites", {"reading": {"tasks": ["hellaswag"], "on": "stage_ends"}}),

@@ -50,7 +50,15 @@ def forced():
 
 
 def role(name):
-    """The manifests that a step reads in a role."""
+    """The manifests that a step reads in a role; those whose files are gone are made again, and it waits for them."""
+
+    def manifests(step):
+        workflow.dag.forcefiles.update(WORKFLOW.repeated_for(step))
+        inputs = WORKFLOW.inputs(step, name, forced())
+        return [path if path in again else ancient(path) for path in inputs]
+
+    if again := {f"results/{key}/manifest.json" for key in WORKFLOW.repeated}:
+        return of_step(manifests)
     return ancient(of_step(lambda step: WORKFLOW.inputs(step, name, forced())))
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from smolmake.errors import UserError
 from smolmake.execution.job import Job
 from smolmake.execution.manifest import payload_under, verify_payload
 from smolmake.execution.step import Run
@@ -14,5 +15,11 @@ def measured_checkpoint(job: Job[EvaluationSpec | SuiteSpec, Run]) -> Path:
     if milestone is None:
         return step / "checkpoint"
     place, manifest = f"milestones/step-{milestone}", job.inputs["checkpoint"]
-    verify_payload(manifest, only=payload_under(manifest, place))
+    if not (files := payload_under(manifest, place)):
+        raise UserError(
+            f"the segment kept no milestone at step {milestone}: it had passed it when the milestone was asked for",
+            file=manifest, key="pretraining.milestone_steps",
+            remedy="run the same command again: the segment is then trained again; or set the milestones as they were",
+        )  # fmt: skip
+    verify_payload(manifest, only=files)
     return step / place

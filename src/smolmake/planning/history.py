@@ -105,3 +105,9 @@ class History:
                 value = None
             self._read[file] = value if isinstance(value, dict) else None
         return self._read[file]
+
+
+def last_saved(recovery: Path) -> int | None:
+    """The step of the newest recovery checkpoint in a folder, of a segment or of TRL, if there is one."""
+    names = [re.match(r"(?:step|checkpoint)-(\d+)", path.name) for path in recovery.glob("*-*")]
+    return max((int(name[1]) for name in names if name), default=None)

@@ -8,7 +8,7 @@ whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from smolmake.errors import UserError
@@ -49,11 +49,13 @@ def remove_state(file: Path) -> bool:
         return free
 
 
-def check_states(steps: Steps) -> None:
-    """Raise UserError if a segment that is still to run follows one whose optimizer state was removed."""
+def check_states(steps: Steps, repeated: Container[str] = ()) -> None:
+    """Raise UserError if a segment that is to run, or to run again, follows one whose optimizer state was removed."""
     for step in steps.of_kind("segment"):
         parent = step.inputs.get("parent")
-        if parent is None or step.spec_as(SegmentSpec).fresh_optimizer or (steps.root / step.manifest).exists():
+        if parent is None or step.spec_as(SegmentSpec).fresh_optimizer:
+            continue
+        if step.key not in repeated and (steps.root / step.manifest).exists():
             continue
         folder = steps.root / "results" / parent.key
         if (

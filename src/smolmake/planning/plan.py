@@ -34,7 +34,7 @@ class Plan:
 
     @cached_property
     def done(self) -> set[str]:
-        return self.history.finished & set(self.workflow.steps.all)
+        return self.history.finished & set(self.workflow.steps.all) - self.keys
 
     @property
     def gpu_hours(self) -> float:
@@ -185,7 +185,7 @@ def make_plan(workflow: Workflow, manifests: Iterable[str] | None = None) -> Pla
     else:
         wanted = set(manifests)
         running = [step for step in workflow.steps.all.values() if step.manifest in wanted]
-    reasons = Reasons(workflow.steps, history, workflow.recipe.name)
+    reasons = Reasons(workflow.steps, history, workflow.recipe.name, workflow.repeated)
     costs = Costs(workflow.recipe, workflow.steps.root, history)
     keys = {step.key for step in running}
     return Plan(
@@ -199,8 +199,9 @@ def make_plan(workflow: Workflow, manifests: Iterable[str] | None = None) -> Pla
 
 
 def unfinished(workflow: Workflow, history: History) -> list[Step]:
-    """The steps that the report, and so everything, waits for: those that are not finished."""
-    return [step for step in workflow.steps.all.values() if step.key not in history.finished]
+    """The steps that the report, and so everything, waits for: those that are not finished, or must run again."""
+    done = history.finished - set(workflow.repeated)
+    return [step for step in workflow.steps.all.values() if step.key not in done]
 
 
 def number_text(value: float) -> str:

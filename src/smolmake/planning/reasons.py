@@ -26,8 +26,8 @@ CONTENTS = {
 class Reasons:
     """The reasons of the steps that would run: each step's own, and the causes that reach it through its inputs."""
 
-    def __init__(self, steps: Steps, history: History, recipe: str) -> None:
-        self.steps, self.history, self.recipe = steps, history, recipe
+    def __init__(self, steps: Steps, history: History, recipe: str, repeated: dict[str, tuple[str, ...]]) -> None:
+        self.steps, self.history, self.recipe, self.repeated = steps, history, recipe, repeated
         self._own: dict[str, tuple[str, ...]] = {}
         self._causes: dict[str, tuple[str, ...]] = {}
 
@@ -48,6 +48,8 @@ class Reasons:
         return self._causes[step.key]
 
     def _compare(self, step: Step) -> list[str]:
+        if step.key in self.repeated:
+            return list(self.repeated[step.key])
         if self.history.begun(step):
             return [UNFINISHED]
         earlier = self.history.earlier(step, self.recipe)

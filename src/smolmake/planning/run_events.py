@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from pathlib import Path
 
 from smolmake.files import write_json
 from smolmake.monitoring.alerts import AlertSender, check_webhook
-from smolmake.planning.history import BEGUN, History
+from smolmake.planning.history import BEGUN, History, last_saved
 from smolmake.planning.workflow import Workflow
 
 _begun: list[tuple[Workflow, AlertSender]] = []
@@ -32,12 +30,6 @@ def begin(workflow: Workflow) -> None:
             print(f"{step.key} goes on from step {saved:,}", file=sys.stderr)
     name = workflow.file.stem if workflow.file.parent.name == "recipes" else workflow.file
     print(f"How far it is: smolmake status {name}. Logs: logs/KIND/STEP.log", file=sys.stderr)
-
-
-def last_saved(recovery: Path) -> int | None:
-    """The step of the newest recovery checkpoint in a folder, of a segment or of TRL, if there is one."""
-    names = [re.match(r"(?:step|checkpoint)-(\d+)", path.name) for path in recovery.glob("*-*")]
-    return max((int(name[1]) for name in names if name), default=None)
 
 
 def job_failed(output: str, log: str) -> None:

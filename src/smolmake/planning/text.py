@@ -10,6 +10,7 @@ from smolmake.execution.step import Step
 from smolmake.planning.budget import budget_text
 from smolmake.planning.checks import repeat_warnings
 from smolmake.planning.estimate import short
+from smolmake.planning.payloads import passed_milestones
 from smolmake.planning.plan import Plan, number_text
 from smolmake.planning.reasons import NEW
 
@@ -116,7 +117,8 @@ def _pins(plan: Plan) -> list[str]:
 
 
 def _warnings(plan: Plan) -> list[str]:
-    return [
+    passed = [f"Warning: {told}." for told in passed_milestones(plan.workflow.steps, plan.running)]
+    return passed + [
         f"Warning: {told} (an estimate)."
         for told in repeat_warnings(plan.workflow.recipe, plan.workflow.steps, plan.keys)
     ]

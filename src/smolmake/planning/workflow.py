@@ -22,6 +22,7 @@ from smolmake.graph.specs.pretrain import SegmentRun
 from smolmake.graph.specs.runs import DeviceRun
 from smolmake.planning.checks import check_plan
 from smolmake.planning.optimizer_states import check_states
+from smolmake.planning.payloads import steps_to_repeat
 from smolmake.recipe.load import find_recipe, load_recipe
 from smolmake.recipe.schema import Recipe
 
@@ -76,8 +77,23 @@ class Workflow:
     def _gates(self) -> dict[str, list[Step]]:
         return {kind: self.steps.of_kind(kind) for kind in ("epochs", "preflight", "check_tasks")}
 
+    @cached_property
+    def repeated(self) -> dict[str, tuple[str, ...]]:
+        """Finished steps that must run again, with the reasons: a step to run would read files that are gone."""
+        return steps_to_repeat(self.steps)
+
     def finished(self, step: Step) -> bool:
-        return os.path.exists(f"{self.steps.root}/{step.manifest}")
+        return os.path.exists(f"{self.steps.root}/{step.manifest}") and step.key not in self.repeated
+
+    def repeated_for(self, step: Step) -> set[str]:
+        """The manifests that are there and must be made again for a step that was never made."""
+        found: dict[str, Step] = {}
+        waiting = [] if os.path.exists(f"{self.steps.root}/{step.manifest}") else [step]
+        while waiting:
+            again = [other for other in waiting.pop().inputs.values() if other.key in self.repeated]
+            waiting += [other for other in again if other.manifest not in found]
+            found |= {other.manifest: other for other in again}
+        return set(found)
 
     def command(self, step: Step) -> str:
         """What computes a step on its devices, but for the number of its workers."""
@@ -148,9 +164,9 @@ def load_workflow(name: str, root: Path) -> Workflow:
     recipe, file = load_recipe(name, root), find_recipe(name, root)
     check_plan(recipe, file, root)
     with remembered_code(root):
-        steps = build_steps(recipe, root)
-    check_states(steps)
-    return Workflow(recipe, file, steps)
+        workflow = Workflow(recipe, file, build_steps(recipe, root))
+    check_states(workflow.steps, workflow.repeated)
+    return workflow
 
 
 CONFIG_KEYS = ("recipe", "consent")

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 
 from smolmake.errors import UserError
-from smolmake.planning.run_events import last_saved
+from smolmake.planning.history import last_saved
 from smolmake.train.recovery.signals import StopSignal
 from snakemake_logger_plugin_smolmake import Short, last_words, name_the_error
 
