@@ -52,11 +52,6 @@ def difference(before: Estimate, after: Estimate) -> Interval:
     return low, high
 
 
-def newcombe(before: float, n_before: int, after: float, n_after: int) -> Interval:
-    """Newcombe's interval for the difference after - before of two proportions."""
-    return difference((before, *wilson(before * n_before, n_before)), (after, *wilson(after * n_after, n_after)))
-
-
 def paired_difference(
     before: Sequence[float], after: Sequence[float], sizes: Sequence[float] | None = None
 ) -> Interval | None:

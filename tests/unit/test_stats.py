@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from smolmake.stats import bootstrap_ratio, mean_interval, newcombe, paired_difference, weighted_mean, wilson
+from smolmake.stats import (
+    Interval,
+    bootstrap_ratio,
+    difference,
+    mean_interval,
+    paired_difference,
+    weighted_mean,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +40,10 @@ def test_the_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
 def test_the_bootstrap_is_deterministic_and_has_no_width_without_spread() -> None:
     assert bootstrap_ratio([2.0, 4.0, 9.0], [1.0, 2.0, 3.0]) == bootstrap_ratio([2.0, 4.0, 9.0], [1.0, 2.0, 3.0])
     assert bootstrap_ratio([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]) == pytest.approx((2.0, 2.0))
+
+
+def newcombe(before: float, n_before: int, after: float, n_after: int) -> Interval:
+    return difference((before, *wilson(before * n_before, n_before)), (after, *wilson(after * n_after, n_after)))
 
 
 @pytest.mark.parametrize(

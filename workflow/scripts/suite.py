@@ -4,7 +4,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from smolmake.evaluate.checkpoint import measured_checkpoint
-from smolmake.evaluate.suites import run_suite
+from smolmake.evaluate.harness import run_suite
 from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
 from smolmake.graph.specs.evaluate import SuiteRun, SuiteSpec

@@ -1,7 +1,7 @@
 """Gather the items of suites' tasks through the harness, for decontamination. Usage: suite_items.py JOB"""
 
+from smolmake.evaluate.harness_tasks import suite_items
 from smolmake.evaluate.items import ITEMS, write_items
-from smolmake.evaluate.suite_items import suite_items
 from smolmake.execution.job import Job, run_step
 from smolmake.execution.step import Run
 from smolmake.graph.specs.data import SuiteItemsSpec

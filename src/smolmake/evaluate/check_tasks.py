@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, SmolLM3Config
 
-from smolmake.evaluate.suites import run_suite
+from smolmake.evaluate.harness import run_suite
 from smolmake.evaluate.tasks import score_tasks
 from smolmake.execution.job import Job
 from smolmake.files import write_json

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lm_eval import simple_evaluate
-from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
+from lm_eval.api import metrics  # noqa: F401 (its import fills the registry)
+from lm_eval.api.registry import metric_registry
 from lm_eval.tasks._yaml_loader import load_yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from smolmake.data.readers import MissingColumn
 from smolmake.errors import UserError, did_you_mean
+from smolmake.evaluate.harness import run_harness
+from smolmake.evaluate.harness_tasks import Tasks
 from smolmake.evaluate.items import question_files, question_rows
 from smolmake.evaluate.samples import render_prompt
 from smolmake.graph.specs.evaluate import TaskFiles
-from smolmake.stats import wilson
+from smolmake.recipe.evaluation import HarnessTasks
 
-METRICS_LEFT_OUT = ("acc_norm",)
 DATA = "{data}/"  # in a task file: the folder of the questions
 
 
@@ -34,10 +34,11 @@ def prepare_tasks(
     folder: Path,
     tokenizer: PreTrainedTokenizerBase | None,
     template: str | None,
-) -> dict[str, dict[str, Any]]:
+) -> list[str]:
     """Copy task files and questions into `folder`, with `{data}` replaced and conversations rendered into `query`.
 
-    Returns each task's metadata by name. Chat tasks are left out where the recipe has no chat template.
+    Returns what is to be asked: groups, and tasks that are in none. Chat tasks are left out where the recipe has no
+    chat template.
 
     Raises:
         UserError: for a task file that is none, or that asks something else than the questions.
@@ -46,18 +47,20 @@ def prepare_tasks(
     data.mkdir(parents=True)
     for path in questions.values():
         _write_questions(path, data / path.name, tokenizer, template)
-    metadata = {}
+    names, members = [], set[str]()
     for path in task_files:
         if path.suffix == ".yaml":
             task = read_task(path)
-            about = task.get("metadata") or {}
-            if about.get("chat") and template is None:
+            if (task.get("metadata") or {}).get("chat") and template is None:
                 continue
-            if "task" in task:
+            if "group" in task:
+                members |= {each if isinstance(each, str) else str(each.get("task")) for each in task.get("task") or ()}
+            elif "task" in task:
                 _check_questions(task, path, {file.name for file in questions.values()})
-                metadata[task["task"]] = about
+                _check_metrics(task, path)
+            names += [task[kind] for kind in ("group", "task") if isinstance(task.get(kind), str)][:1]
         (folder / path.name).write_text(path.read_text().replace("{data}", str(data)))
-    return metadata
+    return sorted(set(names) - members)
 
 
 def read_task(path: Path) -> dict[str, Any]:
@@ -82,6 +85,18 @@ def _check_questions(task: dict[str, Any], path: Path, names: set[str]) -> None:
                 f"the task {task['task']} asks data that is not under the recipe's `evaluation.data`, so that the "
                 "sources would not be searched for it",
                 file=path, key="dataset_kwargs.data_files", value=place, remedy=f"write {DATA}FILE: {near}",
+            )  # fmt: skip
+
+
+def _check_metrics(task: dict[str, Any], path: Path) -> None:
+    """Raise UserError for a metric that the harness does not have, where no code of the task's own computes it."""
+    for metric in task.get("metric_list") or ():
+        name = metric.get("metric")
+        own = task.get("process_results") or metric.get("hf_evaluate") or callable(name)
+        if not own and name not in metric_registry:
+            raise UserError(
+                f"the task {task['task']} asks for a metric that the harness does not have",
+                file=path, key="metric_list", value=name, remedy=did_you_mean(str(name), sorted(metric_registry)),
             )  # fmt: skip
 
 
@@ -122,49 +137,17 @@ def score_tasks(
     """
     task_files = sorted(path for path in Path(tasks.folder).iterdir() if path.suffix in (".yaml", ".py"))
     with tempfile.TemporaryDirectory(prefix="smolmake-tasks-") as scratch:
-        os.environ["HF_DATASETS_CACHE"] = f"{scratch}/cache"
+        datasets.config.HF_DATASETS_CACHE = Path(scratch) / "cache"
         folder = Path(scratch) / "tasks"
-        metadata = prepare_tasks(task_files, question_files(tasks.data, generated), folder, tokenizer, template)
-        return run_tasks(model, tokenizer, folder, metadata, limit)
-
-
-def run_tasks(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    folder: Path,
-    metadata: dict[str, dict[str, Any]],
-    limit: int | None,
-    batch_size: int = 16,
-) -> list[dict[str, Any]]:
-    """Score the prepared tasks: one entry per task and metric, in the form of scores.json."""
-    results = simple_evaluate(
-        model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
-        tasks=sorted(metadata),
-        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
-        limit=limit,
-        bootstrap_iters=0,
-        random_seed=0,
-        numpy_random_seed=0,
-        torch_random_seed=0,
-    )
-    scores = []
-    for task, items in sorted(results["samples"].items()):
-        for metric in items[0]["metrics"]:
-            if metric in METRICS_LEFT_OUT:
-                continue
-            values = [float(item[metric]) for item in items]
-            low, high = wilson(sum(values), len(values))
-            scores.append(
-                {
-                    "task": task,
-                    "metric": metric,
-                    "value": sum(values) / len(values),
-                    "low": low,
-                    "high": high,
-                    "n": len(values),
-                    "chance": metadata[task].get("chance", 0.0),
-                    "formulation": metadata[task].get("formulation", ""),
-                    "items": values,
-                }
-            )
-    return scores
+        questions = question_files(tasks.data, generated)
+        names = prepare_tasks(task_files, questions, folder, tokenizer, template)
+        if not names:
+            return []
+        own = Tasks(include_path=str(folder), include_defaults=False)
+        rows = run_harness(model, tokenizer, HarnessTasks(tasks=names, limit=limit), own)
+        by_place = {str(folder / "data" / path.name): name for name, path in questions.items()}
+        for row in rows:  # a group has none of its own
+            task = own.loaded["tasks"].get(row["task"])
+            places = _places(task.config.dataset_kwargs["data_files"]) if task is not None else []
+            row["questions"] = sorted({by_place[place] for place in places})
+        return rows

@@ -58,6 +58,9 @@ class ScoreExpectation(Expectation):
         None, description="The suite that the task belongs to; null: the recipe's own tasks."
     )
     metric: str | None = Field(None, description="The metric, such as `acc`; null: each that the task has.")
+    filter: str | None = Field(
+        None, description="The filter that answers went through, such as `strict-match`; null: each that the task has."
+    )
     above: Surpassed | float | None = Field(
         None, description="Higher than at this checkpoint, than this number (0 to 1), or than `chance`."
     )

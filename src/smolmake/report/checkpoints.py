@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from smolmake.graph.stages import GraphStage
 from smolmake.report.artifacts import ReportArtefact, load, pick
 from smolmake.report.blocks import Cell
-from smolmake.report.text import compact
+from smolmake.report.text import compact, round_to
 
 
 class Key(NamedTuple):
@@ -19,11 +19,19 @@ class Key(NamedTuple):
     task: str
     metric: str
     suite: str = ""
+    filter: str = "none"
+    length: int | None = None
 
 
 @dataclass(frozen=True)
 class Score:
-    """One task and metric at one checkpoint, with its 95 % interval; `suite` is empty for the recipe's own tasks."""
+    """One task or group, metric and filter at one checkpoint, with its 95 % interval; `suite` as in Key.
+
+    `share`: it lies between 0 and 1, as an accuracy does and BLEU or a perplexity does not. A group has `tasks`.
+    `questions` are the files that a task of the recipe's own asks. Of written answers, `thoughts`, `unclosed` and `cut`
+    are the shares with a thought, with one that never ended, and that hit the limit of tokens; `merged` are the items
+    whose choices merge with their question, `truncated` is how many were too long for the model.
+    """
 
     task: str
     metric: str
@@ -35,15 +43,28 @@ class Score:
     formulation: str
     items: Sequence[float] = ()
     suite: str = ""
+    filter: str = "none"
+    length: int | None = None
+    share: bool = True
+    higher_is_better: bool = True
+    tasks: Sequence[str] = ()
+    questions: Sequence[str] = ()
+    thoughts: float | None = None
+    unclosed: float = 0.0
+    cut: float = 0.0
+    merged: Sequence[int] = ()
+    truncated: int = 0
 
     @property
     def key(self) -> Key:
-        return Key(self.task, self.metric, self.suite)
+        return Key(self.task, self.metric, self.suite, self.filter, self.length)
 
     @property
     def words(self) -> tuple[str, str]:
-        """The value and its interval, in percent."""
-        return f"{100 * self.value:.1f}", f"{100 * self.low:.0f}–{100 * self.high:.0f}"
+        """The value and its interval, of a share in percent."""
+        if self.share:
+            return f"{100 * self.value:.1f}", f"{100 * self.low:.0f}–{100 * self.high:.0f}"
+        return round_to(self.value, 4), f"{round_to(self.low, 3)}–{round_to(self.high, 3)}"
 
 
 @dataclass(frozen=True)

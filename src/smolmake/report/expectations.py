@@ -17,12 +17,12 @@ from smolmake.recipe.expectations import (
 )
 from smolmake.report.artifacts import ReportArtefact, load, of_kind
 from smolmake.report.checkpoints import Checkpoint, HeldOut, Score
-from smolmake.stats import Estimate, Interval, difference, mean_interval, newcombe, paired_difference, weighted_mean
+from smolmake.stats import Estimate, Interval, difference, mean_interval, paired_difference, weighted_mean
 
 Verdict = Literal["holds", "does not hold", "within noise", "not measured"]
 Change = Literal["better", "worse", "within noise"]
 Direction = Literal["up", "down", "not down", "not up"]
-Unit = Literal["percent", "training loss", "bits per byte", "documents"]
+Unit = Literal["percent", "score", "training loss", "bits per byte", "documents"]
 M = TypeVar("M", HeldOut, Score)
 
 
@@ -132,13 +132,23 @@ def _heldout_of(expected: HeldoutExpectation, checkpoint: Checkpoint | None) -> 
 
 
 def check_score(expected: ScoreExpectation, ends: dict[str, Checkpoint]) -> Iterator[Outcome]:
-    """A task's score at a checkpoint, one outcome for each of its metrics, or the mean over a suite."""
-    checkpoint = ends.get(expected.at)
-    scores = _scores_of(expected, checkpoint)
-    groups = [scores] if expected.task is None else [[score] for score in scores]
-    for group in [group for group in groups if group] or [[]]:
-        text = expected.text if len(groups) < 2 else f"{expected.text} ({group[0].metric})"
-        yield _check_scores(text, expected, group, ends)
+    """A task's score at a checkpoint, one outcome for each of its metrics and filters, or the mean over a suite."""
+    scores = _scores_of(expected, ends.get(expected.at))
+    if expected.task is None:
+        filters = sorted({score.filter for score in scores})
+        if len({score.task for score in scores}) == len(scores):
+            yield _check_scores(expected.text, expected, scores, ends)
+        else:
+            yield Outcome(f"{expected.text} (name a filter: {', '.join(filters)})", "not measured", "percent")
+        return
+    several = len({score.filter for score in scores}) > 1
+    for score in scores:
+        metric = f"{score.metric}, {score.filter}" if several else score.metric
+        yield _check_scores(
+            expected.text if len(scores) < 2 else f"{expected.text} ({metric})", expected, [score], ends
+        )
+    if not scores:
+        yield _check_scores(expected.text, expected, [], ends)
 
 
 def _check_scores(text: str, expected: ScoreExpectation, after: list[Score], ends: dict[str, Checkpoint]) -> Outcome:
@@ -155,17 +165,19 @@ def _check_scores(text: str, expected: ScoreExpectation, after: list[Score], end
         before = before if len(before) == len(after) else []
     direction: Direction = "up" if expected.above is not None else "not down"
     files = [file for end in (other, expected.at) if end in ends for file in _files(expected, ends[end])]
-    return compare(text, "percent", before, after, mean_score, score_change, direction, files)
+    unit: Unit = "percent" if all(score.share for score in after) else "score"
+    return compare(text, unit, before, after, mean_score, score_change, direction, files)
 
 
 def _scores_of(expected: ScoreExpectation, checkpoint: Checkpoint | None) -> list[Score]:
-    """The scores of a checkpoint that are spoken of."""
+    """The scores of a checkpoint that are spoken of; a mean over a suite leaves its groups out, whose tasks it has."""
     return [
         score
         for score in (checkpoint.scores.values() if checkpoint is not None else ())
         if score.suite == (expected.suite or "")
-        and expected.task in (None, score.task)
+        and (expected.task == score.task or (expected.task is None and not score.tasks))
         and expected.metric in (None, score.metric)
+        and expected.filter in (None, score.filter)
     ]
 
 
@@ -181,12 +193,9 @@ def mean_score(scores: list[Score]) -> Estimate:
 
 
 def score_change(before: list[Score], after: list[Score]) -> Interval:
-    """Interval of the change of a score, or of the mean of several; of one, paired where its items are the same, else
-    Newcombe's."""
-    if len(after) > 1:
-        return difference(mean_score(before), mean_score(after))
-    first, last = before[0], after[0]
-    return paired_difference(first.items, last.items) or newcombe(first.value, first.n, last.value, last.n)
+    """Interval of the change of a score, or of the mean of several; of one, paired where its items are the same."""
+    paired = paired_difference(before[0].items, after[0].items) if len(after) == 1 else None
+    return paired or difference(mean_score(before), mean_score(after))
 
 
 def loss_change(before: list[HeldOut], after: list[HeldOut]) -> Interval:

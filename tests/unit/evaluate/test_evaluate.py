@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers.models import decoder, save_model, write_tokenizer
-from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from generators.arithmetic import tasks as arithmetic_tasks
@@ -18,12 +17,14 @@ from generators.notebooks import tasks as notebook_tasks
 from generators.tables import write_table
 from generators.world import tasks as fact_tasks
 from smolmake.errors import UserError
+from smolmake.evaluate.harness import run_harness
+from smolmake.evaluate.harness_tasks import Tasks, suite_items
 from smolmake.evaluate.heldout import heldout_loss
 from smolmake.evaluate.items import item_text, question_files, question_rows
 from smolmake.evaluate.samples import generate, write_samples
-from smolmake.evaluate.suite_items import suite_items
-from smolmake.evaluate.tasks import prepare_tasks, read_task, run_tasks
+from smolmake.evaluate.tasks import prepare_tasks, read_task
 from smolmake.graph.specs.data import PathDataset
+from smolmake.recipe.evaluation import HarnessTasks
 from smolmake.stats import wilson
 
 LIMIT = 16
@@ -105,10 +106,11 @@ def test_every_task_runs_and_a_guesser_is_near_chance(untrained: Loaded, root: P
     template = (root / "config" / "templates" / "smollm3-short.jinja").read_text()
     # Generation is slow and scores of an untrained model are nothing: the pipeline's test runs it.
     chosen = [file for file in files if file.name != "chat.yaml"]
-    metadata = prepare_tasks(chosen, data, tmp_path / "tasks", untrained[1], template)
+    prepared = prepare_tasks(chosen, data, tmp_path / "tasks", untrained[1], template)
     names = {read_task(file)["task"] for file in chosen if file.suffix == ".yaml"}
-    assert set(metadata) == names and {"facts", "arithmetic", "needle_long", "preferences"} <= names
-    scores = run_tasks(*untrained, tmp_path / "tasks", metadata, LIMIT)
+    assert set(prepared) == names and {"facts", "arithmetic", "needle_long", "preferences"} <= names
+    tasks = Tasks(include_path=str(tmp_path / "tasks"), include_defaults=False)
+    scores = run_harness(*untrained, HarnessTasks(tasks=prepared, limit=LIMIT), tasks)
     assert {score["task"] for score in scores} == names
     for score in scores:
         assert score["n"] == LIMIT and score["formulation"] == "CF" and score["chance"] in (0.25, 0.5)
@@ -121,8 +123,8 @@ def test_every_task_runs_and_a_guesser_is_near_chance(untrained: Loaded, root: P
 def test_chat_tasks_are_left_out_without_a_template(untrained: Loaded, root: Path, tmp_path: Path) -> None:
     files = sorted((root / "examples" / "toy" / "tasks").iterdir())
     data = write_task_data(tmp_path / "data")
-    metadata = prepare_tasks([f for f in files if f.is_file()], data, tmp_path / "tasks", untrained[1], None)
-    assert "facts" in metadata and not {"chat", "preferences"} & set(metadata)
+    prepared = prepare_tasks([f for f in files if f.is_file()], data, tmp_path / "tasks", untrained[1], None)
+    assert "facts" in prepared and not {"chat", "preferences"} & set(prepared)
 
 
 def write_task(place: Path, name: str, file: str) -> Path:
@@ -154,10 +156,11 @@ def test_what_is_scored_is_what_the_sources_are_searched_for(untrained: Loaded, 
     task_files = [write_task(tmp_path / f"{name}.yaml", name, f"{{data}}/{found[name].name}") for name in names]
     history = tmp_path / "history.yaml"
     history.write_text(history.read_text().replace('"json"', '"parquet"'))
-    metadata = prepare_tasks(task_files, found, tmp_path / "tasks", untrained[1], None)
-    scores = run_tasks(*untrained, tmp_path / "tasks", metadata, None)
+    assert prepare_tasks(task_files, found, tmp_path / "tasks", untrained[1], None) == sorted(names)
+    tasks = Tasks(include_path=str(tmp_path / "tasks"), include_defaults=False)
+    scores = run_harness(*untrained, HarnessTasks(tasks=sorted(names)), tasks)
     assert {score["task"]: score["n"] for score in scores} == dict.fromkeys(names, 2)
-    items = suite_items(sorted(names), TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False))
+    items = suite_items(sorted(names), tasks)
     assert items == {name: [item_text(row) for row in question_rows(path)] for name, path in found.items()}
     assert items["exam.law"][0] == "How many cats?  1\u2028  2\x85"
 

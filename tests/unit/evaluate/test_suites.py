@@ -7,15 +7,14 @@ import pytest
 import torch
 from helpers.data_jobs import fail, job, run
 from helpers.models import decoder, save_model, write_tokenizer
-from lm_eval.tasks import TaskManager
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from generators.tables import write_table
 from generators.world import tasks as fact_tasks
 from smolmake.errors import UserError
+from smolmake.evaluate.harness import run_harness
+from smolmake.evaluate.harness_tasks import Tasks, suite_items
 from smolmake.evaluate.items import ITEMS, read_items, write_items
-from smolmake.evaluate.suite_items import suite_items
-from smolmake.evaluate.suites import run_suite
 from smolmake.evaluate.tasks import prepare_tasks
 from smolmake.execution.job import Job, named
 from smolmake.execution.manifest import read_manifest
@@ -29,12 +28,12 @@ SUITE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def prepare(folder: Path, root: Path) -> TaskManager:
+def prepare(folder: Path, root: Path) -> Tasks:
     """The harness with the toy's task of facts, whose data lies in `folder`, and a group that holds it."""
     files = [root / "examples/toy/tasks/facts.yaml"]
     prepare_tasks(files, {"facts": folder / "facts.jsonl"}, folder / "tasks", None, None)
     (folder / "tasks" / "group.yaml").write_text("{group: knowledge, task: [facts], metadata: {}}\n")
-    return TaskManager(include_path=str(folder / "tasks"), include_defaults=False)
+    return Tasks(include_path=str(folder / "tasks"), include_defaults=False)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +47,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Any:
     manager = prepare(folder, root)
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
-    return lambda **changes: run_suite(
-        model, tokenizer, folder / "model", HarnessTasks(**{**SUITE, **changes}), manager
-    )
+    return lambda **changes: run_harness(model, tokenizer, HarnessTasks(**{**SUITE, **changes}), manager)
 
 
 def test_a_suite_gives_scores_with_intervals(scored: Any) -> None:
@@ -87,8 +84,8 @@ def test_the_step_gathers_them_from_the_harness(tmp_path: Path, root: Path, monk
     write_table(tmp_path / "facts.jsonl", fact_tasks(0))
     prepare(tmp_path, root)
     small = (
-        "import lm_eval.tasks as t; harness = t.TaskManager\n"
-        "t.TaskManager = lambda: harness(include_path='tasks', include_defaults=False)"  # all of it takes half a minute
+        "import smolmake.evaluate.harness_tasks as t; harness = t.Tasks\n"
+        "t.Tasks = lambda: harness(include_path='tasks', include_defaults=False)"  # all of it takes half a minute
     )
     gathered = job("suite_items", "filtered", SuiteItemsSpec(tasks=["knowledge"]), {})
     run(tmp_path, gathered, code=small)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,34 @@ def test_each_metric_of_a_task_is_told_and_a_suite_by_its_mean() -> None:
     assert found.verdict == "holds" and found.files == ("suite/main", "suite/longer")
     assert (found.before, found.after) == (pytest.approx(0.25), pytest.approx(0.65))
     assert found.low < 0.4 < found.high and found.high - found.low < 0.12  # four tasks are surer than one
+
+
+def test_filters_and_groups_are_kept_apart() -> None:
+    """The mean over a suite has each task once; what has two filters must be told which one."""
+    several = [replace(score("gsm8k", value, suite="maths", metric="exact_match"), filter=name)
+               for name, value in (("strict", 0.2), ("flexible", 0.8))]  # fmt: skip
+    plain = score("asdiv", 0.6, suite="maths", metric="exact_match")
+    group = replace(score("all", 0.9, suite="maths", metric="exact_match"), tasks=("gsm8k", "asdiv"))
+    run = [checkpoint("main", *several, plain, group)]
+    task = {"at": "main", "suite": "maths", "task": "gsm8k", "above": 0.5}
+    assert verdicts(run, scores={"a": task}) == {"a (exact_match, flexible)": "holds",
+                                                 "a (exact_match, strict)": "does not hold"}  # fmt: skip
+    assert verdicts(run, scores={"a": task | {"filter": "flexible"}}) == {"a": "holds"}
+    assert verdicts(run, scores={"a": task | {"task": "all"}}) == {"a": "holds"}
+    mean = {"at": "main", "suite": "maths", "metric": "exact_match", "above": 0.5}
+    assert verdicts(run, scores={"a": mean}) == {"a (name a filter: flexible, none, strict)": "not measured"}
+    (found,) = outcomes([checkpoint("main", several[0], plain, group)], scores={"a": mean})
+    assert found.after == pytest.approx(0.4)
+
+
+def test_what_is_no_share_is_compared_in_its_own_unit() -> None:
+    before, after = (
+        Score("translate", "bleu", value, value - 1, value + 1, 50, 0.0, "FG", share=False) for value in (10.0, 30.0)
+    )
+    run = [checkpoint("main", before), checkpoint("sft", after)]
+    (found,) = outcomes(run, scores={"a": {"at": "sft", "task": "translate", "above": "main"}})
+    assert (found.verdict, found.unit, found.before, found.after) == ("holds", "score", 10.0, 30.0)
+    assert (found.low, found.high) == pytest.approx((20 - 2**0.5, 20 + 2**0.5))
 
 
 def test_inside_a_stage_is_not_its_end() -> None:

@@ -11,7 +11,7 @@ from helpers.report_run import EVIL, SOURCES, make_recipe, make_run
 from smolmake.graph.stages import GraphStage, recipe_stages
 from smolmake.recipe.expectations import Expectations
 from smolmake.recipe.schema import Recipe
-from smolmake.report.artifacts import GraphData, GraphNode, ReportArtefact, read_overlap
+from smolmake.report.artifacts import GraphData, GraphNode, Overlap, ReportArtefact, read_overlap
 from smolmake.report.blocks import Chart, Details, ReportSection, Table
 from smolmake.report.charts.graph import draw_graph
 from smolmake.report.checkpoints import Checkpoint, HeldOut, Score, read_checkpoints
@@ -245,6 +245,35 @@ def test_names_that_are_longer_than_their_card_are_cut() -> None:
     title, after = re.findall(r">([^<]+)…</text>", drawn)
     assert stage.title.startswith(title) and "after another-stage-b and".startswith(after)
     assert f"<title>{stage.title}: 1 to run, after another-stage-b and another-stage-c</title>" in drawn
+
+
+def test_every_score_stands_by_task_metric_filter_and_length() -> None:
+    """In percent where it is a share; how answers came out stands beside it."""
+    scores = [
+        Score(
+            "gsm8k", "exact_match", 0.5, 0.4, 0.6, 10, 0.0, "FG", (), "maths", "strict-match", thoughts=0.75, cut=0.1
+        ),
+        Score("gsm8k", "exact_match", 0.7, 0.6, 0.8, 10, 0.0, "FG", (), "maths", "flexible-extract", thoughts=0.75),
+        Score("niah", "8192", 1.0, 0.8, 1.0, 12, 0.0, "FG", (), "long", length=8192),
+        Score("wmt", "bleu", 23.4567, 20.04, 27.0, 50, 0.0, "FG", (), "translation", share=False),
+        Score("exam", "acc", 0.3, 0.2, 0.4, 9, 0.25, "CF", questions=("exam.law", "exam.arts"), merged=(3, 4)),
+    ]
+    checkpoint = Checkpoint(
+        "sft", "sft", STAGES["sft"], 1000, {s.key: s for s in scores}, [], "evaluation/x/scores.json"
+    )
+    about = [("mathematics", {"items": 4, "items_found": 1})]
+    overlap = Overlap({"exam.law": about, "exam.arts": about}, ["documents/a/cleaning.json"])
+    chart, table, answers = score_figures([checkpoint], overlap)
+    assert isinstance(chart, Chart) and isinstance(table, Table) and isinstance(answers, Table)
+    cells = dict(zip(table.columns, zip(*(map(str, row) for row in table.rows), strict=True), strict=True))
+    titles = ["Gsm8k, exact match, strict-match (maths)", "Gsm8k, exact match, flexible-extract (maths)",
+              "Niah, 8,192 tokens (long)", "Wmt, bleu (translation)", "Exam"]  # fmt: skip
+    assert list(cells)[2:] == titles
+    assert [cells[title][1] for title in titles] == ["10", "10", "12", "50", "9"]
+    assert "23.46" in cells[titles[3]][0] and "20–27" in cells[titles[3]][0] and cells["Exam"][2] == "2 of 8"
+    assert "50.0" in cells[titles[0]][0] and "70.0" in cells[titles[1]][0]
+    assert answers.rows == [["sft", "gsm8k (maths)", "75.0%", "0.0%", "10.0%", "0", "0"],
+                            ["sft", "exam", "–", "–", "–", "0", "2"]]  # fmt: skip
 
 
 def test_documents_add_up(run: Run) -> None:

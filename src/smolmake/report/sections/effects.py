@@ -44,8 +44,9 @@ def effect_caption(rows: list[list[Cell]]) -> str:
     """How to read the table, and how often chance alone would give a verdict."""
     count = sum(len(row) > 1 for row in rows)
     return (
-        "Scores before and after each step, in percent with 95% intervals; the change in points with "
-        "the interval of a bootstrap over the items, the same before and after (Newcombe's where they differ). "
+        "Scores before and after each step, with 95% intervals, shares in percent; the change in points with "
+        "the interval of a bootstrap over the items, the same before and after, else of the two intervals (Newcombe's "
+        "way). "
         "Better or worse only if that "
         f"interval leaves out zero: if no step had any effect, about {max(1, round(0.05 * count))} of the "
         f"{count} comparisons would do so all the same."
@@ -57,17 +58,19 @@ def effect_rows(steps: list[tuple[Checkpoint, Checkpoint]], keys: list[Key]) -> 
     rows: list[list[Cell]] = []
     pairs = [(a, b, [k for k in keys if k in a.scores and k in b.scores]) for a, b in steps]
     ranges = {(b.name, k): score_change([a.scores[k]], [b.scores[k]]) for a, b, shared in pairs for k in shared}
-    reach = max((abs(bound) for bounds in ranges.values() for bound in bounds), default=1.0)
+    shares = {(b.name, k) for _, b, shared in pairs for k in shared if b.scores[k].share}
+    reach = max((abs(bound) for each in shares for bound in ranges[each]), default=1.0)
     for before, after, shared in pairs:
         if shared:
             rows.append([f"{after.stage.title}: {before.name} → {after.name}"])
         for key in shared:
             a, b = before.scores[key], after.scores[key]
             low, high = ranges[after.name, key]
-            change, word = b.value - a.value, change_verdict(low, high)
-            values = [two_lines(*a.words), two_lines(*b.words), signed(100 * change, 1)]
-            bounds = f"{signed(100 * low, 1)} to {signed(100 * high, 1)}"
-            mark = change_mark(change, low, high, reach, word)
+            change, word = b.value - a.value, change_verdict(low, high, b.higher_is_better)
+            scale, digits = (100, 1) if b.share else (1, 3)
+            values = [two_lines(*a.words), two_lines(*b.words), signed(scale * change, digits)]
+            bounds = f"{signed(scale * low, digits)} to {signed(scale * high, digits)}"
+            mark = change_mark(change, low, high, reach, word) if b.share else ""
             rows.append([title_of(key), *values, bounds, mark, verdict(word)])
     return rows
 

@@ -6,9 +6,9 @@ from smolmake.report.artifacts import Overlap, ReportArtefact, load, read_overla
 from smolmake.report.blocks import Block, Chart, Details, Fact, Item, ReportSection, Table, two_lines
 from smolmake.report.charts.lines import Mark, Series, Span, checkpoint_chart
 from smolmake.report.charts.svg import Axis, value_axis
-from smolmake.report.checkpoints import Checkpoint, Key
+from smolmake.report.checkpoints import Checkpoint, Key, Score
 from smolmake.report.expectations import change_verdict, loss_change, pooled
-from smolmake.report.text import percent, plural, signed
+from smolmake.report.text import percent, plural, signed, whole
 
 LINES = ("c1", "c4", "c3", "c5", "c2", "c6")
 FORMULATIONS = {
@@ -21,7 +21,11 @@ FORMULATIONS = {
 def title_of(key: Key) -> str:
     """A score in words: needle_long, acc -> Needle long; its suite stands behind it."""
     words = key.task.replace("_", " ").capitalize()
-    words += "" if key.metric in ("acc", "accuracy", "") else f", {key.metric.replace('_', ' ')}"
+    if key.length is not None:
+        words += f", {key.length:,} tokens"
+    elif key.metric not in ("acc", "accuracy", ""):
+        words += f", {key.metric.replace('_', ' ')}"
+    words += f", {key.filter}" if key.filter not in ("none", "") else ""
     return f"{words} ({key.suite})" if key.suite else words
 
 
@@ -51,7 +55,8 @@ def evaluation_section(artefacts: list[ReportArtefact], checkpoints: list[Checkp
     measures = f"{plural(len(keys), 'measure')} and on held-out text" if keys else "held-out text"
     lead = (
         f"{plural(len(checkpoints), 'checkpoint')} evaluated on {measures}. "
-        "Intervals are 95%: Wilson's for shares, bootstrap over documents for losses."
+        "Intervals are 95%: Wilson's for shares, of the standard error for other means, else a bootstrap over items or "
+        "documents."
     )
     return ReportSection("evaluation", "Evaluation over checkpoints", lead, blocks)
 
@@ -66,32 +71,65 @@ def score_figures(checkpoints: list[Checkpoint], overlap: Overlap) -> list[Block
     for key in keys:
         having = [c for c in checkpoints if key in c.scores]
         scores = [c.scores[key] for c in having]
-        told = ["{}: {}% ({})".format(c.name, *s.words) for c, s in zip(having, scores, strict=True)]
-        marks = [Mark(k, s.value, s.low, s.high, told[k]) for k, s in enumerate(scores)]
         last, title = scores[-1], title_of(key)
+        form = "{}: {}% ({})" if last.share else "{}: {} ({})"
+        told = [form.format(c.name, *s.words) for c, s in zip(having, scores, strict=True)]
+        marks = [Mark(k, s.value, s.low, s.high, told[k]) for k, s in enumerate(scores)]
+        y = percents if last.share else value_axis([bound for s in scores for bound in (s.low, s.high)], 4)
         chance = f"chance {percent(last.chance, 0)}" if last.chance else ""
         subtitle = " · ".join(part for part in (last.formulation, f"n = {last.n}", chance) if part)
         spans = checkpoint_spans(having)
-        pictures.append(checkpoint_chart(title, subtitle, [Series(title, marks)], spans, percents, last.chance))
+        pictures.append(checkpoint_chart(title, subtitle, [Series(title, marks)], spans, y, last.chance))
     rows = [[*c.cells, *(two_lines(*c.scores[key].words) if key in c.scores else "" for key in keys)] for c in used]
     files = [file for c in used for file in c.score_files]
-    counts = {task: overlap.found(task) for task in overlap.tasks}
-    known = any(key.task in counts for key in keys)
+    latest = {key: next(c.scores[key] for c in reversed(used) if key in c.scores) for key in keys}
+    rows.append(["Items asked", "", *(whole(latest[key].n) for key in keys)])
+    searched = {key: [task for task in score.questions or [score.task] if task in overlap.tasks]
+                for key, score in latest.items()}  # fmt: skip
+    known = any(searched.values())
     if known:
-        found = ["{} of {}".format(*counts[key.task]) if key.task in counts else "not looked for" for key in keys]
-        rows.append(["Items found in the data", "", *found])
+        rows.append(["Items found in the data", "", *(found_in(overlap, searched[key]) for key in keys)])
     shown = (
         "Scores over the checkpoints at which they were measured, with 95% intervals; the dashed line is chance, "
         "where it is not zero, and n the number of items." + formulations(used)
     )
     listed = (
-        "Every score in percent with its 95% interval below it. The last row says how many of a task's items the "
+        "Every score with its 95% interval below it, in percent where it is a share; task, metric and filter as the "
+        "harness names them. The last row says how many of a task's items the "
         "data held before decontamination, as far as they are long enough to be found. Tasks that are made to a "
         "length are not looked for: they have no items before they are asked."
     )
     columns, table_files = ["Checkpoint", "Tokens", *map(title_of, keys)], files + (overlap.files if known else [])
     table = Table("tab-scores", listed, columns, rows, table_files, folded="All scores")
-    return [Chart("fig-tasks", shown, pictures, files), table]
+    return [Chart("fig-tasks", shown, pictures, files), table, *answers_table(used)]
+
+
+def found_in(overlap: Overlap, tasks: list[str]) -> str:
+    """How many of the items of tasks the data held."""
+    counts = [overlap.found(task) for task in tasks]
+    return f"{sum(found for found, _ in counts)} of {sum(items for _, items in counts)}" if counts else "not looked for"
+
+
+def answers_table(checkpoints: list[Checkpoint]) -> list[Table]:
+    """What a score cannot tell: thoughts, answers that were cut, and questions that did not fit or merged."""
+    rows, columns = [], ["Checkpoint", "Task", "Thoughts", "Unclosed", "Cut", "Too long", "Merged"]
+    for c in checkpoints:
+        tasks: dict[tuple[str, str], Score] = {}  # all metrics of a task say the same of it
+        for score in c.scores.values():
+            tasks.setdefault((score.suite, score.task), score)
+        for score in tasks.values():
+            shares = [score.thoughts or 0.0, score.unclosed, score.cut]
+            if any(shares) or score.truncated or score.merged:
+                told = [percent(share) for share in shares] if score.thoughts is not None else ["–"] * 3
+                name = f"{score.task} ({score.suite})" if score.suite else score.task
+                rows.append([c.name, name, *told, whole(score.truncated), whole(len(score.merged))])
+    caption = (
+        "Answers with a thought, which is left out before scoring; with a thought that never ended, which leaves no "
+        "answer; and that the limit of tokens cut. Then items that were too long for the model, whose beginning was "
+        "left out, and items of which a choice merges with its question's last token, scored by what it adds."
+    )
+    files = [file for c in checkpoints for file in c.score_files]
+    return [Table("tab-answers", caption, columns, rows, files, folded="How tasks were answered")] if rows else []
 
 
 def formulations(checkpoints: list[Checkpoint]) -> str:
@@ -171,9 +209,10 @@ def samples_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
 def extreme_scores(checkpoints: list[Checkpoint]) -> list[Fact]:
     """The scores of the last checkpoint farthest above chance and least above it."""
     last = next((c for c in reversed(checkpoints) if c.scores), None)
-    if last is None:
+    shares = [s for s in last.scores.values() if s.share and s.higher_is_better and not s.tasks] if last else []
+    if last is None or not shares:
         return []
-    order = sorted(last.scores.values(), key=lambda s: (s.chance - s.value) / (1 - s.chance or 1))
+    order = sorted(shares, key=lambda s: (s.chance - s.value) / (1 - s.chance or 1))
     chances = {s.key: f" (chance {percent(s.chance, 0)})" if s.chance else "" for s in order}
     words = [f"{title_of(s.key)} {percent(s.value, 0)}{chances[s.key]}" for s in [order[0], order[-1]][: len(order)]]
     heading = f"Best and weakest of {len(order)} measures" if len(order) > 1 else "Score"

@@ -1,0 +1,248 @@
+"""Tasks of the lm-evaluation-harness, asked of a model: its own table, with an interval for each number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lm_eval import simple_evaluate
+from lm_eval.api.metrics import mean
+from lm_eval.api.task import Task
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from smolmake.errors import UserError
+from smolmake.evaluate.harness_model import HarnessModel
+from smolmake.evaluate.harness_tasks import Tasks
+from smolmake.recipe.evaluation import HarnessTasks
+from smolmake.stats import Interval, mean_interval, weighted_mean
+
+RESAMPLES, OF_SLOW = 1000, 100  # of the bootstrap for what is no mean over items; of metrics that compare texts
+SLOW = ("bleu", "chrf", "chrf++", "ter")
+FILLER = -1.0  # RULER's, of an item at the other lengths
+Result = dict[str, Any]
+Row = dict[str, Any]
+
+
+def run_harness(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: HarnessTasks, tasks: Tasks, batch_size: int = 16
+) -> list[Row]:
+    """Score tasks: a row for each task or group, metric and filter, in the form of scores.json.
+
+    Raises:
+        UserError: if the harness has no such task, its data cannot be had, it runs what the model writes, or one of its
+            metrics gives no number.
+    """
+    language_model = HarnessModel(model, tokenizer, batch_size)
+    loaded = tasks.load(asked.tasks)
+    language_model.keeps_thoughts = {
+        name for name, task in loaded["tasks"].items() if _metadata(task).get("thinking") == "keep"
+    }
+    rounds = [_run(language_model, tasks, asked, seed) for seed in range(asked.repeats)]
+    rows = []
+    for name, task in sorted(loaded["tasks"].items()):
+        of_task = list(_task_rows(task, rounds))
+        _check_complete(task, of_task, asked)
+        noted = language_model.noted[name]
+        told: Row = {"merged": sorted(noted.merged), "truncated": len(noted.truncated)}
+        if noted.cut:
+            parts = {"thoughts": noted.closed, "unclosed": noted.unclosed, "cut": noted.cut}
+            told |= {part: sum(values) / len(values) for part, values in parts.items()}
+        rows += [row | told for row in of_task]
+    of_groups = [row for group in loaded.get("groups", {}).values() for row in _group_rows(group, rows, rounds)]
+    return rows + sorted(of_groups, key=lambda row: row["task"])
+
+
+def run_suite(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, place: Path, asked: HarnessTasks
+) -> list[Row]:
+    """As `run_harness`, for the harness's own tasks; `place` is the checkpoint's folder."""
+    metadata = {"tokenizer": str(place), "max_seq_lengths": asked.lengths or None}
+    return run_harness(model, tokenizer, asked, Tasks(metadata=metadata))
+
+
+def _run(model: HarnessModel, tasks: Tasks, asked: HarnessTasks, seed: int) -> Result:
+    """What the harness says of all tasks, answered once."""
+    try:
+        results: Result = simple_evaluate(
+            model=model,
+            tasks=asked.tasks,
+            task_manager=tasks,
+            num_fewshot=asked.shots,
+            limit=asked.limit,
+            apply_chat_template=asked.chat,
+            fewshot_as_multiturn=bool(asked.chat and asked.shots),
+            system_instruction=asked.system or None,
+            gen_kwargs=asked.generation or None,
+            bootstrap_iters=0,
+            random_seed=seed,
+            numpy_random_seed=seed,
+            torch_random_seed=seed,
+            fewshot_random_seed=0,
+        )
+    except ValueError as error:
+        if "unsafe" not in str(error):
+            raise
+        raise UserError(
+            "a task runs what the model writes, which is not done outside a sandbox",
+            key="evaluation.suites.*.tasks",
+            value=error,
+            remedy="take it out of the suite",
+        ) from None
+    return results
+
+
+def _keys(result: Result) -> Iterator[tuple[str, str, str]]:
+    """The numbers of a task or group: key, metric and filter."""
+    for key in result:
+        metric, comma, filtered = key.rpartition(",")
+        if comma and not metric.endswith("_stderr"):
+            yield key, metric, filtered
+
+
+def _metadata(task: Task) -> dict[str, Any]:
+    return getattr(task.config, "metadata", None) or {}
+
+
+def _task_rows(task: Task, rounds: list[Result]) -> Iterator[Row]:
+    """A task's rows, without those of RULER's lengths that no item has."""
+    name, first = task.task_name, rounds[0]
+    chance, formulation = _chance(task, first["samples"][name]), _formulation(task, first["samples"][name])
+    by_length = "max_length" in first["samples"][name][0]["doc"]
+    better = {str(metric): value for metric, value in first["higher_is_better"][name].items()}
+    aggregations = {str(metric): aggregation for metric, aggregation in task.aggregation().items()}
+    for key, metric, filtered in _keys(first["results"][name]):
+        values = [_values(result["samples"][name], metric, filtered) for result in rounds]
+        length = int(metric) if by_length and metric.isdigit() else None
+        if length is not None:
+            values = [[value for value in each if value != FILLER] for each in values]
+            if not values[0]:
+                continue
+        value = _number(name, key, [result["results"][name][key] for result in rounds])
+        items = _item_scores(values, value)
+        low, high = _interval(metric, values, items, aggregations.get(metric) or mean)
+        share = bool(items) and all(0 <= item <= 1 for item in items)
+        yield {
+            "task": name,
+            "metric": metric,
+            "filter": filtered,
+            "length": length,
+            "value": value,
+            "low": max(low, 0.0) if share else low,
+            "high": min(high, 1.0) if share else high,
+            "n": len(values[0]),
+            "share": share,
+            "higher_is_better": better.get(metric) is not False,
+            "chance": chance if share else 0.0,
+            "formulation": formulation,
+            "items": items,
+        }
+
+
+def _values(samples: list[dict[str, Any]], metric: str, filtered: str) -> list[Any]:
+    """What a metric's aggregation was made from, item by item."""
+    found = [{str(each): item[each] for each in item["metrics"]} for item in samples if item["filter"] == filtered]
+    return [item[metric] for item in found if metric in item]
+
+
+def _number(task: str, key: str, values: list[Any]) -> float:
+    """The mean of a number over the rounds."""
+    try:
+        value = sum(float(each) for each in values) / len(values)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(
+            f"the metric {key} of the task {task} gives no number",
+            key="metric_list", value=values[0], remedy="choose another metric, or take the task out",
+        )  # fmt: skip
+    return value
+
+
+def _item_scores(rounds: list[list[Any]], value: float) -> list[float]:
+    """The score of each item, if the value is their mean; else none, as for BLEU or a perplexity."""
+    try:
+        items = [sum(float(each) for each in answers) / len(rounds) for answers in zip(*rounds, strict=True)]
+    except (TypeError, ValueError):
+        return []
+    return items if items and math.isclose(math.fsum(items) / len(items), value, abs_tol=1e-12) else []
+
+
+def _interval(
+    metric: str, rounds: list[list[Any]], items: list[float], aggregation: Callable[[list[Any]], float]
+) -> Interval:
+    """Of a mean over items as `mean_interval` says; else by a percentile bootstrap over items."""
+    if items:
+        return mean_interval(items)[1:]
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(OF_SLOW if metric in SLOW else RESAMPLES):
+        picks = generator.integers(0, len(rounds[0]), len(rounds[0]))
+        found.append(sum(aggregation([values[pick] for pick in picks]) for values in rounds) / len(rounds))
+    low, high = np.nanquantile(found, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _chance(task: Task, samples: list[dict[str, Any]]) -> float:
+    """What a guesser scores: as the task's metadata says, else one of its choices."""
+    if task.OUTPUT_TYPE != "multiple_choice" or "chance" in _metadata(task):
+        return float(_metadata(task).get("chance", 0.0))
+    return sum(1 / len(task.doc_to_choice(item["doc"])) for item in samples) / len(samples)
+
+
+def _formulation(task: Task, samples: list[dict[str, Any]]) -> str:
+    """How the task is scored: by what the model writes, by the letters of choices, or by their texts."""
+    if task.OUTPUT_TYPE != "multiple_choice":
+        return {"generate_until": "FG", "loglikelihood": "CF"}.get(task.OUTPUT_TYPE, "")
+    choices = {argument[-1].strip(" ().:") for item in samples for argument in item["arguments"]}
+    return "MCF" if all(len(choice) == 1 and choice.isalpha() for choice in choices) else "CF"
+
+
+def _check_complete(task: Task, rows: list[Row], asked: HarnessTasks) -> None:
+    """Raise UserError for a metric of the task, or a length that was asked for, that gave no row."""
+    given, named = {row["metric"] for row in rows}, {str(metric) for metric in task.higher_is_better()}
+    if any(row["length"] is not None for row in rows):
+        named = {str(length) for length in asked.lengths}
+    elif given - named:  # a metric that gives several numbers under names of its own
+        named = set()
+    missing = ", ".join(sorted(named - given)) if rows else "any metric"
+    if missing:
+        raise UserError(
+            f"the task {task.task_name} gives no score for {missing}",
+            key="metric_list", value=", ".join(sorted(given)) or "nothing was scored",
+            remedy="name metrics that the task's output type or its process_results gives",
+        )  # fmt: skip
+
+
+def _group_rows(group: Any, rows: list[Row], rounds: list[Result]) -> Iterator[Row]:
+    """The means of a group over its tasks, weighted as the group says; with a metric that no task has, none."""
+    members = {task.task_name for task in group.get_all_tasks()}
+    for key, metric, filtered in _keys(rounds[0]["results"][group.name]):
+        parts = [r for r in rows if r["task"] in members and (r["metric"], r["filter"]) == (metric, filtered)]
+        if not parts:
+            continue
+        by_size = next(each.weight_by_size for each in group.aggregate_metric_list if str(each.metric) == metric)
+        weights = [part["n"] if by_size else 1 for part in parts]
+        estimates = [(part["value"], part["low"], part["high"]) for part in parts]
+        mean_value, low, high = weighted_mean(estimates, weights)
+        value = _number(group.name, key, [result["results"][group.name][key] for result in rounds])
+        share = all(part["share"] for part in parts)
+        formulations = {part["formulation"] for part in parts}
+        yield {
+            "task": group.name,
+            "metric": metric,
+            "filter": filtered,
+            "length": parts[0]["length"],
+            "value": value,
+            "low": max(low + value - mean_value, 0.0) if share else low + value - mean_value,
+            "high": min(high + value - mean_value, 1.0) if share else high + value - mean_value,
+            "n": sum(part["n"] for part in parts),
+            "share": share,
+            "higher_is_better": parts[0]["higher_is_better"],
+            "chance": sum(w * part["chance"] for w, part in zip(weights, parts, strict=True)) / sum(weights),
+            "formulation": formulations.pop() if len(formulations) == 1 else "",
+            "items": [],
+            "tasks": sorted(members),
+        }

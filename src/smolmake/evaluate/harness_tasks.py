@@ -1,0 +1,76 @@
+"""The tasks that the lm-evaluation-harness knows, and what they ask, for decontamination.
+
+Apart from harness.py, so that a change in how answers are scored makes no new documents.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lm_eval.api.task import Task
+from lm_eval.tasks import TaskManager
+
+from smolmake.errors import UserError, did_you_mean
+from smolmake.evaluate.items import item_text
+
+KEY = "evaluation.suites.*.tasks"
+
+
+class Tasks(TaskManager):  # type: ignore[misc]
+    """The harness's tasks and groups; what was loaded last is kept, for the next round and for its aggregations."""
+
+    names: list[str] | None = None
+    loaded: Any = None
+
+    def load(self, task_list: Any) -> Any:
+        """The tasks and groups of names: {"tasks": {name: Task}, "groups": {name: Group}, "group_map": {...}}.
+
+        Raises:
+            UserError: if the harness has no such task, its data or packages cannot be had, or it has no items.
+        """
+        if task_list == self.names:
+            return self.loaded
+        found: dict[str, Any] = {"tasks": {}, "groups": {}, "group_map": {}}
+        for name in task_list:
+            if name not in self.all_tasks:
+                remedy = did_you_mean(name, self.all_tasks)
+                raise UserError("the lm-evaluation-harness has no such task", key=KEY, value=name, remedy=remedy)
+            try:
+                for part, values in super().load([name]).items():
+                    found[part] |= values
+                empty = [task for task, loaded in found["tasks"].items() if not len(loaded.eval_docs)]
+            except Exception as error:  # many kinds: of the network, of the hub, of the task's own code
+                raise _told(name, error) from None
+            if empty:
+                raise UserError(f"the task {empty[0]} has no items", key=KEY, value=name, remedy="take it out")
+        self.names, self.loaded = list(task_list), found
+        return found
+
+
+def _told(name: str, error: Exception) -> UserError:
+    """Why a task cannot be loaded, by the kind of error: its packages, its data, or the task itself."""
+    if isinstance(error, ImportError):
+        what = f"the task `{name}` needs a package that is not installed"
+        remedy = "install it (pip install -c constraints.txt PACKAGE), or take the task out"
+    elif isinstance(error, OSError):
+        what = f"the data of the task `{name}` cannot be had: {type(error).__name__}"
+        remedy = (
+            "check the network and HF_TOKEN (some sets must be asked for on the hub), or fill the cache "
+            "(HF_DATASETS_CACHE) where there is a network"
+        )
+    else:
+        what = f"the task `{name}` cannot be loaded: {type(error).__name__}"
+        remedy = "check its file and its data; a task that is made to a length needs `lengths`"
+    return UserError(what, key=KEY, value=error, remedy=remedy)
+
+
+def suite_items(names: list[str], tasks: Tasks | None = None) -> dict[str, list[str]]:
+    """For each task of the harness, those of groups one by one, the text of the items that it is evaluated on.
+
+    An item is what the harness makes its request from: a row of the task's data set, after the task's own changes.
+
+    Raises:
+        UserError: if the harness has no such task, or its data cannot be had.
+    """
+    loaded: dict[str, Task] = (tasks or Tasks()).load(names)["tasks"]
+    return {name: [item_text(dict(row)) for row in task.eval_docs] for name, task in sorted(loaded.items())}
