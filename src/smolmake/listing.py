@@ -31,6 +31,9 @@ class Listing:
     def files(self) -> list[Path]:
         return [self.base / name for name in self.names]
 
+    def pass_over(self, name: str, reason: str) -> None:
+        self.passed_over.setdefault(reason, []).append(name)
+
 
 def list_files(pattern: str, root: Path) -> Listing:
     """The files that a `path` of the recipe means: a file, all files under a folder, or a glob. Links are followed.
@@ -49,7 +52,7 @@ def list_files(pattern: str, root: Path) -> Listing:
     base, rest = (place, ALL) if place.is_dir() else (Path(*parts[:wild]), parts[wild:])
     listing = Listing(base, [])
     if base.is_dir() and rest:
-        listing.names.extend(_names(str(base), "", {rest}, [], listing.passed_over))
+        listing.names.extend(_names(str(base), "", {rest}, [], listing))
     return listing
 
 
@@ -59,11 +62,11 @@ def matching_files(pattern: str, root: Path) -> list[Path]:
 
 
 def _names(
-    folder: str, prefix: str, patterns: set[Pattern], above: list[tuple[int, int]], passed_over: dict[str, list[str]]
+    folder: str, prefix: str, patterns: set[Pattern], above: list[tuple[int, int]], listing: Listing
 ) -> Iterator[str]:
     """The files under a folder that match one of `patterns`, sorted by the parts of their names.
 
-    `above` holds the device and inode of every folder that it lies in; `passed_over` is added to.
+    `above` holds the device and inode of every folder that it lies in; what `listing` passes over is added to.
     """
     try:
         above = [*above, _identity(os.stat(folder))]
@@ -77,8 +80,7 @@ def _names(
         name, inside = prefix + entry.name, _inside(patterns, entry.name)
         if not inside:
             if ALL in patterns:
-                reason = HIDDEN if entry.name.startswith(".") else INSTALLED
-                passed_over.setdefault(reason, []).append(name)
+                listing.pass_over(name, HIDDEN if entry.name.startswith(".") else INSTALLED)
         elif not entry.name.isascii() and not _is_utf8(entry.name):
             told = os.fsencode(entry.path).decode(errors="backslashreplace")
             raise UserError("the name of this file is not UTF-8", file=told, remedy="rename it")
@@ -91,9 +93,9 @@ def _names(
                 remedy="bring back what it points to, or remove it",
             )  # fmt: skip
         elif entry.is_symlink() and _identity(entry.stat()) in above:
-            passed_over.setdefault(CIRCLE, []).append(name)
+            listing.pass_over(name, CIRCLE)
         else:
-            yield from _names(entry.path, name + "/", inside, above, passed_over)
+            yield from _names(entry.path, name + "/", inside, above, listing)
 
 
 def _inside(patterns: set[Pattern], name: str) -> set[Pattern]:

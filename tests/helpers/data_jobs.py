@@ -14,11 +14,12 @@ from helpers.jobs import write_job
 from helpers.models import write_tokenizer
 from helpers.training import ROOT, finish
 from smolmake.data.tokenizer import load_tokenizer
-from smolmake.execution.content_hash import content_digest
+from smolmake.execution.content_hash import listing_digest
 from smolmake.execution.kinds import script_of
 from smolmake.execution.manifest import read_manifest, verify_payload
 from smolmake.execution.step import Spec
 from smolmake.graph.specs.data import DocumentsSpec, PathDataset, ShardsSpec
+from smolmake.recipe.formats import list_data
 from smolmake.recipe.sources import Cleaning, Source
 
 PARTS = 6
@@ -50,7 +51,7 @@ def write_rows(path: Path, texts: list[str]) -> None:
 def clean_job(place: Path, name: str = "web", path: str = "data", **keys: Any) -> dict[str, Any]:
     source = Source(path=path, **{k: v for k, v in keys.items() if k in Source.model_fields})
     cleaning = Cleaning(min_characters=20, heldout_fraction=0.1, near_duplicates={"similarity": 0.8})  # type: ignore[arg-type]
-    files = PathDataset(path=path, format="auto", content=content_digest(path, place))
+    files = PathDataset(path=path, format="auto", content=listing_digest(list_data(path, "auto", place), place))
     return job("documents", name, DocumentsSpec(files=files, rows=source, cleaning=cleaning), {})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ from smolmake.data.decontaminate import Contamination
 from smolmake.data.documents import read_documents
 from smolmake.data.filters import Counts
 from smolmake.data.hub import hub_parts, read_hub
-from smolmake.data.readers import data_files
+from smolmake.data.readers import data_listing
 from smolmake.errors import UserError
-from smolmake.execution.content_hash import content_digest
+from smolmake.execution.content_hash import listing_digest
 from smolmake.execution.job import Job
 from smolmake.execution.step import Run
 from smolmake.graph.specs.data import DocumentsSpec, HubDataset, PathDataset
+from smolmake.recipe.formats import list_data
+
+SHOWN = 5  # files that are passed over
 
 
 def clean_source(job: Job[DocumentsSpec, Run], items: dict[str, list[str]]) -> None:
@@ -26,7 +30,10 @@ def clean_source(job: Job[DocumentsSpec, Run], items: dict[str, list[str]]) -> N
     if isinstance(files, HubDataset):
         count = hub_parts(files, job.name)
     else:
-        groups = group_files(data_files(files, job.input("files") if "files" in job.inputs else None))
+        listing = data_listing(files, job.input("files") if "files" in job.inputs else None)
+        for reason, names in listing.passed_over.items():
+            print(f"{job.name}: {len(names)} passed over, {reason}: {', '.join(names[:SHOWN])}", file=sys.stderr)
+        groups = group_files(listing.files)
         count = len(groups)
 
     def work(number: int, folder: Path) -> dict[str, Any]:
@@ -73,7 +80,9 @@ def emptied(job: Job[DocumentsSpec, Run], dropped: dict[str, int]) -> str:
 def check_source_unchanged(job: Job[DocumentsSpec, Run]) -> None:
     """Refuse files that are not those that the step's id was made from: they changed while the graph ran."""
     files = job.spec.files
-    if isinstance(files, PathDataset) and content_digest(files.path, Path.cwd()) != files.content:
+    if not isinstance(files, PathDataset):
+        return
+    if listing_digest(list_data(files.path, files.format, Path.cwd()), Path.cwd()) != files.content:
         raise UserError(
             f"the files of the source `{job.name}` changed after the run had been planned",
             file=files.path, key=f"sources.{job.name}.path",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smolmake.data.readers import MissingColumn, Row, Trouble, read_rows
+from smolmake.data.columns import MissingColumn, Row, Trouble
+from smolmake.data.readers import read_rows
 from smolmake.errors import UserError, did_you_mean
 from smolmake.recipe.sources import Rows
 
@@ -121,13 +122,24 @@ def _as_text(value: Any, column: str, rows: Rows) -> str:
 
 def _filtered(row: Row, rows: Rows) -> str | None:
     for column, values in rows.where.items():
-        if row[column] not in values:
+        if not _is_one_of(row[column], values):
             return f"other_{column}"
     for word, bounds, good in (("low", rows.at_least, operator.ge), ("high", rows.at_most, operator.le)):
         for column, bound in bounds.items():
-            value = row[column]
-            if not isinstance(value, int | float):
-                raise _WrongType(f"the column `{column}` holds something else than a number", value)
-            if not good(value, bound):
+            if not good(_as_number(row[column], column), bound):
                 return f"{word}_{column}"
     return None
+
+
+def _is_one_of(value: Any, values: list[bool | int | float | str]) -> bool:
+    """Whether a value is one of the recipe's or, as in CSV, the text of one that is no text itself."""
+    if value in values or not isinstance(value, str):
+        return value in values
+    return value.lower() in {str(other).lower() for other in values if not isinstance(other, str)}
+
+
+def _as_number(value: Any, column: str) -> float:
+    try:
+        return float(value) if isinstance(value, int | float | str) else float("")
+    except ValueError:
+        raise _WrongType(f"the column `{column}` holds something else than a number", value) from None

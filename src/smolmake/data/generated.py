@@ -37,8 +37,8 @@ def run_generator(script: Path, arguments: Mapping[str, Any], folder: Path, expe
         _run(command, work, script)
         try:
             for pattern in expected:
-                generated_files(pattern, files)
-            rows = {file.relative_to(files).as_posix(): count_rows(file) for file in generated_files("", files)}
+                generated_files(pattern, files, "auto")
+            rows = {name: count_rows(files / name) for name in generated_files("", files, "text").names}
         except UserError as error:
             file = error.file or script
             raise UserError(error.what, file=file, key=error.key, value=error.value, remedy=error.remedy) from None

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from smolmake.data.columns import MissingColumn
 from smolmake.data.documents import Document, needed_columns, to_document, told_of_source
-from smolmake.data.readers import MissingColumn
 from smolmake.errors import UserError
 from smolmake.graph.specs.data import HubDataset
 from smolmake.recipe.sources import Rows

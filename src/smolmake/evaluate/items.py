@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,14 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smolmake.data.readers import ARROW, JSONL, data_files, read_rows
+from smolmake.data.readers import data_listing, read_rows
 from smolmake.errors import UserError
 from smolmake.execution.job import Job
 from smolmake.execution.step import Run
 from smolmake.graph.specs.data import DocumentsSpec, FileDataset, OverlapSpec
+from smolmake.recipe.formats import file_format, without_ending
 
 ITEMS = "items.parquet"  # of the suites' tasks: columns `task` and `text`
-ENDINGS = (*JSONL, *ARROW, ".parquet", ".json")
 SCHEMA = pa.schema([("task", pa.string()), ("text", pa.large_string())])
 
 
@@ -44,35 +42,34 @@ def question_files(dataset: FileDataset, generated: Path | None) -> dict[str, Pa
         UserError: if two files have one name.
     """
     files: dict[str, Path] = {}
-    for path in data_files(dataset, generated):
-        ending = next((end for end in ENDINGS if path.name.lower().endswith(end)), None)
-        if ending is None:
-            print(f"{path.name} holds no questions: its name ends in none of {', '.join(ENDINGS)}", file=sys.stderr)
+    listing = data_listing(dataset, generated)
+    told = [name for names in listing.passed_over.values() for name in names]
+    for path in listing.files:
+        if file_format(path) == "text":
+            told.append(path.name)
             continue
-        other = files.setdefault(path.name[: -len(ending)], path)
+        other = files.setdefault(without_ending(path), path)
         if other != path:
             raise UserError(
-                f"two files of questions have the name {path.name[: -len(ending)]}",
+                f"two files of questions have the name {without_ending(path)}",
                 file=path, key="evaluation.data", value=other, remedy="rename or remove one of them",
             )  # fmt: skip
+    if told:
+        print(f"no questions are in {', '.join(told)}: by its name it holds no rows", file=sys.stderr)
     return files
 
 
 def question_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file of questions; a .json file may hold one array of them, or a row a line.
+    """The rows of a file of questions.
 
     Raises:
         UserError: if it is damaged or has none.
     """
-    rows: Any = None
-    if path.suffix.lower() == ".json":
-        with contextlib.suppress(ValueError):
-            rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    if rows is None:
-        rows = list(read_rows(path, "jsonl" if path.suffix.lower() == ".json" else "auto"))
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        remedy = "write an array of objects, or one object a line"
-        raise UserError("this JSON file has no questions", file=path, key="evaluation.data", remedy=remedy)
+    try:
+        rows = list(read_rows(path))
+    except UserError as error:
+        error.key = "evaluation.data"
+        raise
     if not rows:
         raise UserError("a file without questions", file=path, key="evaluation.data", remedy="fill or remove it")
     return rows

@@ -16,7 +16,7 @@ from lm_eval.api.registry import metric_registry
 from lm_eval.tasks._yaml_loader import load_yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from smolmake.data.readers import MissingColumn
+from smolmake.data.columns import MissingColumn
 from smolmake.errors import UserError, did_you_mean
 from smolmake.evaluate.harness import run_harness
 from smolmake.evaluate.harness_tasks import Tasks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
-from smolmake.execution.content_hash import code_digests, content_digest
+from smolmake.execution.content_hash import code_digests, content_digest, listing_digest
 from smolmake.execution.step import Step, Steps
 from smolmake.graph.specs.data import (
     DatasetSpec,
@@ -16,6 +16,7 @@ from smolmake.graph.specs.data import (
     HubDataset,
     PathDataset,
 )
+from smolmake.recipe.formats import list_data
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Files, Generated
 from smolmake.recipe.validate import all_files
@@ -57,4 +58,5 @@ def files_spec(steps: Steps, files: Files, inputs: dict[str, Step], role: str) -
         inputs[role] = next(step for step in steps.of_kind("generated") if step.name == name)
         return GeneratedDataset(generated=inside, format=files.format)
     assert files.path is not None
-    return PathDataset(path=files.path, format=files.format, content=content_digest(files.path, steps.root))
+    content = listing_digest(list_data(files.path, files.format, steps.root), steps.root)
+    return PathDataset(path=files.path, format=files.format, content=content)

@@ -20,9 +20,9 @@ from smolmake.graph.specs.pretrain import SegmentRun, SegmentSpec
 from smolmake.graph.specs.runs import DeviceRun
 from smolmake.hardware.gpus import gpu_kind
 from smolmake.hardware.memory import FP32, RECOVERY_COPIES, training_state_bytes
-from smolmake.listing import matching_files
 from smolmake.model.counts import Parameters, Shape, count_parameters, flops_per_token
 from smolmake.planning.history import History
+from smolmake.recipe.formats import list_data
 from smolmake.recipe.posttraining import Conversations, PostTraining
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Files
@@ -186,7 +186,7 @@ def source_tokens(files: Files, root: Path) -> float | None:
         return float(files.tokens)
     if files.path is None:
         return None
-    return sum(file.stat().st_size for file in matching_files(files.path, root)) / BYTES_PER_TOKEN
+    return sum(file.stat().st_size for file in list_data(files.path, files.format, root).files) / BYTES_PER_TOKEN
 
 
 def conversation_tokens(files: Conversations, max_length: int) -> float | None:

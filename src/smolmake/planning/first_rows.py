@@ -1,6 +1,7 @@
 """Whether the beginning of each dataset of the user's is what the recipe says: found before anything runs.
 
-Of a dataset's first file the schema is read (Parquet, Arrow), the first line (JSONL), or 64 KiB (text).
+Of a dataset's first file of each ending the schema is read (Parquet, Arrow), the first row (JSON, CSV) or 64 KiB
+(text).
 """
 
 from __future__ import annotations
@@ -8,18 +9,13 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
+from smolmake.data.columnar import open_arrow, open_parquet
+from smolmake.data.columns import MissingColumn, check_columns, check_names
 from smolmake.data.documents import needed_columns, told_of_source
-from smolmake.data.readers import (
-    MissingColumn,
-    check_columns,
-    file_format,
-    open_arrow,
-    open_parquet,
-    read_rows,
-)
+from smolmake.data.readers import check_signature, check_text, open_bytes, read_rows
 from smolmake.errors import UserError
-from smolmake.listing import matching_files
 from smolmake.posttrain.columns import CONVERSATIONS, PAIRS, PROMPTS, told_of_section
+from smolmake.recipe.formats import TEXTS, file_format, list_data
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Files, Source
 from smolmake.recipe.validate import all_files
@@ -29,7 +25,7 @@ COLUMNS = {"mid_training": CONVERSATIONS, "sft": CONVERSATIONS, "apo": PAIRS, "p
 
 
 def check_first_rows(recipe: Recipe, root: Path) -> None:
-    """Raise UserError for a column that a dataset's first file lacks, or for such a file that cannot be read.
+    """Raise UserError for a column that a dataset's first files lack, or for such a file that cannot be read.
 
     Only for a `path`: what is generated is not written yet, and the hub's files are elsewhere.
     """
@@ -48,29 +44,33 @@ def check_first_rows(recipe: Recipe, root: Path) -> None:
 
 def _check_first(place: Files, columns: list[str], root: Path) -> None:
     assert place.path is not None
-    for path in matching_files(place.path, root):
+    seen = set()
+    for path in list_data(place.path, place.format, root).files:
         kind = file_format(path, place.format)
+        if (kind, path.suffix.lower()) in seen or not path.stat().st_size:  # an empty file has no first line
+            continue
+        seen.add((kind, path.suffix.lower()))
+        check_signature(path, kind)
         if kind == "parquet":
-            check_columns(path, columns, open_parquet(path).schema_arrow.names)
+            names = open_parquet(path).schema_arrow.names
         elif kind == "arrow":
-            check_columns(path, columns, open_arrow(path)[0])
-        elif not path.stat().st_size:
-            continue  # an empty file has no first line
-        elif kind == "jsonl":
-            next(read_rows(path, "jsonl", columns), None)
+            names = open_arrow(path)[0]
+        elif kind in TEXTS:
+            names = ["text", "path", *(["language"] if kind == "code" else [])]
+            _check_text(path, place.format)
         else:
-            _check_text(path, columns, kind == "code")
-        return
+            next(read_rows(path, kind, columns), None)
+            continue
+        check_names(path, names)
+        check_columns(path, columns, names)
 
 
-def _check_text(path: Path, columns: list[str], code: bool) -> None:
-    check_columns(path, columns, ["text", "path", *(["language"] if code else [])])
-    remedy = "convert it to UTF-8 or remove it; a file with rows must be named for what it is, or say `format`"
+def _check_text(path: Path, asked: str) -> None:
     try:
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             begin = file.read(TEXT_BYTES)
         codecs.getincrementaldecoder("utf-8")().decode(begin)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
+        remedy = "convert it to UTF-8 or remove it; a file with rows must be named for what it is, or say `format`"
         raise UserError("not a UTF-8 text file", file=path, value=error, remedy=remedy) from None
-    if b"\0" in begin:
-        raise UserError("a binary file, not text", file=path, value=begin[:16], remedy=remedy)
+    check_text(path, begin, asked)

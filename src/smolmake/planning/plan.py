@@ -15,6 +15,8 @@ from smolmake.planning.cost import Cost, Costs
 from smolmake.planning.history import History
 from smolmake.planning.reasons import Reasons
 from smolmake.planning.workflow import Workflow
+from smolmake.recipe.formats import count_formats, list_data
+from smolmake.recipe.validate import all_files
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,17 @@ class Plan:
         return now
 
     @cached_property
+    def data(self) -> dict[str, dict[str, Any]]:
+        """For each dataset with a path, by its key: how many files of each format, and those passed over by reason."""
+        found = {}
+        for key, files in all_files(self.workflow.recipe):
+            if files.path is not None:
+                listing = list_data(files.path, files.format, self.workflow.steps.root)
+                formats = count_formats(listing, files.format)
+                found[key] = {"path": files.path, "files": formats, "passed_over": listing.passed_over}
+        return found
+
+    @cached_property
     def by_cause(self) -> list[tuple[str, list[Step]]]:
         """Every cause with the steps that it alone or with others makes run, the largest first."""
         found: dict[str, list[Step]] = {}
@@ -138,6 +151,7 @@ class Plan:
             "recipe": self.workflow.recipe.name,
             "file": str(self.workflow.file),
             "done": sorted(self.done),
+            "data": self.data,
             "run": [
                 {
                     "step": step.key,

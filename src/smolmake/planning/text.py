@@ -24,6 +24,8 @@ def plan_text(plan: Plan) -> str:
     file = workflow.file.relative_to(root) if workflow.file.is_relative_to(root) else workflow.file
     parts = [f"Plan of {workflow.recipe.name} ({file})"]
     parts.append("\n".join(_stages(plan)))
+    if plan.data:
+        parts.append("\n".join(_data(plan)))
     if plan.running:
         parts += ["\n".join(_why(plan)), "\n".join(_what(plan)), "\n".join(_cost(plan))]
     else:
@@ -47,6 +49,17 @@ def _stages(plan: Plan) -> Iterator[str]:
         if stage == "report" and running:
             waits = "all"
         yield f"{stage:<{width}}  {done:>6,}  {len(running):>6,}  {number_text(hours):>10}  {waits}".rstrip()
+
+
+def _data(plan: Plan) -> Iterator[str]:
+    """The files of each dataset by format, and what of its folder is passed over."""
+    yield "Data"
+    for key, about in list(plan.data.items())[:STEPS]:
+        told = ", ".join(f"{count:,} {kind}" for kind, count in about["files"].items())
+        yield f"  {key}: {told} ({_cut(about['path'])})"
+        for reason, names in about["passed_over"].items():
+            yield f"    {len(names):,} passed over, {reason}: {_cut(', '.join(names[:STEPS]))}"
+    yield from _more(len(plan.data) - STEPS, "dataset")
 
 
 def _why(plan: Plan) -> Iterator[str]:

@@ -9,8 +9,9 @@ from typing import Any
 
 from datasets import Dataset
 
+from smolmake.data.columns import MissingColumn
 from smolmake.data.hub import hub_rows
-from smolmake.data.readers import MissingColumn, data_files, read_rows
+from smolmake.data.readers import data_files, read_rows
 from smolmake.errors import UserError
 from smolmake.graph.specs.data import DatasetSpec, HubDataset
 from smolmake.graph.specs.posttrain import ConversationsSpec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smolmake.data.readers import MissingColumn
+from smolmake.data.columns import MissingColumn
 from smolmake.errors import UserError
 
 CONVERSATIONS, PAIRS, PROMPTS = ["messages"], ["chosen", "rejected"], ["prompt"]

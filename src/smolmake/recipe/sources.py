@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from smolmake.listing import matching_files
+from smolmake.recipe.formats import list_data
 from smolmake.recipe.types import (
     Count,
     Digest,
@@ -57,10 +57,11 @@ class Files(Section):
     rows: Count | None = Field(None, ge=1, description="Known number of rows. For the plan alone: no result has it.")
     tokens: Count | None = Field(None, ge=1, description="Known number of tokens. For the plan alone.")
     tokens_from: str = Field("", description="Where the number of tokens comes from.")
-    format: Literal["auto", "parquet", "arrow", "jsonl", "text", "code"] = Field(
+    format: Literal["auto", "parquet", "arrow", "jsonl", "json", "csv", "tsv", "text", "code"] = Field(
         "auto",
-        description="By default told from the file name: .parquet, .arrow, .jsonl, .jsonl.gz, .jsonl.zst, else text. "
-        "`code` reads a tree of text files with the columns text, path and language, and passes .git over.",
+        description="By default told from the file name: .parquet, .arrow, .jsonl, .json (an array, or a row a line), "
+        ".csv, .tsv, else text; all but the first two also with .gz or .zst. `code` reads a tree of text files with "
+        "the columns text, path and language.",
     )
 
     @model_validator(mode="after")
@@ -88,19 +89,21 @@ class Files(Section):
     @model_validator(mode="after")
     def _there(self, info: ValidationInfo) -> Self:
         if info.context is not None and self.path is not None and self.is_read:
-            check_files(self.path, "path", info.context["root"])
+            check_files(self.path, self.format, "path", info.context["root"])
         return self
 
 
-def check_files(pattern: str, key: str, root: Path) -> None:
-    """Raise an error for a file, a folder or a glob that has no content."""
-    found = matching_files(pattern, root)
-    if not found and (root / pattern).is_dir():
-        raise Problem("there is no file in this folder", key=key, remedy="put text, JSONL or Parquet files in it")
-    if not found:
+def check_files(pattern: str, asked: str, key: str, root: Path) -> None:
+    """Raise an error for a file, a folder or a glob that has no content, read in the format that is asked."""
+    listing = list_data(pattern, asked, root)
+    if not listing.names and (root / pattern).is_dir():
+        passed_over = "; ".join(f"{names[0]} is passed over: {why}" for why, names in listing.passed_over.items())
+        what = "there is no file in this folder" + (f" that can be read: {passed_over}" if passed_over else "")
+        raise Problem(what, key=key, remedy="put text, JSONL, CSV or Parquet files in it")
+    if not listing.names:
         remedy = "the path is taken from the project's root; check its spelling"
         raise Problem("there is no such file", key=key, remedy=remedy)
-    if not any(file.stat().st_size for file in found):
+    if not any(file.stat().st_size for file in listing.files):
         raise Problem("the file is empty", key=key, remedy="put data in it")
 
 
@@ -143,7 +146,7 @@ class Generated(Section):
             remedy = "the path is taken from the project's root; check its spelling"
             raise Problem("there is no such script", key="script", remedy=remedy)
         for pattern in self.reads:
-            check_files(pattern, "reads", info.context["root"])
+            check_files(pattern, "text", "reads", info.context["root"])
         for package in self.packages:
             if not any(metadata.distributions(name=package)):
                 remedy = f"install `{package}`, or take it out if the script does not read it"
@@ -161,7 +164,7 @@ class Adopted(Section):
 class Rows(Section):
     """Which rows of a dataset become documents, and how."""
 
-    text: str = Field("text", description="The column that holds a document's text (Parquet and JSONL).")
+    text: str = Field("text", description="The column that holds a document's text, in files of rows.")
     template: str | None = Field(
         None, description="Text made of several columns instead, such as `{question}\\n\\n{answer}`."
     )

@@ -145,6 +145,15 @@ def test_a_difference_found_on_the_way_makes_the_reference_do_it_all(place: Path
     same_artefact(place / "results/shards/right", place / "results/shards/web")
 
 
+def test_what_stands_beside_the_rows_is_told_and_no_document(place: Path) -> None:
+    run(place, clean_job(place))
+    (place / "data" / "README.md").write_text("What these rows are, in many words of some length.")
+    (place / "data" / "dataset_infos.json").write_text('{"default": {"description": "of some length, as well"}}')
+    said = run(place, clean_job(place, "beside"))
+    assert "README.md" in said and "dataset_infos.json" in said
+    same_artefact(place / "results/documents/web", place / "results/documents/beside")
+
+
 @pytest.mark.parametrize("skip", [False, True])
 def test_damaged_input(place: Path, skip: bool) -> None:
     content = (place / "data/3.parquet").read_bytes()

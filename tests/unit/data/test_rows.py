@@ -74,6 +74,10 @@ LAYOUTS: list[tuple[str, list[dict[str, Any]], dict[str, Any], list[str | None]]
     ("answers", ANSWERS, {"template": "Q: {question}\n\nA: {answer} {{end}}"},
      ["Q: What is {lava}?\n\nA: Molten rock. {end}"]),
 ]  # fmt: skip
+TABLE = [
+    {"text": "007", "score": "3.5", "kept": "True", "lang": "en", "n": "1"},
+    {"text": "a", "score": "2", "kept": "false", "lang": "de", "n": "2"},
+]
 FORMATS = ["parquet", "arrow", "stream.arrow", "jsonl.zst"]
 
 
@@ -100,6 +104,29 @@ def test_layouts(tmp_path: Path, ending: str, rows: Any, keys: dict[str, Any], t
     write(tmp_path / f"data.{ending}", rows)
     documents = list(read_documents([tmp_path / f"data.{ending}"], "auto", Rows(**keys), "s", None))
     assert [document.text if document.reason is None else None for document in documents] == texts
+
+
+@pytest.mark.parametrize(
+    ("keys", "texts"),
+    [
+        ({}, ["007", "a"]),
+        ({"at_least": {"score": 3}}, ["007"]),
+        ({"at_most": {"score": 2.0}}, ["a"]),
+        ({"where": {"kept": [True]}}, ["007"]),
+        ({"where": {"n": [2, 3]}}, ["a"]),
+        ({"where": {"lang": ["en"], "n": ["1"]}}, ["007"]),
+        ({"template": "{lang}: {text}"}, ["en: 007", "de: a"]),
+    ],
+)
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_rows_of_a_table_are_chosen_by_what_their_text_says(
+    tmp_path: Path, delimiter: str, keys: dict[str, Any], texts: list[str]
+) -> None:
+    lines = [delimiter.join(row) for row in (TABLE[0], *(row.values() for row in TABLE))]
+    file = tmp_path / ("a.csv" if delimiter == "," else "a.tsv")
+    file.write_text("\n".join(lines) + "\n")
+    documents = list(read_documents([file], "auto", Rows(**keys), "s", None))
+    assert [document.text for document in documents if document.reason is None] == texts
 
 
 def test_why_a_row_is_dropped(tmp_path: Path) -> None:

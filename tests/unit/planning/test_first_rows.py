@@ -43,6 +43,10 @@ def write(tree: Path, name: str) -> None:
         table = pa.Table.from_pylist(ROWS)
         with pa.ipc.new_stream(path, table.schema) as writer:
             writer.write_table(table)
+    elif "sv" in name:
+        delimiter = "," if ".csv" in name else "\t"
+        lines = [delimiter.join(map(str, row)) for row in (ROWS[0], *(row.values() for row in ROWS))]
+        path.write_bytes({".gz": gzip.compress}.get(path.suffix, bytes)("\n".join(lines).encode()))
     else:
         path.write_bytes({".gz": gzip.compress, ".zst": zstandard.compress}.get(path.suffix, bytes)(LINES))
 
@@ -51,7 +55,9 @@ def source(keys: str) -> str:
     return changed("{path: notes.txt}", f"{{path: rows{', ' if keys else ''}{keys}}}")
 
 
-@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
+@pytest.mark.parametrize(
+    "name", ["a.parquet", "a.arrow", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.JSON", "a.csv", "a.tsv.gz"]
+)
 def test_the_text_column(tree: Path, name: str) -> None:
     write(tree, name)
     plan(tree, source("text: body, at_least: {score: 1}, where: {lang: [sco]}"))
@@ -93,6 +99,29 @@ def test_a_damaged_file(tree: Path, name: str, content: bytes) -> None:
     error = refused(tree, source(""))
     assert error.key == "sources.notes" and "on_error: skip" in error.remedy and error.file == tree / "rows" / name
     plan(tree, source("on_error: skip"))
+
+
+def test_the_first_file_of_every_ending_is_looked_at(tree: Path) -> None:
+    (tree / "rows").mkdir()
+    for name in ("a.txt", "b.txt", "c.TXT"):
+        (tree / "rows" / name).write_text("a text")
+    plan(tree, source(""))
+    (tree / "rows" / "d.dat").write_bytes(LINES)
+    assert refused(tree, source("")).file == tree / "rows" / "d.dat"
+    (tree / "rows" / "d.dat").write_bytes(b"%PDF-1.4")
+    assert "PDF" in refused(tree, source("")).what
+    (tree / "rows" / "d.dat").unlink()
+    write(tree, "e.csv")
+    assert refused(tree, source("text: text")).file == tree / "rows" / "e.csv"  # the texts are passed over
+    plan(tree, source("text: body"))
+
+
+def test_a_folder_with_nothing_to_read_says_why(tree: Path) -> None:
+    (tree / "rows").mkdir()
+    (tree / "rows" / "dataset_infos.json").write_text("{}")
+    (tree / "rows" / ".hidden").write_text("text")
+    told = refused(tree, source("")).what
+    assert "dataset_infos.json is passed over: describes the data" in told and ".hidden is passed over: hidden" in told
 
 
 def test_a_text_that_is_cut_within_a_letter_is_whole(tree: Path) -> None:

@@ -1,5 +1,6 @@
 """The plan's parts: costs from the recipe, the budget, wall-clock, and what is refused before anything starts."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -237,3 +238,35 @@ def test_jobs_find_this_python_and_keep_its_bytecode(tree: Path, monkeypatch: py
     environment = job_environment(tree)
     assert environment["PATH"] == "/somewhere/bin:/bin" and environment["PYTHONPATH"] == str(tree / "src")
     assert not environment["PYTHONDONTWRITEBYTECODE"]
+
+
+def test_the_plan_says_what_is_read_of_every_dataset_and_what_is_passed_over(tree: Path) -> None:
+    for name in ("a.jsonl", "b.JSON", "deep/c.csv"):
+        (tree / "rows" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / "rows" / name).write_text("text\nrow\n" if name.endswith("csv") else '{"text": "row"}\n')
+    for name in ("README.md", "LICENSE", "dataset_infos.json", ".gitattributes"):
+        (tree / "rows" / name).write_text("about the rows")
+    plan = make_plan(workflow(tree, changed("{path: notes.txt}", "{path: rows}")))
+    about = plan.as_json()["data"]["sources.notes"]
+    assert about["files"] == {"csv": 1, "json": 1, "jsonl": 1} and len(about["passed_over"]) == 3
+    text = plan_text(plan)
+    assert "  sources.notes: 1 csv, 1 json, 1 jsonl (rows)\n" in text
+    assert "    2 passed over, text beside files of rows: LICENSE, README.md\n" in text
+    assert "    1 passed over, hidden: .gitattributes\n" in text
+
+
+def test_a_file_name_that_is_not_utf_8_ends_the_plan_on_one_screen(tree: Path) -> None:
+    (tree / "rows").mkdir()
+    Path(os.fsdecode(os.fsencode(tree / "rows") + b"/caf\xe9.txt")).write_text("text")
+    assert "not UTF-8" in refused(tree, changed("{path: notes.txt}", "{path: rows}")).what
+
+
+def test_a_change_of_what_is_passed_over_changes_no_step(tree: Path) -> None:
+    (tree / "rows").mkdir()
+    (tree / "rows" / "a.jsonl").write_text('{"text": "row"}\n')
+    text = changed("{path: notes.txt}", "{path: rows}")
+    before = set(workflow(tree, text).steps.all)
+    (tree / "rows" / "README.md").write_text("about")
+    assert set(workflow(tree, text).steps.all) == before
+    (tree / "rows" / "b.jsonl").write_text('{"text": "row"}\n')
+    assert set(workflow(tree, text).steps.all) != before
