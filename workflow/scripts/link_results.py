@@ -9,7 +9,7 @@ from pathlib import Path
 
 from smolmake.errors import run_as_program
 from smolmake.files import write_json
-from smolmake.planning.history import RECIPE
+from smolmake.planning.history import RECIPE, named_results
 from smolmake.planning.workflow import check_unchanged, load_workflow
 
 
@@ -32,6 +32,7 @@ def main() -> None:
         link(folder / "checkpoints" / name, Path("..") / results / step.key / "checkpoint")
     for step in workflow.steps.of_kind("report"):
         link(folder / "report.html", results / step.key / "report.html")
+    linked |= {f"named: {key}": key for key in named_results(workflow.steps.values, Path.cwd())}
     write_json(folder / RECIPE, workflow.steps.values)
     write_json(arguments.links, linked)
 

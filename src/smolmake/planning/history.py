@@ -12,8 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from smolmake.errors import UserError
 from smolmake.execution.manifest import MANIFEST, RECORD
-from smolmake.execution.step import Step
+from smolmake.execution.step import Step, flatten
+from smolmake.listing import matching_files
 
 RECIPE = "recipe.json"  # in results/latest/<recipe>: what the recipe said at its last whole run
 BEGUN = "begun.json"  # beside it: the steps (kind/name: key) of the run that was begun last
@@ -111,3 +113,25 @@ def last_saved(recovery: Path) -> int | None:
     """The step of the newest recovery checkpoint in a folder, of a segment or of TRL, if there is one."""
     names = [re.match(r"(?:step|checkpoint)-(\d+)", path.name) for path in recovery.glob("*-*")]
     return max((int(name[1]) for name in names if name), default=None)
+
+
+def named_results(values: dict[str, Any], root: Path) -> set[str]:
+    """The keys (kind/name-id) of results that a recipe names by a path anywhere in its values, links followed."""
+    results, found, leaves = (root / "results").resolve(), set[str](), dict[str, Any]()
+    flatten(values, "", leaves)
+    for leaf in leaves.values():
+        for text in leaf if isinstance(leaf, list) else [leaf]:
+            for path in _paths(text, root) if isinstance(text, str) else ():
+                if path.is_relative_to(results) and len(parts := path.relative_to(results).parts) > 1:
+                    found.add("/".join(parts[:2]))
+    return found
+
+
+def _paths(text: str, root: Path) -> list[Path]:
+    """The files and folders that a text means, if it is a path or a glob."""
+    try:
+        if (place := root / text).exists():
+            return [place.resolve()]
+        return [file.resolve() for file in matching_files(text, root)] if "/" in text else []
+    except (OSError, ValueError, UserError):  # a text that is no path, or a path that nobody can read
+        return []

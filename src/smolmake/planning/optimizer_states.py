@@ -1,4 +1,4 @@
-"""Optimizer states of finished segments: which are spare, how they are removed, and who would miss one.
+"""Optimizer states of finished segments: which are spare, and who would miss one that was removed.
 
 Two thirds of a segment's checkpoint are the optimizer's state, which only a segment that follows reads. It is spare
 once all segments that follow, in all recipes, are finished. The last segment of a chain keeps its own: a run may be
@@ -12,14 +12,13 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 
 from smolmake.errors import UserError
-from smolmake.execution.lease import LOCK
-from smolmake.execution.manifest import MANIFEST, REMOVED, note_removed, removed_files
+from smolmake.execution.manifest import MANIFEST, REMOVED, removed_files
 from smolmake.execution.remote_storage import has_remote
 from smolmake.execution.step import Step, Steps
-from smolmake.files import lock_file
 from smolmake.graph.specs.pretrain import SegmentSpec
 
 OPTIMIZER_STATE = "checkpoint/optimizer.safetensors"
+TRASH = ".trash"  # in results/: what gc took away
 
 
 def spare_states(recipes: Iterable[Steps], root: Path) -> list[Path]:
@@ -37,16 +36,6 @@ def spare_states(recipes: Iterable[Steps], root: Path) -> list[Path]:
         if all((results / other / MANIFEST).exists() for other in (key, *children))
     ]
     return sorted(file for file in spare if file.is_file())
-
-
-def remove_state(file: Path) -> bool:
-    """Remove a segment's optimizer state, after a note of it. False if a running job holds the segment's folder."""
-    folder = file.parents[1]
-    with lock_file(folder / LOCK, wait=False) as free:
-        if free:
-            note_removed(folder, {OPTIMIZER_STATE}, "no segment that was still to run needed it")
-            file.unlink()
-        return free
 
 
 def check_states(steps: Steps, repeated: Container[str] = ()) -> None:
@@ -68,7 +57,10 @@ def check_states(steps: Steps, repeated: Container[str] = ()) -> None:
 
 def _missed(step: Step, folder: Path) -> UserError:
     again = f"bring the file back from a copy, or delete {folder / MANIFEST}: that segment is then trained again"
-    if has_remote(folder, OPTIMIZER_STATE):
+    trash = folder.parents[1] / TRASH / folder.parent.name / folder.name / OPTIMIZER_STATE
+    if trash.is_file():
+        again = f"it is still in the trash: mv {trash} {folder / OPTIMIZER_STATE}"
+    elif has_remote(folder, OPTIMIZER_STATE):
         again = f"delete {folder / REMOVED}: the file is then fetched from remote storage"
     return UserError(
         f"{step.label} is to run and goes on from an optimizer state that was removed (smolmake gc --states)",

@@ -6,7 +6,7 @@ import sys
 
 from smolmake.files import write_json
 from smolmake.monitoring.alerts import AlertSender, check_webhook
-from smolmake.planning.history import BEGUN, History, last_saved
+from smolmake.planning.history import BEGUN, History, last_saved, named_results
 from smolmake.planning.workflow import Workflow
 
 _begun: list[tuple[Workflow, AlertSender]] = []
@@ -22,6 +22,7 @@ def begin(workflow: Workflow) -> None:
     settings = None if alerts is None else alerts.model_dump()
     check_webhook(settings)
     steps = {step.label: key for key, step in workflow.steps.all.items()}
+    steps |= {f"named: {key}": key for key in named_results(workflow.steps.values, workflow.steps.root)}
     write_json(workflow.steps.root / "results" / "latest" / workflow.recipe.name / BEGUN, steps)
     _begun.append((workflow, AlertSender(settings, {"recipe": workflow.recipe.name})))
     history = History(workflow.steps.root)

@@ -41,7 +41,7 @@ def run(*arguments: str) -> None:
 
 
 def folders(place: Path) -> set[str]:
-    return {f"{path.parent.name}/{path.name}" for path in (place / "results").glob("*/*")}
+    return {f"{path.parent.name}/{path.name}" for path in (place / "results").glob("[!.]*/*")}
 
 
 def test_it_lists_with_sizes_and_deletes_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +61,7 @@ def test_recovery_checkpoints_beside_a_result_go_and_those_of_a_training_under_w
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished, under_way = (
-        step.key for step in gc.steps_of_recipes(gc.all_recipes(place), place)[0].of_kind("segment")[:2]
+        step.key for step in gc.reached_by(gc.all_recipes(place), place)[0][0].of_kind("segment")[:2]
     )
     for key in (finished, under_way):
         (place / "results" / key / "recovery" / "step-000000010").mkdir(parents=True)
@@ -72,6 +72,49 @@ def test_recovery_checkpoints_beside_a_result_go_and_those_of_a_training_under_w
     assert not (place / "results" / finished / "recovery").exists()
     assert (place / "results" / finished / MANIFEST).exists()
     assert (place / "results" / under_way / "recovery" / "step-000000010").exists()
+
+
+def test_what_it_takes_away_lies_in_the_trash_until_that_is_emptied(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = place / "results" / "shards" / "notes-0123456789"
+    trash = place / "results" / gc.TRASH / "shards" / gone.name
+    run("--delete")
+    assert "2 folders: moved to the trash" in capsys.readouterr().out and (trash / "tokens.bin").stat().st_size == 2e6
+    trash.rename(gone)  # back again, and thrown away once more
+    run("--delete")
+    assert not gone.exists() and (trash / MANIFEST).exists()
+    run()
+    assert f"2.0 MB in results/{gc.TRASH}: move back what you need" in capsys.readouterr().out
+    run("--empty-trash")
+    assert "2.0 MB freed" in capsys.readouterr().out and not trash.parents[1].exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("{path: notes.txt}", "{path: notes.txt, shards: {path: PLACE, digest: DIGEST}}"),
+        ("{path: notes.txt}", "{path: PLACE/tokens.bin}"),
+        ("{path: notes.txt}", "{path: 'PLACE/*.bin'}"),
+        ("{path: notes.txt}", "{path: linked}"),
+        ("vocab_size: 512", "vocab_size: 512, path: PLACE"),
+        ("vocab_size: 512", "vocab_size: 512, compare_with: {other: {path: ./PLACE/}}"),
+    ],
+    ids=["shards", "file", "glob", "link", "tokenizer", "rival"],
+)
+def test_what_a_recipe_names_by_its_path_is_reached(place: Path, old: str, new: str) -> None:
+    key = "shards/notes-0123456789"
+    (place / "linked").symlink_to(place / "results" / key)
+    (place / "results" / key / "tokenizer.json").write_text("{}")
+    text = SMALL.replace(old, new, 1).replace("PLACE", f"results/{key}").replace("DIGEST", "ab" * 32)
+    write_recipe(place, text)
+    run("--delete")
+    assert key in folders(place) and "segment/stage1-0-10-0123456789" not in folders(place)
+    if "DIGEST" not in new:  # what a run that was begun names is reached too
+        announce.begin(load_workflow("mine", place))
+    (place / "config" / "recipes" / "mine.yaml").unlink()
+    run("--delete")
+    assert (key in folders(place)) == ("DIGEST" not in new)
 
 
 def test_another_recipe_keeps_what_it_reaches(place: Path) -> None:
@@ -185,6 +228,11 @@ def test_a_plan_that_needs_a_removed_state_again_says_what_to_do(place: Path) ->
     with pytest.raises(UserError, match="stage1-10-20 is to run") as caught:
         load_workflow("mine", place)
     first = folders["stage1-0-10"]
+    trash = place / "results" / gc.TRASH / "segment" / first.name / OPTIMIZER_STATE
+    assert f"mv {trash} {first / OPTIMIZER_STATE}" in caught.value.remedy
+    run("--empty-trash")
+    with pytest.raises(UserError) as caught:
+        load_workflow("mine", place)
     assert f"delete {first / MANIFEST}" in caught.value.remedy and len(str(caught.value).splitlines()) < 6
     write_remote(first, f"file://{place}/remote", [OPTIMIZER_STATE])
     with pytest.raises(UserError) as caught:
