@@ -108,3 +108,11 @@ def shaded(row: Sequence[float | None], low: float, high: float) -> list[Cell]:
     """Cells of a heat map: the more a value is, between `low` and `high`, the stronger its colour."""
     cell = Markup('<span class="heat" style="--depth: {:.0f}%">{:.2f}</span>')
     return ["" if v is None else cell.format(6 + 74 * (v - low) / (high - low or 1.0), v) for v in row]
+
+
+def upright(columns: list[str], rows: list[list[Cell]], first: str) -> tuple[list[Cell], list[list[Cell]]]:
+    """A table as it is, or turned, with another heading of its first column, where it is wider than long."""
+    if len(columns) <= len(rows) + 1:
+        return [*columns], rows
+    (_, *heads), *turned = (list(line) for line in zip(columns, *rows, strict=True))
+    return [first, *heads], turned

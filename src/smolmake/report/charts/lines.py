@@ -146,10 +146,13 @@ def small_loss(title: str, points: list[svg.Point]) -> Markup:
 def checkpoint_chart(
     title: str, subtitle: str, series: list[Series], spans: list[Span], y: svg.Axis, chance: float = 0.0
 ) -> Markup:
-    """One small chart over checkpoints: lines with interval bands, the chance line, stages below the axis."""
+    """One small chart over checkpoints: lines with interval bands, the chance line, stages below the axis.
+
+    Without a subtitle the names of the series stand in its place, each in its colour.
+    """
     frame = small_frame(svg.Axis(-0.5, max(spans[-1].end, 0.5)), y)
     words = svg.text(0, 32, subtitle)
-    if len(series) > 1:
+    if not subtitle:
         names = [svg.element("tspan", s.label, class_=f"name {s.colour}", dx=9) for s in series]
         words = svg.element("text", *names, x=-9, y=32, class_="tick")
     parts = [svg.text(0, 15, title, "title"), words]
@@ -162,7 +165,9 @@ def checkpoint_chart(
         parts += [svg.circle(frame.px(m.x), frame.py(m.value), 2.6, f"dot {s.colour}", m.tooltip) for m in s.marks]
     ends = [dict.fromkeys([s.marks[0].tooltip, s.marks[-1].tooltip]) for s in series]
     said = [f"{s.label}: {', at the end '.join(told)}" for s, told in zip(series, ends, strict=True)]
-    return svg.picture(svg.SMALL, 222, f"{title}, {subtitle}", "; ".join(said), *parts, *span_ticks(frame, spans))
+    return svg.picture(
+        svg.SMALL, 222, f"{title}, {subtitle}".rstrip(", "), "; ".join(said), *parts, *span_ticks(frame, spans)
+    )
 
 
 def span_ticks(frame: svg.Frame, spans: list[Span]) -> list[Markup]:

@@ -50,12 +50,10 @@ def tip(tooltip: str) -> Markup:
     return element("title", tooltip) if tooltip else Markup("")
 
 
-def rect(
-    x: float, y: float, width: float, height: float, class_: str, tooltip: str = "", rx: float = 0, **more: float
-) -> Markup:
+def rect(x: float, y: float, width: float, height: float, class_: str, tooltip: str = "", rx: float = 0) -> Markup:
     """A rectangle, with corners of the radius `rx`."""
     corners = {"rx": rx} if rx else {}
-    return element("rect", tip(tooltip), x=x, y=y, width=width, height=height, **corners, class_=class_, **more)
+    return element("rect", tip(tooltip), x=x, y=y, width=width, height=height, **corners, class_=class_)
 
 
 def circle(x: float, y: float, radius: float, class_: str, tooltip: str = "") -> Markup:

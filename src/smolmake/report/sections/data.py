@@ -7,10 +7,7 @@ from smolmake.report.artifacts import Overlap, ReportArtefact, load, of_kind, re
 from smolmake.report.blocks import Block, Cell, Details, Item, ReportSection, Table, shaded, two_lines
 from smolmake.report.text import compact, percent, plural, whole
 
-MEASURES = {
-    "Tokens a word (fertility)": "fertility",
-    "Share of words cut in pieces (continued words)": "continued_words",
-}
+MEASURES = {"fertility": "tokens a word", "continued_words": "share of words cut"}
 SOURCES_SHOWN, ROWS_OPEN = 4, 20  # of a task; of the table of tasks
 
 
@@ -93,14 +90,12 @@ def tokenizer_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
     cells = {(r["tokenizer"], r["source"]): r for r in rows}
     sources = {r["source"]: f"{r['language']} · {r['domain']}" for r in rows}
     labels = {r["tokenizer"]: r["tokenizer"] + (" ✓" if r["tokenizer"] == chosen else "") for r in rows}
-
-    shades: list[list[Cell]] = []
-    for title, metric in MEASURES.items():
+    shades: list[list[Cell]] = [[source, about] for source, about in sources.items()]
+    for metric in MEASURES:
         values = [r[metric] for r in rows]
-        shades.append([title])
-        for name, label in labels.items():
-            row = [cells[name, source][metric] if (name, source) in cells else None for source in sources]
-            shades.append([label, *shaded(row, min(values), max(values))])
+        for row in shades:
+            found = [cells.get((name, str(row[0])), {}).get(metric) for name in labels]
+            row += shaded(found, min(values), max(values))
     worst = max((r for r in rows if r["tokenizer"] == chosen), key=lambda r: r["fertility"], default=rows[0])
     table: list[list[Cell]] = [
         [
@@ -120,15 +115,16 @@ def tokenizer_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
         f"It needs the most tokens a word on {worst['source']} ({worst['fertility']:.2f})."
     )
     fit = (
-        "Tokens a word, and share of words that are cut into several tokens, by tokenizer and source. Each block has "
-        "its own scale; a stronger colour is more, and less is better. ✓ marks the tokenizer chosen."
+        "Tokens a word (fertility), and share of words that are cut into several tokens, by source and tokenizer. A "
+        "stronger colour is more, on one scale for each of the two, and less is better. ✓ marks the tokenizer chosen."
     )
     same = (
         "The same, with bytes a token and the most digits in one token. Words of Chinese, Japanese, Thai, Lao, "
         "Khmer and Burmese are those that ICU's dictionaries find."
     )
-    heads = ["Tokenizer", *(two_lines(source, about) for source, about in sources.items())]
+    heads = ["Source", "Language · domain"]
+    heads += [two_lines(label, unit) for unit in MEASURES.values() for label in labels.values()]
     columns = ["Tokenizer", "Source", "Language · domain", "Documents", "Words", "Tokens", "Fertility"]
     columns += ["Continued words", "Bytes a token", "Digits a token"]
     measured = Table("tab-tokenizer", same, columns, table, [file], names=3, folded="All tokenizer measurements")
-    return ReportSection("tokenizer", "Tokenizer", lead, [Table("tab-fit", fit, heads, shades, [file]), measured])
+    return ReportSection("tokenizer", "Tokenizer", lead, [Table("tab-fit", fit, heads, shades, [file], 2), measured])

@@ -31,7 +31,7 @@ def effect_section(checkpoints: list[Checkpoint], expected: list[ScoreExpectatio
         [k for k in keys if k not in first],
         [file for pair in steps for c in pair for file in c.score_files],
     )
-    columns = ["Measure", "Before, %", "After, %", "Change, points", "95% interval", "", "Verdict"]
+    columns = ["Measure", "Before", "After", "Change, points", "95% interval", "", "Verdict"]
     blocks: list[Block] = []
     for chosen, id_, folded in (first, "tab-effect", ""), (others, "tab-side", "Effect on all other tasks"):
         if rows := effect_rows(steps, chosen):
@@ -67,8 +67,9 @@ def effect_rows(steps: list[tuple[Checkpoint, Checkpoint]], keys: list[Key]) -> 
             a, b = before.scores[key], after.scores[key]
             low, high = ranges[after.name, key]
             change, word = b.value - a.value, change_verdict(low, high, b.higher_is_better)
-            scale, digits = (100, 1) if b.share else (1, 3)
-            values = [two_lines(*a.words), two_lines(*b.words), signed(scale * change, digits)]
+            scale, digits, unit = (100, 1, "%") if b.share else (1, 3, "")
+            values: list[Cell] = [two_lines(score.words[0] + unit, score.words[1]) for score in (a, b)]
+            values.append(signed(scale * change, digits))
             bounds = f"{signed(scale * low, digits)} to {signed(scale * high, digits)}"
             mark = change_mark(change, low, high, reach, word) if b.share else ""
             rows.append([title_of(key), *values, bounds, mark, verdict(word)])

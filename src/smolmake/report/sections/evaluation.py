@@ -1,11 +1,9 @@
 """The sections on what the model can do: scores and losses over checkpoints, samples."""
 
-from itertools import cycle
-
 from smolmake.report.artifacts import Overlap, ReportArtefact, load, read_overlap
-from smolmake.report.blocks import Block, Chart, Details, Fact, Item, ReportSection, Table, two_lines
+from smolmake.report.blocks import Block, Chart, Details, Fact, Item, ReportSection, Table, two_lines, upright
 from smolmake.report.charts.lines import Mark, Series, Span, checkpoint_chart
-from smolmake.report.charts.svg import Axis, value_axis
+from smolmake.report.charts.svg import SMALL, Axis, text_width, value_axis
 from smolmake.report.checkpoints import Checkpoint, Key, Score
 from smolmake.report.expectations import change_verdict, loss_change, pooled
 from smolmake.report.text import percent, plural, signed, whole
@@ -95,12 +93,12 @@ def score_figures(checkpoints: list[Checkpoint], overlap: Overlap) -> list[Block
     )
     listed = (
         "Every score with its 95% interval below it, in percent where it is a share; task, metric and filter as the "
-        "harness names them. The last row says how many of a task's items the "
-        "data held before decontamination, as far as they are long enough to be found. Tasks that are made to a "
-        "length are not looked for: they have no items before they are asked."
+        "harness names them. Then the items that were asked, and how many of a task's items the data held before "
+        "decontamination, as far as they are long enough to be found. Tasks that are made to a length are not looked "
+        "for: they have no items before they are asked."
     )
     columns, table_files = ["Checkpoint", "Tokens", *map(title_of, keys)], files + (overlap.files if known else [])
-    table = Table("tab-scores", listed, columns, rows, table_files, folded="All scores")
+    table = Table("tab-scores", listed, *upright(columns, rows, "Measure"), table_files, folded="All scores")
     return [Chart("fig-tasks", shown, pictures, files), table, *answers_table(used)]
 
 
@@ -139,6 +137,18 @@ def formulations(checkpoints: list[Checkpoint]) -> str:
     return f" {'; '.join(said)}." if said else ""
 
 
+def groups_of(sources: list[str]) -> list[list[str]]:
+    """Sources of a domain in groups whose names have room above one chart, with a colour each."""
+    groups: list[list[str]] = []
+    for source in sources:
+        names = [*groups[-1], source] if groups else []
+        if names and len(names) <= len(LINES) and text_width("  ".join(names), 12.5) <= SMALL:
+            groups[-1].append(source)
+        else:
+            groups.append([source])
+    return groups
+
+
 def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
     """Bits per byte by domain, one line a source, and the table."""
     having = [c for c in checkpoints if c.heldout]
@@ -152,9 +162,13 @@ def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
             domains.setdefault(h.domain, {}).setdefault(h.source, []).append(mark)
     pictures = []
     for domain, members in domains.items():
-        series = [Series(*member, colour) for member, colour in zip(members.items(), cycle(LINES), strict=False)]
-        y = value_axis([bound for s in series for m in s.marks for bound in (m.low, m.high)], 5)
-        pictures.append(checkpoint_chart(domain, "bits per byte", series, checkpoint_spans(having), y))
+        groups = groups_of(list(members))
+        for number, group in enumerate(groups, 1):
+            series = [Series(name, members[name], colour) for name, colour in zip(group, LINES, strict=False)]
+            y = value_axis([bound for s in series for m in s.marks for bound in (m.low, m.high)], 5)
+            title = domain if len(groups) == 1 else f"{domain}, {number} of {len(groups)}"
+            words = "bits per byte" if len(members) == 1 else ""
+            pictures.append(checkpoint_chart(title, words, series, checkpoint_spans(having), y))
     sources = [source for members in domains.values() for source in members]
     rows = []
     for c in having:
@@ -166,7 +180,7 @@ def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
         "with 95% intervals. Lower is better; the axes differ." + heldout_rise(having)
     )
     listed, columns = "Bits per byte on held-out documents, with 95% intervals.", ["Checkpoint", "Tokens", *sources]
-    table = Table("tab-heldout", listed, columns, rows, files, folded="All held-out losses")
+    table = Table("tab-heldout", listed, *upright(columns, rows, "Source"), files, folded="All held-out losses")
     return [Chart("fig-heldout", shown, pictures, files), table]
 
 
