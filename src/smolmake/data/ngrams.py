@@ -1,7 +1,9 @@
 """The words of many texts at once, as 64-bit hashes in arrays: what n-grams, MinHash and decontamination work on.
 
-A word is a run of letters, digits and underscores in lower case, as the regular expression \\w+ has it. In scripts that
-put no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) every character is a word.
+A word is a run of letters, digits and underscores, as the regular expression \\w+ has it. In scripts that put no spaces
+between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) every character is a word. Texts that look alike have the
+same words: case does not count, nor how a character is encoded (Unicode's NFC, and NFKC where that is one character),
+nor what cannot be seen, nor the signs between the thousands of a number.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from unicodedata import decomposition, normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +21,20 @@ import numpy.typing as npt
 Codes = npt.NDArray[np.unsignedinteger[Any]]
 Hashes = npt.NDArray[np.uint64]
 Int64s = npt.NDArray[np.int64]
-SPACE, SIGN, WORD, ALONE = 0, 1, 2, 3  # classes of characters; ALONE is a word of its own
+SPACE, SIGN, WORD, ALONE, UNSEEN = 0, 1, 2, 3, 4  # classes of characters; ALONE is a word of its own
+ASCII = 127  # the last code of it
 HASHED_AT_ONCE = 2**18  # codes that are hashed at a time: a power of two
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 SCRIPTS_WITHOUT_SPACES = [
     *[(0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x31F0, 0x31FF), (0x3400, 0x4DBF)],
     *[(0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0xFF66, 0xFF9D), (0x20000, 0x323AF)],
+]
+GROUPING = ",'_\u2019\uff0c\u00a0\u2007\u2009\u202f"  # signs between the thousands of a number: 12,000
+# Unicode's Default_Ignorable_Code_Point: soft hyphen, zero-width characters, marks of direction, variation selectors.
+IGNORABLE = [
+    *[(0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)],
+    *[(0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF)],
+    *[(0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)],
 ]
 
 
@@ -54,13 +65,14 @@ def words_of(texts: Sequence[str]) -> Words:
 
 def units_of(texts: Sequence[str]) -> Units:
     """The words of `texts`, and the same with the signs between them."""
-    lowered = [text.lower() for text in texts]
-    joined = "\n".join([*lowered, ""])
+    normal = [text.lower() if text.isascii() else normalize("NFC", text).casefold() for text in texts]
+    joined = "\n".join([*normal, ""])
     try:
         codes: Codes = np.frombuffer(joined.encode("latin-1"), dtype=np.uint8)
     except UnicodeEncodeError:
         codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    ends_of_texts = np.cumsum(np.fromiter((len(text) + 1 for text in lowered), dtype=np.int64, count=len(lowered)))
+    ends_of_texts = np.cumsum(np.fromiter((len(text) + 1 for text in normal), dtype=np.int64, count=len(normal)))
+    codes, ends_of_texts = _as_seen(codes, ends_of_texts)
     kinds = _kinds()[codes]
     # A unit ends where the class changes, and between two signs or two words of one character that differ.
     changed = kinds[1:] != kinds[:-1]
@@ -73,6 +85,23 @@ def units_of(texts: Sequence[str]) -> Units:
     offsets = np.concatenate([[0], np.searchsorted(starts, ends_of_texts)]).astype(np.int64)
     words_before = np.concatenate([[0], np.cumsum(is_word)])
     return Units(Words(hashes[is_word], words_before[offsets]), Words(hashes, offsets))
+
+
+def _as_seen(codes: Codes, ends: Int64s) -> tuple[Codes, Int64s]:
+    """Codes with one code for characters that look alike, without what cannot be seen; and where texts end then."""
+    plain = codes.dtype == np.uint8 and not (codes > ASCII).any()
+    if not plain:
+        codes, ends = _without(codes, ends, np.flatnonzero(_kinds()[codes] == UNSEEN))
+    signs = np.flatnonzero(_grouping()[codes])
+    if not plain:
+        codes = _folded()[codes]
+    around = np.pad(codes, (1, 4))[signs[:, np.newaxis] + [0, 2, 3, 4, 5]]
+    digits = (around >= ord("0")) & (around <= ord("9"))
+    return _without(codes, ends, signs[digits[:, :4].all(axis=1) & ~digits[:, 4]])
+
+
+def _without(codes: Codes, ends: Int64s, places: Int64s) -> tuple[Codes, Int64s]:
+    return (np.delete(codes, places), ends - np.searchsorted(places, ends)) if len(places) else (codes, ends)
 
 
 def ngrams(words: Words, n: int) -> tuple[Hashes, Int64s]:
@@ -177,4 +206,23 @@ def _kinds() -> npt.NDArray[np.uint8]:
     for low, high in SCRIPTS_WITHOUT_SPACES:
         part = kinds[low : high + 1]
         part[part == WORD] = ALONE
+    for low, high in IGNORABLE:
+        kinds[low : high + 1] = UNSEEN
     return kinds
+
+
+@cache
+def _folded() -> Codes:
+    """For every code point, the one that stands for it: in lower case, of the usual width and shape."""
+    folded = np.arange(sys.maxunicode + 1, dtype=np.uint32)
+    for code in range(sys.maxunicode + 1):
+        if decomposition(chr(code)).startswith("<"):  # nearly all have none
+            plain = normalize("NFKC", chr(code)).lower()
+            folded[code] = ord(plain) if len(plain) == 1 else code
+    return folded
+
+
+@cache
+def _grouping() -> npt.NDArray[np.bool_]:
+    """Which code points may stand between the thousands of a number."""
+    return np.isin(np.arange(sys.maxunicode + 1), [ord(sign) for sign in GROUPING])

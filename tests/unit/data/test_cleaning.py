@@ -1,26 +1,19 @@
 """Cleaning drops what it should for the reason it says, keeps the rest, and finds evaluation items in the data."""
 
 import json
-import re
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import settings as settings_of_hypothesis
-from hypothesis import strategies as st
 
-from smolmake.data import ngrams as words_module
 from smolmake.data.clean import iterate_texts, join_parts, write_part
 from smolmake.data.decontaminate import Contamination
 from smolmake.data.documents import Document
 from smolmake.data.filters import Counts
-from smolmake.data.ngrams import units_of, words_of
 from smolmake.execution.parts import do_parts
 from smolmake.recipe.sources import CleaningRules
 
@@ -134,9 +127,23 @@ def test_near_duplicates_are_found_among_many() -> None:
         (ITEM.replace(".", " --").replace("?", " ?!"), True),
         ("Somebody said: " + " ".join(ITEM.split()[4:12]) + ", and went.", True),
         ("Somebody said: " + " ".join(ITEM.split()[4:11]) + " and went away from there.", False),
+        (ITEM.replace("e", "e\u200b").replace(" ", "\u200e \u2060"), True),
+        (ITEM.replace("e", "\u00ade\ufe0f"), True),
+        (ITEM.translate({code: code + 0xFEE0 for code in range(0x21, 0x7F)}), True),
         (ITEM.replace("seven", "nine").replace("five more", "two more").replace("many", "few"), False),
     ],
-    ids=["exact", "capitals", "white space", "punctuation", "n words", "n - 1 words", "other numbers"],
+    ids=[
+        "exact",
+        "capitals",
+        "white space",
+        "punctuation",
+        "n words",
+        "n - 1 words",
+        "zero width",
+        "soft hyphens",
+        "full width",
+        "other numbers",
+    ],
 )
 def test_decontamination(document: str, found: bool) -> None:
     cleaned = clean([document, words(30)], SETTINGS, {"problems": [ITEM, "Another item of some words here."]})
@@ -253,19 +260,6 @@ def test_a_repeated_span_is_not_seen_across_documents() -> None:
     assert clean(["again " * 3] * 20, settings, {}).dropped == {}
 
 
-@settings_of_hypothesis(deadline=None)
-@given(st.lists(st.text(max_size=60), min_size=1, max_size=5), st.sampled_from([1, 2, 16]))
-def test_hashes_of_words_do_not_depend_on_the_blocks_they_are_made_in(texts: list[str], block: int) -> None:
-    whole = units_of(texts)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(words_module, "HASHED_AT_ONCE", block)
-        words_module._powers.cache_clear()
-        cut = units_of(texts)
-    words_module._powers.cache_clear()
-    for one, other in ((whole.words, cut.words), (whole.with_signs, cut.with_signs)):
-        assert np.array_equal(one.hashes, other.hashes) and np.array_equal(one.offsets, other.offsets)
-
-
 def test_chinese_items_are_found_without_spaces_between_words() -> None:
     item = "小明有七个苹果，又买了五个苹果，一共有多少个苹果？"
     settings = {**SETTINGS, "decontaminate_ngram": 13, "min_characters": 5}
@@ -273,21 +267,3 @@ def test_chinese_items_are_found_without_spaces_between_words() -> None:
         [f"今天的问题是：{item}请回答。", "小明昨天去了图书馆，借了三本关于历史的书回家。"], settings, {"t": [item]}
     )
     assert cleaned.dropped == {"contaminated": 1}
-
-
-def test_words_are_those_of_the_regular_expression() -> None:
-    texts = ["", "Don't_stop me2, 4ever!", "déjà vu — ÜBER\u2028x", "a\nb", "_", "🦉 owl", "ﬁne Ⅷ ½"]
-    found = words_of(texts)
-    assert np.diff(found.offsets).tolist() == [len(re.findall(r"\w+", text.lower())) for text in texts]
-    assert len(set(words_of(["same Same SAME, same."]).hashes.tolist())) == 1
-
-
-@settings_of_hypothesis(max_examples=60, deadline=None)
-@given(st.lists(st.text(max_size=30), min_size=1, max_size=8))
-def test_the_hash_of_a_word_does_not_depend_on_its_place(texts: list[str]) -> None:
-    together = words_of(texts)
-    for number, text in enumerate(texts):
-        alone = words_of([text])
-        assert (
-            together.hashes[together.offsets[number] : together.offsets[number + 1]].tolist() == alone.hashes.tolist()
-        )
