@@ -4,6 +4,7 @@
 # compare time stamps whatever rerun-triggers are set, and run a step again when one of its inputs is.
 import os
 import sys
+from functools import cache
 from inspect import signature
 from pathlib import Path
 
@@ -12,18 +13,19 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from snakemake.exceptions import WorkflowError
 from smolmake.errors import UserError
+from smolmake.execution.devices import machine_gpus
 from smolmake.execution.kinds import KINDS, TARGETS
 from smolmake.planning.budget import check_budget
 from smolmake.planning.checks import repeat_warnings
 from smolmake.planning.plan import make_plan
-from smolmake.planning.requests import NAMES, Requests, Site, check_one_machine
+from smolmake.planning.requests import NAMES, Requests, Site, check_one_machine, own_gpus
 from smolmake.planning.workflow import begin_run, check_config, job_environment
 
 os.environ.update(job_environment(ROOT))
 config.setdefault("recipe", "toy")
 try:
     check_config(config)
-    WORKFLOW = begin_run(str(config["recipe"]), ROOT, lambda: outputs_to_make())
+    WORKFLOW = begin_run(str(config["recipe"]), ROOT, lambda: outputs_to_make(), lambda: gpus())
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -73,12 +75,28 @@ def site():
     return Site(getattr(settings, "longest", None), getattr(settings, "gpu_type", None))
 
 
-REQUESTS = Requests(WORKFLOW, site())
+@cache
+def requests():
+    return Requests(WORKFLOW, site())  # known once Snakemake has its executor, which is after it has read this
 
 
 def request(name):
     """What a step asks of a cluster, from its kind, its layout and its estimated cost."""
-    return of_step(lambda step: REQUESTS.of(step)[name])
+    return of_step(lambda step: requests().of(step)[name])
+
+
+@cache
+def gpus():
+    """This machine's GPUs for jobs, of which Snakemake then gives out no more: --resources gpus=N, or all there are.
+
+    None where jobs run elsewhere.
+    """
+    if workflow.resource_settings.nodes is not None if workflow.dryrun else not workflow.local_exec:
+        return None
+    stated = workflow.global_resources.get("gpus").value
+    if stated is None and machine_gpus():
+        workflow.register_resource("gpus", len(machine_gpus()))
+    return len(machine_gpus()) if stated is None else stated
 
 
 def outputs_to_make():
@@ -92,5 +110,5 @@ def refuse_what_cannot_end():
     for told in repeat_warnings(WORKFLOW.recipe, WORKFLOW.steps, plan.keys):
         print(f"warning: {told} (an estimate).", file=sys.stderr)
     check_budget(plan, config.get("consent"))
-    if workflow.local_exec:
-        check_one_machine(plan.running)
+    if gpus() is not None:
+        check_one_machine(plan.running, gpus())

@@ -9,8 +9,9 @@ rule step:
     threads: of_step(lambda step: step.run.threads)
     resources:
         **{name: request(name) for name in NAMES},
+        gpus=of_step(lambda step: own_gpus(step, gpus())),
     params:
-        command=of_step(WORKFLOW.command),
+        command=of_step(lambda step: WORKFLOW.command(step, own_gpus(step, gpus()))),
     message:
         "{rule} {wildcards.step}"
     shell:

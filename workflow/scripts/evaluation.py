@@ -17,12 +17,12 @@ from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
 from smolmake.graph.specs.evaluate import EvaluationSpec
 from smolmake.graph.specs.runs import DeviceRun
-from smolmake.model.device import on_gpu
+from smolmake.model.device import choose_device
 
 
 def compute(job: Job[EvaluationSpec, DeviceRun]) -> None:
-    device, threads = ("cuda", 4) if on_gpu(job.run.device) else ("cpu", 1)
-    torch.set_num_threads(threads)
+    device = choose_device(job.run.device, job.run.gpus_per_node)
+    torch.set_num_threads(4 if device == "cuda" else 1)
     checkpoint = measured_checkpoint(job)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval().to(device)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)

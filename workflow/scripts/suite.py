@@ -8,12 +8,13 @@ from smolmake.evaluate.harness import run_suite
 from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
 from smolmake.graph.specs.evaluate import SuiteRun, SuiteSpec
-from smolmake.model.device import on_gpu
+from smolmake.model.device import choose_device
 
 
 def compute(job: Job[SuiteSpec, SuiteRun]) -> None:
     checkpoint = measured_checkpoint(job)
-    device, dtype = ("cuda", torch.bfloat16) if on_gpu(job.run.device) else ("cpu", torch.float32)
+    device = choose_device(job.run.device, job.run.gpus_per_node)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype).eval().to(device)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     if job.spec.template is not None:

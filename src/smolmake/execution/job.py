@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from smolmake.errors import UserError, run_as_program
 from smolmake.execution.code_memory import remembered_code
+from smolmake.execution.devices import hold_gpus
 from smolmake.execution.fingerprint import code_definitions, code_fingerprint
 from smolmake.execution.lease import Lease, Lost, await_end, await_main, heartbeat, hold
 from smolmake.execution.manifest import MANIFEST, RECORD, read_manifest, verify_payload, write_manifest
@@ -200,6 +201,7 @@ def run_step(compute: Callable[[Job[SpecT, RunT]], None], spec: type[SpecT], run
             if not (job.folder / MANIFEST).exists():
                 compute(job)
             return
+        hold_gpus()
         tell_time_limit()
         if rank := int(os.environ.get("RANK", "0")):  # one of several processes: the first has lease and manifest
             if await_main(job.folder):

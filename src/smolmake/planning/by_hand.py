@@ -13,7 +13,9 @@ import sys
 from pathlib import Path
 
 from smolmake.errors import UserError, did_you_mean
+from smolmake.execution.devices import machine_gpus
 from smolmake.execution.step import Step
+from smolmake.planning.requests import check_one_machine, own_gpus
 from smolmake.planning.workflow import Workflow, job_environment, load_workflow
 
 NAMED = 5  # missing inputs that a message names
@@ -40,7 +42,9 @@ def run_step_by_hand(recipe: str, label: str, root: Path) -> int:
             f" {step.manifest}",
         )  # fmt: skip
     workflow.write_jobs([step.manifest])
-    command = [*shlex.split(workflow.command(step)), "--workers", str(step.run.threads)]
+    machine = len(machine_gpus())
+    check_one_machine([step], machine)
+    command = [*shlex.split(workflow.command(step, own_gpus(step, machine))), "--workers", str(step.run.threads)]
     return subprocess.run(command, cwd=root, env=job_environment(root)).returncode
 
 

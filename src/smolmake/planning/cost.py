@@ -1,7 +1,8 @@
 """What a step costs: tokens, FLOPs, devices, hours and disk, from the recipe alone or from what was measured before.
 
 GPU steps: hours = FLOPs / (GPUs x peak x MFU x goodput), with the layout's MFU or cost.mfu. A segment with no GPUs
-in its layout takes what an earlier result of the same step took, else FLOPs / (threads x cost.cpu_flops). Without
+in its layout takes what an earlier result of the same step took, else FLOPs / (processes x threads x
+cost.cpu_flops). Without
 GPUs, FLOPs say little of an evaluation or of post-training (starting, generating): what finished steps of the same kind
 took is all that counts. Where there are none, or the recipe does not say how much data a step has, its time is
 unknown, and the plan says so. A suite's time on GPUs is what finished ones of the same suite took; else its requests
@@ -92,7 +93,7 @@ class Costs:
         if run.gpus:
             hours = flops / (run.gpus * self.peak * (run.layout.mfu or settings.mfu) * settings.goodput) / 3600
         elif hours is None:
-            hours = flops / (run.threads * settings.cpu_flops) / 3600
+            hours = flops / (max(run.layout.gpus, 1) * run.threads * settings.cpu_flops) / 3600
         return replace(cost, tokens=tokens, flops=flops, hours=hours)
 
     def _of_source(self, step: Step, bytes_per_token: float) -> Cost:

@@ -14,8 +14,10 @@ from functools import cached_property
 from typing import Any
 
 from smolmake.errors import UserError
+from smolmake.execution.devices import machine_gpus
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
+from smolmake.graph.specs.runs import DeviceRun
 from smolmake.hardware.memory import FP32
 from smolmake.planning.cost import Costs
 from smolmake.planning.workflow import Workflow
@@ -23,6 +25,10 @@ from smolmake.planning.workflow import Workflow
 NAMES = ("nodes", "gres", "mpi", "tasks", "tasks_per_node", "tasks_per_gpu", "cpus_per_task", "mem_mb", "runtime")
 TIME_MARGIN, START_MINUTES = 1.5, 30  # of an estimated time; for the queue's node to start, load and save
 GPU_MEMORY_MB = 24_000  # of host memory for each process on a GPU: libraries, CUDA, batches, data under way
+ELSEWHERE = (
+    "run with --profile slurm, or give the layout what is here: the result is the same. A small recipe can train on the"
+    " CPU: leave gpus_per_node out, or set runtime.device: cpu"
+)
 STATE_COPIES = 3  # in host memory while a checkpoint is put together; the weights alone once more
 
 
@@ -80,16 +86,42 @@ class Requests:
         A training that does not fit goes on in a second job from its last recovery checkpoint.
         """
         estimate = math.ceil((self.costs.of(step).hours or 0.0) * 60 * TIME_MARGIN) + START_MINUTES
-        wanted = max(estimate, least) if not self.costs.of(step).gpus else estimate
+        wanted = estimate if step.run.gpus_per_node else max(estimate, least)
         return min(wanted, self.site.longest or wanted)
 
 
-def check_one_machine(steps: Iterable[Step]) -> None:
-    """Raise UserError if a step's layout needs several nodes, where jobs run on this machine."""
+def gpus_here(step: Step, machine: int) -> int:
+    """The GPUs that a step's job takes of this machine, of which jobs may have that many."""
+    return step.run_as(DeviceRun).gpus_here(machine) if KINDS[step.kind].devices else 0
+
+
+def own_gpus(step: Step, machine: int | None) -> int | None:
+    """What `gpus_here` gives; None where jobs run elsewhere, or have nothing to do with GPUs."""
+    return gpus_here(step, machine) if machine is not None and machine_gpus() and KINDS[step.kind].devices else None
+
+
+def beyond_machine(steps: Iterable[Step], machine: int) -> list[tuple[Step, str, str]]:
+    """The steps that a machine with that many GPUs cannot run, each with what it needs and its value in the recipe."""
+    found = []
     for step in steps:
         if step.run.nodes > 1:
-            raise UserError(
-                f"{step.label} runs on several nodes, and this profile runs jobs on this machine",
-                key="runtime.layouts", value=f"nodes {step.run.nodes}",
-                remedy="run with --profile profiles/slurm, or give the layout one node: the result is the same",
-            )  # fmt: skip
+            found.append((step, f"{step.run.nodes} nodes", f"nodes: {step.run.nodes}"))
+        elif (needed := gpus_here(step, machine)) > machine:
+            gpus = step.run.gpus_per_node
+            value = f"gpus_per_node: {gpus}" if gpus else "runtime.device: cuda"
+            found.append((step, f"{needed} GPU{'s' * (needed > 1)}", value))
+    return found
+
+
+def machine_text(machine: int) -> str:
+    """This machine's GPUs in words."""
+    return f"this machine has {machine or 'no'} GPU{'' if machine == 1 else 's'} for jobs"
+
+
+def check_one_machine(steps: Iterable[Step], machine: int) -> None:
+    """Raise UserError if a step's layout has more than this machine, where jobs run on it."""
+    for step, needed, value in beyond_machine(steps, machine):
+        raise UserError(
+            f"{step.label} needs {needed}, and {machine_text(machine)}",
+            key="runtime.layouts", value=value, remedy=ELSEWHERE,
+        )  # fmt: skip

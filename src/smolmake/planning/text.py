@@ -13,12 +13,13 @@ from smolmake.planning.estimate import short
 from smolmake.planning.payloads import passed_milestones
 from smolmake.planning.plan import Plan, number_text
 from smolmake.planning.reasons import NEW
+from smolmake.planning.requests import beyond_machine, gpus_here, machine_text
 
 CAUSES, STEPS = 12, 24  # lines at most
 
 
-def plan_text(plan: Plan) -> str:
-    """The whole plan."""
+def plan_text(plan: Plan, machine: int | None = None) -> str:
+    """The whole plan; of a run on this machine, with that many GPUs for jobs, also what it cannot run."""
     workflow = plan.workflow
     root = workflow.steps.root
     file = workflow.file.relative_to(root) if workflow.file.is_relative_to(root) else workflow.file
@@ -30,7 +31,8 @@ def plan_text(plan: Plan) -> str:
         parts += ["\n".join(_why(plan)), "\n".join(_what(plan)), "\n".join(_cost(plan))]
     else:
         parts.append("Nothing would run: every result is there.")
-    parts += ["\n".join(lines) for lines in (budget_text(plan), _pins(plan), _warnings(plan)) if lines]
+    notes = (budget_text(plan), _pins(plan), _machine(plan, machine), _warnings(plan))
+    parts += ["\n".join(lines) for lines in notes if lines]
     return "\n\n".join(parts)
 
 
@@ -127,6 +129,25 @@ def _pins(plan: Plan) -> list[str]:
     pinned = [step for step in plan.workflow.steps.all.values() if step.pin is not None]
     told = [f"  {step.label} stays {step.id}: {step.pin.reason}" for step in pinned if step.pin is not None]
     return ["Pinned, although their code has changed", *told] if told else []
+
+
+def _machine(plan: Plan, machine: int | None) -> list[str]:
+    """What this machine means for a run on it."""
+    if machine is None:
+        return []
+    told = []
+    beyond = beyond_machine(plan.running, machine)
+    if beyond:
+        step, needed, _ = beyond[0]
+        others = f", and {_count(len(beyond) - 1, 'other step')} need more than it has, too" if beyond[1:] else ""
+        told.append(f"A run here would be refused: {machine_text(machine)}; {step.label} needs {needed}{others}.")
+    unbooked = [step for step in plan.running if gpus_here(step, machine) and not step.run.gpus]
+    if machine and unbooked:
+        told.append(
+            f"{_count(len(unbooked), 'step')} without GPUs in the recipe's layouts take one of this machine's {machine}"
+            " for a while and book no GPU-hours; with `runtime.device: cpu` they do not."
+        )
+    return told
 
 
 def _warnings(plan: Plan) -> list[str]:

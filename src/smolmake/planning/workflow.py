@@ -95,10 +95,14 @@ class Workflow:
             found |= {other.manifest: other for other in again}
         return set(found)
 
-    def command(self, step: Step) -> str:
-        """What computes a step on its devices, but for the number of its workers."""
+    def command(self, step: Step, gpus: int | None) -> str:
+        """What computes a step on its devices, but for the number of its workers.
+
+        `gpus` is how many of this machine's it takes for itself; None where there are none or others deal them out.
+        """
         launcher = step.run_as(DeviceRun).launcher if KINDS[step.kind].launched else "python"
-        return f"{launcher} {KINDS[step.kind].script} {job_file(step.key)}"
+        own = "" if gpus is None else f"python -m smolmake.execution.devices {gpus} "
+        return f"{own}{launcher} {KINDS[step.kind].script} {job_file(step.key)}"
 
     def job(self, step: Step) -> str:
         """What a step's script is told, in canonical JSON."""
@@ -175,19 +179,21 @@ _runs: list[SnakemakeRun] = []
 
 @dataclass(frozen=True)
 class SnakemakeRun:
-    """A run of Snakemake: its plan, and a function that gives the outputs of the jobs that it would run."""
+    """A run of Snakemake, with functions that give the outputs of the jobs that it would run, and the number of this
+    machine's GPUs that they may take; None where they run elsewhere."""
 
     workflow: Workflow
     outputs: Callable[[], list[str]]
+    gpus: Callable[[], int | None]
 
 
-def begin_run(name: str, root: Path, outputs: Callable[[], list[str]]) -> Workflow:
+def begin_run(name: str, root: Path, outputs: Callable[[], list[str]], gpus: Callable[[], int | None]) -> Workflow:
     """`load_workflow` for the Snakefile: the run is kept for the logger plugin, which ends a dry run with its plan."""
     # Snakemake is about to make some hundred objects for each job, none of which is garbage: looking for it among them
     # again and again takes a fifth of a large graph's time.
     gc.set_threshold(50_000, 20, 100)
     workflow = load_workflow(name, root)
-    _runs.append(SnakemakeRun(workflow, outputs))
+    _runs.append(SnakemakeRun(workflow, outputs, gpus))
     return workflow
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from smolmake.errors import UserError
 from smolmake.graph.specs.posttrain import PostTrainingRun
-from smolmake.model.device import on_gpu
+from smolmake.model.device import choose_device
 
 STAGES = {"zero1": 1, "zero2": 2, "zero3": 3}
 BUCKET = 50_000_000  # elements that are sent at a time
@@ -40,7 +40,7 @@ def divide(batch: int, run: PostTrainingRun) -> Devices:
             key="runtime.layouts", value=f"nodes {layout.nodes}, gpus_per_node {layout.gpus_per_node}",
             remedy="start one process a device, as the rule does with torchrun",
         )  # fmt: skip
-    on_cpu = not on_gpu(run.device)
+    on_cpu = choose_device(run.device, layout.gpus_per_node) == "cpu"
     strategy = layout.strategy if world > 1 else "ddp"
     _check_strategy(strategy, layout.context_parallel, on_cpu)
     share, rest = divmod(batch, world)

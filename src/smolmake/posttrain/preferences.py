@@ -14,7 +14,7 @@ from smolmake.evaluate.samples import generate, render_prompt
 from smolmake.execution.job import Job
 from smolmake.graph.specs.posttrain import PreferencesSpec
 from smolmake.graph.specs.runs import DeviceRun
-from smolmake.model.device import on_gpu
+from smolmake.model.device import choose_device
 from smolmake.monitoring.progress import Progress
 from smolmake.posttrain.chat_data import read_dataset
 from smolmake.posttrain.columns import PROMPTS
@@ -53,7 +53,7 @@ def make_pairs(job: Job[PreferencesSpec, DeviceRun]) -> None:
 def answers(job: Job[PreferencesSpec, DeviceRun], role: str, rows: list[dict[str, Any]]) -> list[str]:
     """One checkpoint's answers to all prompts, in their order."""
     model, tokenizer = load_for_training(job.input(role) / "checkpoint", None)
-    model.eval().to("cuda" if on_gpu(job.run.device) else "cpu")
+    model.eval().to(choose_device(job.run.device, job.run.gpus_per_node))
     set_seed(job.spec.seed)
     prompts = [
         render_prompt(

@@ -16,7 +16,7 @@ class DeviceLayout(Section):
     """Devices, and how a training is spread over them."""
 
     nodes: int = Field(1, ge=1, description="Machines.")
-    gpus_per_node: int = Field(0, ge=0, description="GPUs of each; 0 runs on the CPU.")
+    gpus_per_node: int = Field(0, ge=0, description="GPUs of each; 0: see `device`.")
     strategy: Strategy = Field("ddp", description="How it is shared.")
     context_parallel: int = Field(1, ge=1, description="Devices that share one sequence.")
     activation_checkpointing: Checkpointing = Field("none", description="What is recomputed.")
@@ -86,7 +86,11 @@ class Runtime(Section):
     data_workers: int = Field(
         1, ge=1, description="Processes of a step that cleans or tokenizes a source, on one node."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes a GPU where there is one.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="auto: the layout's GPUs; without any one where there is one, else the CPU. cpu: its "
+        "processes compute on the CPU, and no GPUs are booked.",
+    )
     recovery_every: Seconds = Field(600.0, gt=0, description="Time between recovery checkpoints inside a segment.")
     scratch: str | None = Field(
         None,

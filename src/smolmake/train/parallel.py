@@ -109,7 +109,7 @@ class ParallelContext:
 
 def init_parallel(device: str, layout: DeviceLayout) -> ParallelContext:
     """The processes that torchrun's variables describe, and this process's device."""
-    kind = choose_device(device)
+    kind = choose_device(device, layout.gpus_per_node)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         return ParallelContext(torch.device(kind), layout=layout)

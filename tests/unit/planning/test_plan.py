@@ -14,6 +14,7 @@ from smolmake.planning.budget import check_budget
 from smolmake.planning.checks import repeat_warnings
 from smolmake.planning.plan import make_plan
 from smolmake.planning.reasons import NEW, UNFINISHED
+from smolmake.planning.requests import beyond_machine, check_one_machine, gpus_here
 from smolmake.planning.text import plan_text
 from smolmake.planning.workflow import Workflow, job_environment, load_workflow
 
@@ -52,6 +53,36 @@ def test_gpu_hours_follow_from_flops_peak_mfu_and_goodput(tree: Path) -> None:
     assert sum(plan.costs[step.key].flops for step in segments) == pytest.approx(flops)
     assert plan.gpu_hours == pytest.approx(flops / (989.4e12 * 0.5 * 0.8) / 3600)
     assert plan.money(plan.gpu_hours) == pytest.approx(plan.gpu_hours * 2)
+
+
+def test_processes_on_the_cpu_book_no_gpus(tree: Path) -> None:
+    plan = make_plan(workflow(tree, changed("micro_batch: 2\n", "micro_batch: 2\n  device: cpu\n", SMALL + GPUS)))
+    segment = next(step for step in plan.running if step.kind == "segment")
+    assert (segment.run.gpus, segment.run.gpus_per_node, plan.gpu_hours) == (0, 2, 0)
+    assert plan.costs[segment.key].hours
+    assert not beyond_machine(plan.running, 0) and gpus_here(segment, 8) == 0
+    assert "refused" not in plan_text(plan, 0)
+
+
+def test_what_this_machine_cannot_give_is_told_and_refused(tree: Path) -> None:
+    plan = make_plan(workflow(tree, SMALL + GPUS))
+    told = "A run here would be refused: this machine has 1 GPU for jobs; preflight/pretraining needs 2 GPUs, and "
+    assert told in plan_text(plan, 1)
+    assert "here" not in plan_text(plan) and "refused" not in plan_text(plan, 2)
+    with pytest.raises(UserError, match="needs 2 GPUs, and this machine has no GPUs for jobs") as caught:
+        check_one_machine(plan.running, 0)
+    assert (caught.value.key, caught.value.value) == ("runtime.layouts", "gpus_per_node: 2")
+    check_one_machine(plan.running, 2)
+
+
+def test_jobs_without_gpus_in_their_layout_take_one_where_there_is_one(tree: Path) -> None:
+    plan = make_plan(workflow(tree, SMALL))
+    taken = {step.kind: gpus_here(step, 4) for step in plan.running}
+    assert taken["segment"] == taken["evaluation"] == 1 and taken["tokenizer"] == taken["shards"] == 0
+    assert not any(gpus_here(step, 0) for step in plan.running)
+    assert "take one of this machine's 4 for a while and book no GPU-hours" in plan_text(plan, 4)
+    only = make_plan(workflow(tree, SMALL + "runtime: {device: cuda}\n"))
+    assert "device: cuda" in {value for _, _, value in beyond_machine(only.running, 0)}.pop()
 
 
 def test_the_critical_path_is_a_chain_and_wall_clock_at_least_its_length(tree: Path) -> None:

@@ -21,7 +21,7 @@ from smolmake.preflight.parity import ParityRun, parity
 from smolmake.recipe.pretraining import ModelShape, Optimizer
 from smolmake.recipe.runtime import DeviceLayout, Layout, Preflight
 from smolmake.recipe.schedule import BatchPiece
-from smolmake.train.parallel import ParallelContext, check_layout
+from smolmake.train.parallel import ParallelContext, check_layout, init_parallel
 
 MODEL = {key: SHAPE[key] for key in ModelShape.model_fields if key in SHAPE} | {"initializer_range": 0.02}
 
@@ -163,6 +163,16 @@ def test_parity_shows_a_layout_that_trains_otherwise(monkeypatch: pytest.MonkeyP
     seeds = iter((0, 1))
     monkeypatch.setattr("smolmake.train.segment.initialise", lambda model, seed: initialise(model, next(seeds)))
     assert not parity(small).passed
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(("device", "gpus"), [("auto", 4), ("cuda", 0)])
+def test_a_job_does_not_train_on_the_cpu_what_is_for_gpus(device: str, gpus: int) -> None:
+    with pytest.raises(UserError, match="PyTorch finds 0 here") as caught:
+        init_parallel(device, Layout(gpus_per_node=gpus))
+    assert "runtime.device: cpu" in caught.value.remedy
+    assert init_parallel("cpu", Layout(gpus_per_node=gpus)).device.type == "cpu"
+    assert init_parallel("auto", Layout()).device.type == "cpu"
 
 
 def test_the_launcher_starts_a_process_a_device() -> None:
