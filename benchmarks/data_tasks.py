@@ -31,7 +31,7 @@ def texts_of(path: Path) -> Iterator[str]:
 
 
 def items_of(path: str) -> list[str]:
-    return [json.loads(line)["text"] for line in Path(path).read_text().splitlines()]
+    return list(texts_of(Path(path)))
 
 
 def batches(texts: Iterator[str]) -> Iterator[list[str]]:

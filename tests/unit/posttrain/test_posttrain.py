@@ -53,6 +53,17 @@ def test_a_dataset_without_the_column_is_refused(tmp_path: Path) -> None:
         read_conversations({"pairs": place}, {}, 0, "apo", PAIRS)
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.JSONLINES", "lines.json", "array.json"])
+def test_conversations_are_read_whatever_their_texts_hold(tmp_path: Path, name: str) -> None:
+    said = "one\u2028two\u2029three\x85four\x0cfive"
+    line = json.dumps({"messages": [USER, {"role": "assistant", "content": said}]}, ensure_ascii=False)
+    text = f"[{line},\n{line}]" if name == "array.json" else f"\ufeff{line}\n{line}\n\n \n"
+    (tmp_path / name).write_bytes(text.encode())
+    files = ConversationsSpec(files=PathDataset(path=str(tmp_path / name), format="auto", content=""))
+    data = read_conversations({"chats": files}, {}, 0, "sft", CONVERSATIONS)
+    assert [row["messages"][1]["content"] for row in data] == [said, said]
+
+
 def test_shares_and_order_follow_the_seed(tmp_path: Path) -> None:
     rows = [{"messages": [USER, {"role": "assistant", "content": str(number)}]} for number in range(100)]
     place, quarter, half = (write_rows(tmp_path / "a.jsonl", rows, share) for share in (1.0, 0.25, 0.5))
