@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from helpers.workflow_runs import MINI, copy_tree, fail, succeed, workflow_of
 
+from smolmake.execution.step import Step
+
 pytestmark = [pytest.mark.pipeline, pytest.mark.slow]
 
 
@@ -31,6 +33,10 @@ def recipe(tree: Path, runtime: str) -> str:
     return "config/recipes/mine.yaml"
 
 
+def log(tree: Path, step: Step) -> str:
+    return (tree / "logs" / f"{step.key}.log").read_text()
+
+
 def test_the_preflights_of_three_layouts_take_turns(tree: Path) -> None:
     mine = recipe(
         tree, "{recovery_every: 60s, preflight: {when: always}, layouts: {pretraining: {}, lc1: {}, lc2: {}}}"
@@ -43,7 +49,12 @@ def test_the_preflights_of_three_layouts_take_turns(tree: Path) -> None:
     for (began, seconds), (after, _) in zip(times, times[1:], strict=False):
         assert began + seconds <= after + 1, times  # a start is noted in whole seconds
     for step in steps:
-        assert "GPUs of this job: GPU-0a" in (tree / "logs" / f"{step.key}.log").read_text()
+        assert "GPUs of this job: GPU-0a" in log(tree, step)
+    # The device was checked once: the others say when.
+    assert sorted(log(tree, step).count("min ago") for step in steps) == [0, 2, 2]
+    last = max(steps, key=lambda step: (tree / step.manifest).stat().st_mtime)
+    succeed(tree, last.manifest, "--forcerun", "preflight", recipe=mine)
+    assert "min ago" not in log(tree, last)
 
 
 def test_a_layout_beyond_the_machine_is_refused(tree: Path) -> None:

@@ -132,10 +132,16 @@ def _pins(plan: Plan) -> list[str]:
 
 
 def _machine(plan: Plan, machine: int | None) -> list[str]:
-    """What this machine means for a run on it."""
-    if machine is None:
-        return []
+    """What the machines mean for the run, above all this one for a run on it."""
     told = []
+    checks = [step for step in plan.running if step.kind == "preflight"]
+    if checks and plan.gpu_hours < 1:
+        told.append(
+            f"{_count(len(checks), 'preflight')} of about a minute before training: a recipe as small as this can leave"
+            " them out with `runtime: {preflight: {when: never}}`."
+        )
+    if machine is None:
+        return told
     beyond = beyond_machine(plan.running, machine)
     if beyond:
         step, needed, _ = beyond[0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -18,6 +20,7 @@ from smolmake.model.counts import count_parameters, flops_per_token
 from smolmake.monitoring.device_stats import peak_of
 from smolmake.preflight.hardware import all_reduce, burn_in, device_memory, free_disk, scratch, storage
 from smolmake.preflight.parity import ParityRun, parity, resume
+from smolmake.preflight.recent import RecentChecks
 from smolmake.preflight.results import CheckResult
 from smolmake.train.parallel import ParallelContext, destroy_parallel, init_parallel
 
@@ -34,10 +37,12 @@ def run_checks(job: PreflightJob) -> None:
     """
     torch.set_num_threads(job.run.threads)
     report = job.folder / CHECKS
+    forced = _passed_before(report)  # nobody checks what has passed but by --forcerun
     report.unlink(missing_ok=True)
     parallel = init_parallel(job.run.device, job.run.layout)
+    recent = RecentChecks(parallel, job.folder.parents[2], anew=forced)
     results: list[CheckResult] = []
-    for result in all_checks(job, parallel):
+    for result in all_checks(job, parallel, recent):
         results.append(result)
         if parallel.is_main:
             print(result, file=sys.stderr, flush=True)
@@ -51,16 +56,23 @@ def run_checks(job: PreflightJob) -> None:
     destroy_parallel(parallel)
 
 
-def all_checks(job: PreflightJob, parallel: ParallelContext) -> Iterator[CheckResult]:
+def _passed_before(report: Path) -> bool:
+    try:
+        return all(result["passed"] for result in json.loads(report.read_text()))
+    except (OSError, ValueError):
+        return False
+
+
+def all_checks(job: PreflightJob, parallel: ParallelContext, recent: RecentChecks) -> Iterator[CheckResult]:
     """Devices, network and storage, then the trainer itself."""
     spec = job.spec
     small = ParityRun(spec.model, spec.rope_theta, spec.optimizer, spec.precision, parallel)
-    yield from machine_checks(job, parallel)
+    yield from machine_checks(job, parallel, recent)
     yield resume(small, job.folder)
     yield parity(small)
 
 
-def machine_checks(job: PreflightJob, parallel: ParallelContext) -> Iterator[CheckResult]:
+def machine_checks(job: PreflightJob, parallel: ParallelContext, recent: RecentChecks) -> Iterator[CheckResult]:
     spec, run = job.spec, job.run
     limits, length, gpu = run.limits, spec.sequence_length, parallel.device.type == "cuda"
     config = ModelConfig.of(
@@ -68,10 +80,12 @@ def machine_checks(job: PreflightJob, parallel: ParallelContext) -> Iterator[Che
     )
     state = training_state_bytes(count_parameters(config.shape), spec.optimizer.name)
     yield free_disk(parallel, job.folder, (RECOVERY_COPIES + 1) * state)
-    yield from burn_in(parallel, limits.burn_in if gpu else 0.5, limits.share_of_peak)
-    yield device_memory(parallel)
+    speed = limits.burn_in if gpu else 0.5, limits.share_of_peak
+    yield from recent.of("burn-in", speed, lambda: burn_in(parallel, *speed))
+    yield from recent.of("memory", None, lambda: [device_memory(parallel)])
     # Speeds of a network for GPUs say nothing about CPUs.
-    yield from all_reduce(parallel, *((limits.all_reduce_within, limits.all_reduce_between) if gpu else (None, None)))
+    least = (limits.all_reduce_within, limits.all_reduce_between) if gpu else (None, None)
+    yield from recent.of("all-reduce", least, lambda: all_reduce(parallel, *least), together=True)
     peak = peak_of(parallel.device)
     flops = peak * run.mfu if peak is not None else run.cpu_flops * run.threads
     reading = READ_AHEAD * TOKEN_BYTES * parallel.world_size * flops / flops_per_token(config.shape, length)

@@ -75,6 +75,13 @@ def test_what_this_machine_cannot_give_is_told_and_refused(tree: Path) -> None:
     check_one_machine(plan.running, 2)
 
 
+def test_a_small_recipe_is_told_how_to_leave_the_preflight_out(tree: Path) -> None:
+    told = "1 preflight of about a minute before training: "
+    assert told in plan_text(make_plan(workflow(tree, SMALL + GPUS)))
+    without = SMALL + GPUS.replace("micro_batch: 2\n", "micro_batch: 2\n  preflight: {when: never}\n", 1)
+    assert "preflight" not in plan_text(make_plan(workflow(tree, without)))
+
+
 def test_jobs_without_gpus_in_their_layout_take_one_where_there_is_one(tree: Path) -> None:
     plan = make_plan(workflow(tree, SMALL))
     taken = {step.kind: gpus_here(step, 4) for step in plan.running}
