@@ -1,5 +1,7 @@
 """Suites run through the harness: scores with intervals, repeats averaged, and what cannot be run is refused."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,10 @@ import pytest
 import torch
 from helpers.data_jobs import fail, job, run
 from helpers.models import decoder, save_model, write_tokenizer
+from helpers.training import finish
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from generators.chats import chat_tasks
 from generators.tables import write_table
 from generators.world import tasks as fact_tasks
 from smolmake.errors import UserError
@@ -19,7 +23,8 @@ from smolmake.evaluate.tasks import prepare_tasks
 from smolmake.execution.job import Job, named
 from smolmake.execution.manifest import read_manifest
 from smolmake.execution.step import Run, Spec
-from smolmake.graph.specs.data import SuiteItemsSpec
+from smolmake.graph.specs.data import PathDataset, SuiteItemsSpec
+from smolmake.graph.specs.evaluate import CheckTasksSpec, EvaluationSpec, SuiteSpec, TaskFiles
 from smolmake.recipe.evaluation import HarnessTasks
 
 SUITE: dict[str, Any] = {
@@ -120,3 +125,55 @@ def test_a_task_that_is_not_known_is_told_with_its_suite(tmp_path: Path, monkeyp
     told = named(offline, job)
     assert told.key == ", ".join(origin) and told.file == Path("config/recipes/mine.yaml")
     assert named(plain := UserError("other", key="seed", remedy="mend it"), job) is plain
+
+
+def lay_out_checkpoint(place: Path, root: Path) -> None:
+    """A tree with a tokenizer, a checkpoint, the toy's facts and chats, and the harness's task of facts."""
+    rows, folder = fact_tasks(0), place / "results/segment/main"
+    write_table(place / "facts.jsonl", rows)
+    prepare(place, root)
+    (place / "own").mkdir()
+    for name in ("facts.yaml", "chat.yaml", "chat_metrics.py"):
+        shutil.copy(root / "examples/toy/tasks" / name, place / "own")
+    write_table(place / "questions/facts.jsonl", rows)
+    write_table(place / "questions/chat.jsonl", chat_tasks(0))
+    size = write_tokenizer(place / "results/tokenizer/bpe", [str(row) for row in rows], 500)
+    finish(place / "results/tokenizer/bpe", ["tokenizer.json", "tokenizer_config.json"], {})
+    shape = {"vocab_size": size, "num_hidden_layers": 2, "max_position_embeddings": 2048}
+    save_model(decoder(**shape), folder / "checkpoint", place / "results/tokenizer/bpe", 0)
+    files = [f"checkpoint/{file.name}" for file in (folder / "checkpoint").iterdir()]
+    finish(folder, files, {"tokens_total": 100})
+
+
+@pytest.mark.slow
+def test_the_jobs_of_evaluation_give_scores(tmp_path: Path, root: Path) -> None:
+    """A suite's, a checkpoint's own tasks, and the check of all tasks before anything trains."""
+    lay_out_checkpoint(tmp_path, root)
+    small = (
+        "import smolmake.evaluate.harness as h, smolmake.evaluate.harness_tasks as t\n"
+        "h.Tasks = lambda metadata: t.Tasks(include_path='tasks', include_defaults=False)"
+    )
+    template = (root / "config/templates/smollm3-short.jinja").read_text()
+    harness = HarnessTasks(tasks=["knowledge"], limit=6)
+    own = TaskFiles(folder="own", content="", data=PathDataset(path="questions", format="auto", content=""))
+    checkpoint = {"checkpoint": "results/segment/main/manifest.json"}
+    jobs = [
+        job("suite", "main.english", SuiteSpec(harness=harness, template=None), checkpoint),
+        job("evaluation", "main", EvaluationSpec(tasks=own, limit=3, prompts=["The"], chat_prompts=["How?"],
+                                                 template=template, heldout_tokens=None), checkpoint),
+        job("check_tasks", "mine", CheckTasksSpec(tasks=own, template=template, suites={
+            "english": SuiteSpec(harness=harness, template=None)}),
+            {"tokenizer": "results/tokenizer/bpe/manifest.json"}),
+    ]  # fmt: skip
+    for each, more in zip(jobs, ({"suite": "english"}, {}, {}), strict=True):
+        run(tmp_path, {**each, "run": {"device": "cpu", **more}}, code=small)
+    suite, evaluation, checked = (
+        json.loads((tmp_path / "results" / name).read_text())
+        for name in ("suite/main.english/scores.json", "evaluation/main/scores.json", "check_tasks/mine/answered.json")
+    )
+    assert (suite["checkpoint"], suite["suite"]) == ("main", "english")
+    assert {(row["task"], row["metric"], row["n"]) for row in suite["scores"]} == {("facts", "acc", 6)}
+    asked = {(row["task"], row["metric"], row["n"], *row["questions"]) for row in evaluation["scores"]}
+    chats = {("chat", metric, 3, "chat") for metric in ("format", "switch", "answer")}
+    assert asked == {("facts", "acc", 3, "facts")} | chats and evaluation["tokens"] == 100
+    assert checked == {"tasks": 2, "english": 1}
