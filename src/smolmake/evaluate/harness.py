@@ -46,7 +46,14 @@ def run_harness(
         of_task = list(_task_rows(task, rounds))
         _check_complete(task, of_task, asked)
         noted = language_model.noted[name]
-        told: Row = {"merged": sorted(noted.merged), "truncated": len(noted.truncated)}
+        told: Row = {
+            "shots": rounds[0]["n-shot"].get(name) or 0,
+            "repeats": asked.repeats,
+            "batch_size": batch_size,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "merged": sorted(noted.merged),
+            "truncated": len(noted.truncated),
+        }
         if noted.cut:
             parts = {"thoughts": noted.closed, "unclosed": noted.unclosed, "cut": noted.cut}
             told |= {part: sum(values) / len(values) for part, values in parts.items()}
@@ -123,7 +130,9 @@ def _task_rows(task: Task, rounds: list[Result]) -> Iterator[Row]:
         value = _number(name, key, [result["results"][name][key] for result in rounds])
         items = _item_scores(values, value)
         low, high = _interval(metric, values, items, aggregations.get(metric) or mean)
-        share = bool(items) and all(0 <= item <= 1 for item in items)
+        listed = [each for each in values[0] if isinstance(each, list) and all(isinstance(one, bool) for one in each)]
+        several = len(listed) == len(values[0])  # right or wrong more than once an item, as of ifeval's instructions
+        share = several or (bool(items) and all(0 <= item <= 1 for item in items))
         yield {
             "task": name,
             "metric": metric,

@@ -24,6 +24,7 @@ from smolmake.evaluate.items import question_files, question_rows
 from smolmake.evaluate.samples import render_prompt
 from smolmake.graph.specs.evaluate import TaskFiles
 from smolmake.recipe.evaluation import HarnessTasks
+from smolmake.recipe.formats import file_format
 
 DATA = "{data}/"  # in a task file: the folder of the questions
 
@@ -116,9 +117,10 @@ def _write_questions(path: Path, place: Path, tokenizer: PreTrainedTokenizerBase
         assert tokenizer is not None
         thinking = row.get("enable_thinking", True)
         row["query"] = render_prompt(tokenizer, template, row["messages"], enable_thinking=thinking)
-    if ".parquet" in path.name and chat:
+    kind = file_format(path)
+    if kind == "parquet" and chat:
         pq.write_table(pa.Table.from_pylist(rows), place)
-    elif ".json" in path.name or ".ndjson" in path.name:
+    elif kind in ("jsonl", "json"):
         place.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     else:
         shutil.copyfile(path, place)

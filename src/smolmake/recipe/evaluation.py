@@ -61,6 +61,8 @@ class Evaluation(Section):
     def _data_is_local(self) -> Self:
         if self.data is not None and self.data.hub is not None:
             raise ValueError("`data` is a folder of yours: give its `path`; tasks with data of the hub are `suites`")
+        if self.data is not None and self.data.format != "auto":
+            raise ValueError("the formats of `data` are told by its files' names: leave `format` out")
         return self
 
     @model_validator(mode="after")

@@ -30,7 +30,8 @@ class Score:
     `share`: it lies between 0 and 1, as an accuracy does and BLEU or a perplexity does not. A group has `tasks`.
     `questions` are the files that a task of the recipe's own asks. Of written answers, `thoughts`, `unclosed` and `cut`
     are the shares with a thought, with one that never ended, and that hit the limit of tokens; `merged` are the items
-    whose choices merge with their question, `truncated` is how many were too long for the model.
+    whose choices merge with their question, `truncated` is how many were too long for the model. `shots` are examples
+    before the question, and `repeats` answers of each item.
     """
 
     task: str
@@ -54,6 +55,8 @@ class Score:
     cut: float = 0.0
     merged: Sequence[int] = ()
     truncated: int = 0
+    shots: int = 0
+    repeats: int = 1
 
     @property
     def key(self) -> Key:

@@ -140,6 +140,7 @@ def test_every_number_is_the_harness_s_own(loaded: Loaded, tmp_path: Path) -> No
         not table["read", "bits_per_byte,none"]["higher_is_better"] and not table["read", "bits_per_byte,none"]["share"]
     )
     assert table["write", "exact_match,strict"]["formulation"] == "FG"
+    assert [table["write", "exact_match,strict"][how] for how in ("shots", "repeats", "dtype")] == [0, 1, "float32"]
 
 
 def test_each_length_has_its_own_score(loaded: Loaded, tmp_path: Path) -> None:
@@ -186,6 +187,29 @@ def test_a_metric_without_a_number_is_an_error(loaded: Loaded, tmp_path: Path) -
     (tmp_path / "tasks" / "odd.py").write_text("def process_results(doc, results):\n    return {'acc': float('nan')}\n")
     with pytest.raises(UserError, match="gives no number"):
         run_harness(*loaded, HarnessTasks(tasks=names), known(tmp_path))
+
+
+def test_a_task_that_runs_what_the_model_writes_is_refused(loaded: Loaded, tmp_path: Path) -> None:
+    asked = task("code", "generate_until", metric_list=metrics("exact_match"), unsafe_code=True, **WRITES)
+    names = lay_out(tmp_path, [asked], questions=QUESTIONS)
+    with pytest.raises(UserError, match="outside a sandbox"):
+        run_harness(*loaded, HarnessTasks(tasks=names), known(tmp_path))
+
+
+def test_several_answers_to_an_item_are_shares_too(loaded: Loaded, tmp_path: Path) -> None:
+    """As ifeval's instructions, which its aggregation counts one by one."""
+    names = lay_out(tmp_path, [choices("choose", metric_list=[{"metric": "followed", "aggregation": "mean"}],
+                                       process_results="x")], questions=QUESTIONS)  # fmt: skip
+    place = tmp_path / "tasks" / "choose.yaml"
+    text = place.read_text().replace('"process_results": "x"', '"process_results": !function several.process_results')
+    place.write_text(text.replace('"aggregation": "mean"', '"aggregation": !function several.share'))
+    (tmp_path / "tasks" / "several.py").write_text(
+        "def process_results(doc, results):\n    return {'followed': [True, doc['gold'] == 0]}\n"
+        "def share(items):\n    flat = sum(items, [])\n    return sum(flat) / len(flat)\n"
+    )
+    (row,) = run_harness(*loaded, HarnessTasks(tasks=names), known(tmp_path))
+    assert row["value"] == pytest.approx(11 / 16) and row["share"] and 0.5 <= row["low"] < 11 / 16 < row["high"] <= 1
+    assert row["items"] == [] and row["n"] == 8
 
 
 def merging(merges: list[tuple[str, str]]) -> PreTrainedTokenizerBase:

@@ -49,6 +49,11 @@ def generated(name: str) -> str:
         (SMALL + SFT.replace("notes.txt", "lost.jsonl"), "sft.data.chats.path", "no such file"),
         (SMALL + SFT.replace("chatml.jinja", "chatlm.jinja"), "sft.chat_template", "chatml.jinja"),
         (SMALL + "evaluation: {tasks: examples/toy/tasks}\n", "evaluation.data", "without data"),
+        (
+            SMALL + "evaluation: {tasks: examples/toy/tasks, data: {path: notes.txt, format: jsonl}}\n",
+            "evaluation",
+            "leave `format` out",
+        ),
         (SMALL + "evaluation: {tasks: config, data: {path: notes.txt}}\n", "evaluation.tasks", "no folder of task"),
         (SMALL + "evaluation: {tasks: nowhere, data: {path: notes.txt}}\n", "evaluation.tasks", "no folder of task"),
         (generated("crawl/a"), "sources.notes.generated", "no such generated data"),

@@ -75,7 +75,10 @@ def score_figures(checkpoints: list[Checkpoint], overlap: Overlap) -> list[Block
         marks = [Mark(k, s.value, s.low, s.high, told[k]) for k, s in enumerate(scores)]
         y = percents if last.share else value_axis([bound for s in scores for bound in (s.low, s.high)], 4)
         chance = f"chance {percent(last.chance, 0)}" if last.chance else ""
-        subtitle = " · ".join(part for part in (last.formulation, f"n = {last.n}", chance) if part)
+        shots = plural(last.shots, "shot") if last.shots else ""
+        repeats = f"mean of {last.repeats} answers" if last.repeats > 1 else ""
+        parts = [last.formulation, shots, repeats, f"n = {last.n}", chance]
+        subtitle = " · ".join(part for part in parts if part)
         spans = checkpoint_spans(having)
         pictures.append(checkpoint_chart(title, subtitle, [Series(title, marks)], spans, y, last.chance))
     rows = [[*c.cells, *(two_lines(*c.scores[key].words) if key in c.scores else "" for key in keys)] for c in used]
