@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import reprlib
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -23,11 +24,13 @@ class UserError(Exception):
     def __init__(self, what: str, *, file: Any = None, key: str | None = None, value: Any = None, remedy: str) -> None:
         super().__init__(what)
         self.what, self.file, self.key, self.value, self.remedy = what, file, key, value, remedy
+        self.line: int | None = None  # of the file
 
     def __str__(self) -> str:
-        rows = [("file", self.file), ("key", self.key), ("value", self.value), ("remedy", self.remedy)]
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        rows = [("file", place), ("key", self.key), ("value", self.value), ("remedy", self.remedy)]
         lines = [f"  {label:<8}{_short(content)}" for label, content in rows if content is not None]
-        return "\n".join([self.what, *lines])
+        return "\n".join([_short(self.what), *lines])
 
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
@@ -85,5 +88,6 @@ def storage_trouble(error: BaseException) -> str | None:
 
 
 def _short(content: Any) -> str:
-    text = " ".join(str(content).split())
+    whole = reprlib.repr(content) if isinstance(content, dict | list) else str(content)
+    text = " ".join(whole.split())
     return text if len(text) <= 400 else text[:400] + " ..."

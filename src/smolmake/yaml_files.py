@@ -36,6 +36,8 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if not isinstance(node, yaml.MappingNode):
+            raise _wrong("no mapping of keys to values", node)
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -56,10 +58,14 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
     def construct_int(self, node: yaml.ScalarNode) -> int:
         if re.match(r"[-+]?0[0-9]", node.value):
             raise _wrong(f"`{node.value[:60]}` starts with 0: leave it out of a number, or put a text in quotes", node)
+        if len(node.value) > 100:
+            raise _wrong("a number of more than 100 digits", node)
         return int(node.value, 0)
 
     def construct_text(self, node: yaml.ScalarNode) -> str:
         other = yaml.SafeLoader.yaml_implicit_resolvers.get(node.value[:1], [])
+        if "\0" in node.value:
+            raise _wrong("a text with the character NUL", node)
         plain = not node.style and any(pattern.match(node.value) for _, pattern in other)
         return Ambiguous(node.value) if plain else str(node.value)
 
@@ -98,3 +104,18 @@ def parse_yaml(content: bytes | str, file: Path | None = None) -> Any:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "?"
         raise UserError(f"not valid YAML: {error.problem}", file=file, value=where, remedy="fix that line") from None
+
+
+def line_of(path: Path, key: str) -> tuple[str, int]:
+    """What of a dotted key is not in a file, and the line on which the last of its parts that is there stands."""
+    node, rest, line = yaml.compose(path.read_bytes(), Loader=Loader), f"{key}.", 0
+    while rest:
+        inside = [(at.value, at, value) for at, value in node.value] if isinstance(node, yaml.MappingNode) else []
+        if isinstance(node, yaml.SequenceNode):
+            inside = [(str(number), item, item) for number, item in enumerate(node.value)]
+        fitting = [place for place in inside if rest.startswith(f"{place[0]}.")]
+        if not fitting:
+            break
+        name, at, node = max(fitting, key=lambda place: len(place[0]))  # names may have dots
+        rest, line = rest[len(name) + 1 :], at.start_mark.line + 1
+    return rest, line

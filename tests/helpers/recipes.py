@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from smolmake.errors import UserError
 from smolmake.recipe.load import load_recipe
@@ -54,3 +55,12 @@ def changed(old: str, new: str, text: str = SMALL) -> str:
     """`text` with a part that stands in it replaced."""
     assert old in text, old
     return text.replace(old, new, 1)
+
+
+def sections_in(value: object) -> list[type[BaseModel]]:
+    """The classes of all sections in a recipe."""
+    if isinstance(value, BaseModel):
+        fields = (getattr(value, key) for key in type(value).model_fields)
+        return [type(value), *(model for field in fields for model in sections_in(field))]
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [model for item in items for model in sections_in(item)]

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from smolmake.errors import UserError
+from smolmake.yaml_files import parse_yaml
 
 KEYS = ("step", "id", "reason")
 
@@ -35,10 +34,7 @@ def read_pins(recipe: str, root: Path) -> dict[str, Pin]:
     file = root / "config" / "pins" / f"{recipe}.yaml"
     if not file.is_file():
         return {}
-    try:
-        entries = yaml.safe_load(file.read_text(encoding="utf-8")) or []
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError("not valid YAML", file=file, value=error, remedy="mend that line") from None
+    entries = parse_yaml(file.read_bytes(), file) or []
     if not isinstance(entries, list):
         raise UserError("pins are a list", file=file, remedy="begin each pin with `- step: kind/name`")
     pins: dict[str, Pin] = {}

@@ -23,7 +23,7 @@ from smolmake.graph.specs.runs import DeviceRun
 from smolmake.planning.checks import check_plan
 from smolmake.planning.optimizer_states import check_states
 from smolmake.planning.payloads import steps_to_repeat
-from smolmake.recipe.load import find_recipe, load_recipe
+from smolmake.recipe.load import find_recipe, load_recipe, locate
 from smolmake.recipe.schema import Recipe
 
 
@@ -166,7 +166,10 @@ def load_workflow(name: str, root: Path) -> Workflow:
     """
     _check_writable(root / "results")
     recipe, file = load_recipe(name, root), find_recipe(name, root)
-    check_plan(recipe, file, root)
+    try:
+        check_plan(recipe, file, root)
+    except UserError as error:
+        raise locate(error, file, root) from None
     with remembered_code(root):
         workflow = Workflow(recipe, file, build_steps(recipe, root))
     check_states(workflow.steps, workflow.repeated)

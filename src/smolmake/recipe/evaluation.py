@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
 from smolmake.recipe.sources import Argument, Files
-from smolmake.recipe.types import Count, Length, Name, Problem, Section
+from smolmake.recipe.types import Count, FilePath, Filled, Length, Name, Problem, Section
 
 
 class HarnessTasks(Section):
     """Tasks of the lm-evaluation-harness, and how they are asked."""
 
-    tasks: list[str] = Field(..., min_length=1, description="Names of tasks or groups of the harness.")
-    shots: int | None = Field(None, ge=0, description="Examples before the question; null: as the task says.")
+    tasks: list[Filled] = Field(..., min_length=1, description="Names of tasks or groups of the harness.")
+    shots: Count | None = Field(None, ge=0, description="Examples before the question; null: as the task says.")
     limit: Count | None = Field(None, ge=1, description="Items per task at most; null: all.")
     chat: bool = Field(False, description="Ask through the chat template, as of post-trained checkpoints.")
     system: str = Field("", description="System message of the chat, such as /think or /no_think.")
     generation: dict[str, Argument] = Field(
         {}, description="Settings of generation instead of the tasks' own, such as `temperature: 0.6`."
     )
-    repeats: int = Field(1, ge=1, description="Answers sampled for each item, over which the score is averaged.")
-    lengths: list[Length] = Field([], description="Context lengths of tasks that are made to a length, such as ruler.")
+    repeats: Count = Field(1, ge=1, description="Answers sampled for each item, over which the score is averaged.")
+    lengths: list[Annotated[Length, Field(ge=1)]] = Field(
+        [], description="Context lengths of tasks that are made to a length, such as ruler."
+    )
 
 
 class Suite(HarnessTasks):
@@ -47,7 +49,7 @@ class Suite(HarnessTasks):
 class Evaluation(Section):
     """What every checkpoint is measured on."""
 
-    tasks: str | None = Field(
+    tasks: FilePath | None = Field(
         None, description="A folder of lm-evaluation-harness task files, from the project's root."
     )
     data: Files | None = Field(None, description="The folder that holds the tasks' data files.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from smolmake.recipe.types import (
     Count,
     Domain,
+    Filled,
     Measured,
     Name,
     Section,
@@ -39,7 +40,9 @@ class HeldoutExpectation(Expectation):
     """The loss on held-out documents at a checkpoint, in bits per byte; a `domain` or `sources` take a part of it."""
 
     at: Measured = Field(..., description="The checkpoint: a stage (its end), `base`, `mid`, `sft`, `apo` or `merged`.")
-    below: Measured | float | None = Field(None, description="Lower than at this checkpoint, or than this number.")
+    below: Measured | Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Lower than at this checkpoint, or than this number."
+    )
     not_above: Measured | None = Field(None, description="Not measurably higher than at this checkpoint.")
     domain: Domain | None = Field(None, description="Only sources of this domain; null: of all.")
     sources: list[TextSource] = Field([], description="Only these sources; empty: all.")
@@ -53,15 +56,15 @@ class ScoreExpectation(Expectation):
     """A score at a checkpoint. Compared with another checkpoint, it is so item by item where both have the items."""
 
     at: Measured = Field(..., description="The checkpoint: a stage (its end), `base`, `mid`, `sft`, `apo` or `merged`.")
-    task: str | None = Field(None, description="The task; null: the mean over all tasks of the suite.")
+    task: Filled | None = Field(None, description="The task; null: the mean over all tasks of the suite.")
     suite: SuiteName | None = Field(
         None, description="The suite that the task belongs to; null: the recipe's own tasks."
     )
-    metric: str | None = Field(None, description="The metric, such as `acc`; null: each that the task has.")
-    filter: str | None = Field(
+    metric: Filled | None = Field(None, description="The metric, such as `acc`; null: each that the task has.")
+    filter: Filled | None = Field(
         None, description="The filter that answers went through, such as `strict-match`; null: each that the task has."
     )
-    above: Surpassed | float | None = Field(
+    above: Surpassed | Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="Higher than at this checkpoint, than this number (0 to 1), or than `chance`."
     )
     not_below: Measured | None = Field(None, description="Not measurably lower than at this checkpoint.")

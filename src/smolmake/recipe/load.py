@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -12,7 +14,7 @@ from smolmake.errors import UserError, did_you_mean
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.types import Problem
 from smolmake.recipe.validate import check_recipe, known_names
-from smolmake.yaml_files import read_yaml
+from smolmake.yaml_files import line_of, read_yaml
 
 RENAMED = {  # keys that were called otherwise, for the remedy where a recipe still has one
     "run": "runtime",
@@ -30,6 +32,17 @@ RENAMED = {  # keys that were called otherwise, for the remedy where a recipe st
     "rivals": "compare_with",
     "toy": "generated",
 }
+NOT = {  # what a value of another type is not
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "invalid_key": "a text, as keys are",
+}
 FRAGMENTS = {"sources": "sources", "model": "models"}  # keys that may name a file under config/<folder>
 
 
@@ -46,10 +59,9 @@ def load_recipe(recipe: str, root: Path) -> Recipe:
         loaded = Recipe.model_validate(values, context=known_names(loaded, root))
         check_recipe(loaded, root)
     except ValidationError as error:
-        raise explain(error, path, values) from None
+        raise locate(explain(error, values), path, root) from None
     except UserError as error:
-        error.file = error.file or path
-        raise
+        raise locate(error, path, root) from None
     return loaded
 
 
@@ -76,23 +88,55 @@ def named_recipes(root: Path) -> dict[str, Path]:
     return examples | {file.stem: file for file in sorted((root / "config" / "recipes").glob("*.yaml"))}
 
 
-def read_with_overlays(path: Path, root: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_with_overlays(path: Path, root: Path) -> dict[str, Any]:
     """The file's values laid over those of the recipe that it `extends`, and of that one's, and so on."""
+    values: dict[str, Any] = {}
+    for layer in reversed(list(_layers(path, root))):
+        values = overlay(values, {layer.key: layer.values} if layer.key else layer.values)
+    return values
+
+
+class Layer(NamedTuple):
+    """A file that a recipe is made of, and the key that it stands for; "" for a whole recipe."""
+
+    file: Path
+    key: str
+    values: dict[str, Any]
+
+
+def _layers(path: Path, root: Path, seen: tuple[Path, ...] = ()) -> Iterator[Layer]:
+    """The files that a recipe is made of, those on top first."""
     if path.resolve() in seen:
         raise UserError("recipes extend each other in a circle", file=path, key="extends", remedy="break the circle")
     values = read_yaml(path)
-    for key, folder in FRAGMENTS.items():
-        if isinstance(values.get(key), str):
-            values[key] = read_yaml(_fragment(values[key], folder, key, path, root))
     base = values.pop("extends", None)
+    fragments = {key: values.pop(key) for key in FRAGMENTS if isinstance(values.get(key), str)}
+    yield Layer(path, "", values)
+    for key, name in fragments.items():
+        file = _fragment(name, FRAGMENTS[key], key, path, root)
+        yield Layer(file, key, read_yaml(file))
     if base is None:
-        return values
+        return
     try:
         base_file = find_recipe(str(base), root)
     except UserError as error:
         raise UserError(error.what, file=path, key="extends", value=base, remedy=error.remedy) from None
-    base_values = read_with_overlays(base_file, root, (*seen, path.resolve()))
-    return overlay(base_values, values)
+    yield from _layers(base_file, root, (*seen, path.resolve()))
+
+
+def locate(error: UserError, path: Path, root: Path) -> UserError:
+    """The error with the file and line in which its key stands, or as much of its key as there is."""
+    if error.key is not None and error.file in (None, path):
+        found = [(len(error.key) + 1, 0, path)]
+        for layer in _layers(path, root):
+            inside = error.key.removeprefix(f"{layer.key}.") if layer.key else error.key
+            if not layer.key or inside != error.key:
+                missing, line = line_of(layer.file, inside)
+                found.append((len(missing), line, layer.file))
+        _, line, error.file = min(found, key=lambda place: place[0])
+        error.line = line or None
+    error.file = error.file or path
+    return error
 
 
 def overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -108,30 +152,36 @@ def overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def explain(error: ValidationError, path: Path, values: dict[str, Any]) -> UserError:
-    """The first problem of a validation in the user's terms, with the keys of the next."""
-    first, *others = error.errors()
+def explain(error: ValidationError, values: dict[str, Any]) -> UserError:
+    """The first problem of a validation in the user's terms, unknown keys before others, with the keys of the next."""
+    first, *others = sorted(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     told, location = first.get("ctx", {}).get("error"), _keys(first["loc"], values)
-    value, what = first["input"], first["msg"].removeprefix("Value error, ")
+    given: Any = first["input"]
+    what = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    value = json.dumps(given) if given is None or isinstance(given, bool) else given
     section = ".".join(part for part in location if not part.isdigit())
-    remedy = told.remedy if isinstance(told, Problem) else f"see `{section}` in docs/reference/recipe.md"
-    if first["type"] == "extra_forbidden":
+    remedy = f"see {section and f'`{section}` in '}docs/reference/recipe.md"
+    if isinstance(told, Problem):
+        remedy = told.remedy
+        if told.key:
+            location, value = [*location, told.key], given.get(told.key)
+    elif first["type"] == "extra_forbidden":
         valid, renamed = valid_keys(location[:-1]), RENAMED.get(location[-1])
         what = "unknown key"
         remedy = f"it is called `{renamed}` now" if renamed in valid else did_you_mean(location[-1], valid)
-    elif first["type"] == "string_type" and isinstance(value, int | float):
-        remedy = f"put it in quotes: '{value}'; {remedy}"
     elif first["type"] == "missing":
         what, remedy, value = "a required key is missing", f"add it; {remedy}", None
-    elif isinstance(told, Problem) and told.key:
-        location, value = [*location, told.key], value.get(told.key)
+    elif first["type"] == "string_type" and isinstance(given, int | float):
+        what, remedy = "not a text", f"put it in quotes; {remedy}"
+    elif first["type"] in NOT:
+        what = f"not {NOT[first['type']]}"
     elif isinstance(value, dict):  # of a section the keys that the message names
         named = [key for key in value if re.search(rf"\b{re.escape(str(key))}\b", what)]
         value = ", ".join(f"{key}: {value[key]}" for key in named) or value
     if others:
         more = [".".join(_keys(other["loc"], values)) for other in others[:3]]
         remedy += f" ({len(others)} more: {', '.join(more)})"
-    return UserError(what, file=path, key=".".join(location), value=value, remedy=remedy)
+    return UserError(what, key=".".join(location) or "''", value=value, remedy=remedy)
 
 
 def _keys(location: tuple[int | str, ...], values: Any) -> list[str]:
@@ -140,7 +190,7 @@ def _keys(location: tuple[int | str, ...], values: Any) -> list[str]:
         return _keys(location[:-2], values) if len(location) > 2 else []
     keys, inner = [], values
     for part in location:
-        if not isinstance(inner, dict | list):
+        if not (isinstance(inner, dict) or (isinstance(inner, list) and isinstance(part, int))):
             break
         keys.append(str(part))
         inner = inner.get(part) if isinstance(inner, dict) else inner[int(part)]

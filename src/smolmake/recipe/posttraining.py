@@ -7,7 +7,19 @@ from typing import Literal
 from pydantic import Field
 
 from smolmake.recipe.sources import Files
-from smolmake.recipe.types import Answering, ChatTemplate, Checkpoint, Count, Fraction, Length, Name, Section, Weight
+from smolmake.recipe.types import (
+    Answering,
+    ChatTemplate,
+    Checkpoint,
+    Count,
+    Fraction,
+    Length,
+    Name,
+    Rate,
+    Section,
+    Seed,
+    Weight,
+)
 
 
 class Conversations(Files):
@@ -19,8 +31,8 @@ class Conversations(Files):
 class TrainingSettings(Section):
     """How a model is trained on rows."""
 
-    learning_rate: float = Field(..., gt=0, description="Peak; cosine down to a tenth of it.")
-    epochs: float = Field(1.0, gt=0, description="Passes over the data.")
+    learning_rate: Rate = Field(..., description="Peak; cosine down to a tenth of it.")
+    epochs: float = Field(1.0, gt=0, le=10_000, description="Passes over the data.")
     global_batch_size: Count = Field(..., ge=1, description="Rows per optimizer step, over all devices.")
     max_length: Length = Field(..., ge=8, description="Longer rows are cut to this many tokens.")
     warmup_ratio: float = Field(0.03, ge=0, lt=1, description="Share of the steps that warm up.")
@@ -30,7 +42,7 @@ class TrainingSettings(Section):
 class PostTraining(TrainingSettings):
     """What mid-training, SFT and APO have in common. They run through TRL."""
 
-    seed: int | None = Field(None, ge=0, description="Of the order of its rows; null takes the recipe's.")
+    seed: Seed | None = Field(None, description="Of the order of its rows; null takes the recipe's.")
 
 
 class SupervisedTraining(PostTraining):
@@ -61,7 +73,7 @@ class Apo(PostTraining):
     data: dict[Name, Conversations] = Field(
         {}, description="Datasets with `prompt`, `chosen`, `rejected` beside the pairs."
     )
-    soup: int = Field(1, ge=1, description="Runs with seeds of their own, whose weights are then averaged.")
+    soup: Count = Field(1, ge=1, le=100, description="Runs with seeds of their own, whose weights are then averaged.")
 
 
 class Merge(Section):

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from smolmake.recipe.schedule import Shape
 from smolmake.recipe.sources import Adopted
-from smolmake.recipe.types import Count, HubId, Length, Name, Section, SourceName, Weight, exactly_one
+from smolmake.recipe.types import Count, HubId, Length, Name, Rate, Section, SourceName, Weight, exactly_one
 
 
 class BaseModelFiles(Section):
@@ -30,10 +30,10 @@ class ModelShape(Section):
 
     hidden_size: Count = Field(..., ge=8, description="Width of the residual stream.")
     intermediate_size: Count = Field(..., ge=8, description="Width of the gated feed-forward.")
-    num_hidden_layers: int = Field(..., ge=1, description="Number of layers.")
-    num_attention_heads: int = Field(..., ge=1, description="Query heads.")
-    num_key_value_heads: int = Field(..., ge=1, description="Key and value heads: fewer than query heads is GQA.")
-    no_rope_layer_interval: int = Field(4, ge=0, description="Every n-th layer has no position encoding; 0: none.")
+    num_hidden_layers: Count = Field(..., ge=1, description="Number of layers.")
+    num_attention_heads: Count = Field(..., ge=1, description="Query heads.")
+    num_key_value_heads: Count = Field(..., ge=1, description="Key and value heads: fewer than query heads is GQA.")
+    no_rope_layer_interval: Count = Field(4, ge=0, description="Every n-th layer has no position encoding; 0: none.")
     tie_word_embeddings: bool = Field(True, description="Share the embedding table with the output head.")
     rms_norm_eps: float = Field(1e-6, gt=0, description="Epsilon of the RMS norms.")
     initializer_range: float = Field(0.02, gt=0, description="Standard deviation of initial weights.")
@@ -100,7 +100,7 @@ class Tail(Section):
     """A constant part after the decay."""
 
     steps: Count = Field(..., ge=1, description="Optimizer steps.")
-    lr: float = Field(..., gt=0, description="Learning rate.")
+    lr: Rate = Field(..., description="Learning rate.")
 
 
 class Schedule(Section):
@@ -109,13 +109,13 @@ class Schedule(Section):
     Multi-step schedules have no decay and only tails; DeepSeek-V3's is a constant part, a cosine decay and two tails.
     """
 
-    lr: float = Field(..., gt=0, description="Learning rate after warm-up.")
+    lr: Rate = Field(..., description="Learning rate after warm-up.")
     warmup_steps: Count = Field(0, ge=0, description="Steps of linear warm-up.")
     decay_steps: Count | None = Field(
         None, ge=0, description="Steps of decay at the run's end; null: all after warm-up."
     )
     decay_shape: Shape = Field("linear", description="Form of the decay.")
-    min_lr: float = Field(0.0, ge=0, description="Learning rate at the decay's end.")
+    min_lr: float = Field(0.0, ge=0, le=10, description="Learning rate at the decay's end.")
     tail: list[Tail] = Field([], description="Constant parts at the run's end, after the decay.")
 
 
@@ -143,9 +143,9 @@ class RollBack(Section):
 
     loss_above: float = Field(1.3, gt=1, description="A loss this many times the usual one (the median) is high.")
     window: Count = Field(100, ge=2, description="Steps whose losses are the usual ones; before that none is too high.")
-    steps_in_a_row: int = Field(10, ge=1, description="So many high losses in a row are a spike.")
+    steps_in_a_row: Count = Field(10, ge=1, description="So many high losses in a row are a spike.")
     drop_before: Count = Field(10, ge=0, description="Steps before the spike that are dropped too.")
-    max_rollbacks: int = Field(3, ge=1, description="One more spike in a segment ends the training.")
+    max_rollbacks: Count = Field(3, ge=1, description="One more spike in a segment ends the training.")
 
 
 class Guard(Section):
@@ -153,7 +153,7 @@ class Guard(Section):
 
     skip_above: float = Field(10.0, gt=1, description="Skip a gradient this many times the usual norm (the median).")
     window: Count = Field(100, ge=2, description="Steps whose norms are the usual ones; before that none is too large.")
-    skips_in_a_row: int = Field(3, ge=1, description="More skips in a row end the training, or roll it back.")
+    skips_in_a_row: Count = Field(3, ge=1, description="More skips in a row end the training, or roll it back.")
     roll_back: RollBack | None = Field(None, description="Go back before a spike of the loss and drop its batches.")
 
 

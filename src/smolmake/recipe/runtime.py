@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from smolmake.recipe.types import Count, LaidOut, Name, Seconds, Section
+from smolmake.recipe.types import Count, FilePath, LaidOut, Name, Seconds, Section
 
 Strategy = Literal["ddp", "fsdp", "hsdp", "zero1", "zero2", "zero3"]
 Checkpointing = Literal["none", "selective", "full"]
@@ -15,10 +15,10 @@ Checkpointing = Literal["none", "selective", "full"]
 class DeviceLayout(Section):
     """Devices, and how a training is spread over them."""
 
-    nodes: int = Field(1, ge=1, description="Machines.")
-    gpus_per_node: int = Field(0, ge=0, description="GPUs of each; 0: see `device`.")
+    nodes: Count = Field(1, ge=1, le=100_000, description="Machines.")
+    gpus_per_node: Count = Field(0, ge=0, le=1024, description="GPUs of each; 0: see `device`.")
     strategy: Strategy = Field("ddp", description="How it is shared.")
-    context_parallel: int = Field(1, ge=1, description="Devices that share one sequence.")
+    context_parallel: Count = Field(1, ge=1, description="Devices that share one sequence.")
     activation_checkpointing: Checkpointing = Field("none", description="What is recomputed.")
 
     @property
@@ -63,7 +63,7 @@ class Upload(Section):
         ..., pattern=r"^[a-z][a-z0-9+.-]*://[^@]+$", description="An fsspec address, such as s3://bucket/runs."
     )
     remove_local: bool = Field(False, description="Delete local copies once they are uploaded, but for the newest.")
-    retries: int = Field(5, ge=0, description="Tries after a failed one, each after twice the time.")
+    retries: Count = Field(5, ge=0, le=20, description="Tries after a failed one, each after twice the time.")
 
 
 class Alerts(Section):
@@ -81,10 +81,12 @@ class Runtime(Section):
     """How it runs: nothing here is part of any result's identity."""
 
     micro_batch: Count = Field(16, ge=1, description="Sequences per forward pass at the pretraining length.")
-    threads: int = Field(1, ge=1, description="CPU threads of a pretraining process.")
-    threads_posttraining: int = Field(1, ge=1, description="CPU threads of mid-training, SFT, pairs and APO.")
-    data_workers: int = Field(
-        1, ge=1, description="Processes of a step that cleans or tokenizes a source, on one node."
+    threads: Count = Field(1, ge=1, le=4096, description="CPU threads of a pretraining process.")
+    threads_posttraining: Count = Field(
+        1, ge=1, le=4096, description="CPU threads of mid-training, SFT, pairs and APO."
+    )
+    data_workers: Count = Field(
+        1, ge=1, le=4096, description="Processes of a step that cleans or tokenizes a source, on one node."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
@@ -92,7 +94,7 @@ class Runtime(Section):
         "processes compute on the CPU, and no GPUs are booked.",
     )
     recovery_every: Seconds = Field(600.0, gt=0, description="Time between recovery checkpoints inside a segment.")
-    scratch: str | None = Field(
+    scratch: FilePath | None = Field(
         None,
         description="A folder on each node's own disk that pretraining copies its token shards to; variables of the "
         "node, such as `$TMPDIR`, are filled in. null: they are read where they lie.",

@@ -10,7 +10,7 @@ from smolmake.recipe.posttraining import Apo, Merge, Preferences, SupervisedTrai
 from smolmake.recipe.pretraining import BaseModelFiles, LongContext, Model, Pretraining
 from smolmake.recipe.runtime import CostSettings, Runtime
 from smolmake.recipe.sources import Cleaning, Generated, Source, Tokenizer
-from smolmake.recipe.types import Name, Section
+from smolmake.recipe.types import Name, Section, Seed
 
 
 class Recipe(Section):
@@ -19,7 +19,7 @@ class Recipe(Section):
     name: Name = Field(..., description="Readable links stand under results/latest/<name>/.")
     title: str = Field("", description="Heading of the report.")
     description: str = Field("", description="A few sentences for the report.")
-    seed: int = Field(0, ge=0, description="Of initial weights, order of data and sampling in post-training.")
+    seed: Seed = Field(0, description="Of initial weights, order of data and sampling in post-training.")
     base: BaseModelFiles | None = Field(None, description="A model to start from instead of random weights.")
     generated: dict[Name, Generated] = Field({}, description="Data that programs of yours write, by name.")
     sources: dict[Name, Source] = Field({}, description="Datasets by name.")

@@ -14,6 +14,8 @@ from smolmake.recipe.formats import list_data
 from smolmake.recipe.types import (
     Count,
     Digest,
+    FilePath,
+    Filled,
     Fraction,
     GeneratedFiles,
     HubId,
@@ -41,14 +43,16 @@ Argument = Annotated[bool | int | float | str, BeforeValidator(_certain), Field(
 class Files(Section):
     """Where data lies: your own `path`, a dataset of the Hugging Face `hub`, or what a program of yours `generated`."""
 
-    path: str | None = Field(None, description="A file, a folder or a glob, relative to the project's root.")
+    path: FilePath | None = Field(None, description="A file, a folder or a glob, relative to the project's root.")
     hub: HubId | None = Field(None, description="A dataset of the Hugging Face hub instead: owner/name.")
-    config: str | None = Field(None, description="The hub dataset's configuration.")
-    split: str = Field("train", description="The hub dataset's split.")
-    files: list[str] = Field(
+    config: Filled | None = Field(None, description="The hub dataset's configuration.")
+    split: Filled = Field("train", description="The hub dataset's split.")
+    files: list[Filled] = Field(
         [], description="Patterns of file names inside the hub dataset; only these files are read, and no `config`."
     )
-    revision: str | None = Field(None, description="The hub dataset's commit; without one, what the hub has that day.")
+    revision: Filled | None = Field(
+        None, description="The hub dataset's commit; without one, what the hub has that day."
+    )
     generated: GeneratedFiles | None = Field(
         None,
         description="What a program of yours writes: NAME of the section `generated`, or NAME/FILE for a file, a "
@@ -113,7 +117,7 @@ class Generated(Section):
     It runs as `python SCRIPT --output FOLDER --KEY VALUE ...` and again whenever one of these keys or its code changes.
     """
 
-    script: str = Field(
+    script: FilePath = Field(
         ...,
         description="The program, relative to the project's root. It counts with every module that it imports from its "
         "own folder, byte by byte: comments too. Name other files by `Path(__file__)`: it starts in an empty folder.",
@@ -122,10 +126,10 @@ class Generated(Section):
         {},
         description="Its options: each becomes `--KEY VALUE`; a list is several values, true is `--KEY` alone.",
     )
-    reads: list[str] = Field(
+    reads: list[FilePath] = Field(
         [], description="Other files that it reads (paths or globs from the project's root): their content counts too."
     )
-    packages: list[str] = Field([], description="Installed packages whose versions change what it writes.")
+    packages: list[Filled] = Field([], description="Installed packages whose versions change what it writes.")
     python: bool = Field(False, description="Whether Python's version changes what it writes.")
 
     @field_validator("arguments")
@@ -157,21 +161,21 @@ class Generated(Section):
 class Adopted(Section):
     """Something that exists already: it is used where it lies, under its digest, and never copied or changed."""
 
-    path: str = Field(..., description="Its folder, relative to the project's root.")
+    path: FilePath = Field(..., description="Its folder, relative to the project's root.")
     digest: Digest = Field(..., description="The digest of its files; `smolmake adopt FOLDER` prints it.")
 
 
 class Rows(Section):
     """Which rows of a dataset become documents, and how."""
 
-    text: str = Field("text", description="The column that holds a document's text, in files of rows.")
+    text: Filled = Field("text", description="The column that holds a document's text, in files of rows.")
     template: str | None = Field(
         None, description="Text made of several columns instead, such as `{question}\\n\\n{answer}`."
     )
     turn: str = Field(
         "{role}: {content}\n\n", description="How a turn is written where a column holds a dialogue (a list of turns)."
     )
-    where: dict[str, list[Argument]] = Field(
+    where: dict[str, Annotated[list[Argument], Field(min_length=1)]] = Field(
         {}, description="Rows to keep: those whose column has one of these values, such as `lang: [Python]`."
     )
     at_least: dict[str, float] = Field(
@@ -211,6 +215,13 @@ class Source(Rows, Files):
         None, description="Token shards made before (a folder results/shards/...): nothing is read or tokenized."
     )
 
+    @model_validator(mode="after")
+    def _keeps_rows(self) -> Self:
+        for column in self.at_least.keys() & self.at_most.keys():
+            if self.at_least[column] > self.at_most[column]:
+                raise ValueError(f"no row has a `{column}` that is within at_least and at_most")
+        return self
+
     @property
     def is_read(self) -> bool:
         """Whether its text is read: not where its token shards are there."""
@@ -220,16 +231,16 @@ class Source(Rows, Files):
 class RepeatedNgrams(Section):
     """Removal of documents that repeat themselves, as in OLMo 2."""
 
-    longest: int = Field(13, ge=1, le=64, description="Longest span that is looked at, in words and signs.")
-    times: int = Field(32, ge=2, description="A document with a span repeated so often in a row is dropped.")
+    longest: Count = Field(13, ge=1, le=64, description="Longest span that is looked at, in words and signs.")
+    times: Count = Field(32, ge=2, description="A document with a span repeated so often in a row is dropped.")
 
 
 class NearDuplicates(Section):
     """MinHash near-duplicate removal."""
 
     similarity: Fraction = Field(0.8, description="Jaccard similarity from which two documents count as duplicates.")
-    ngram: int = Field(5, ge=1, description="Words per shingle.")
-    permutations: int = Field(64, ge=16, description="MinHash permutations.")
+    ngram: Count = Field(5, ge=1, description="Words per shingle.")
+    permutations: Count = Field(64, ge=16, description="MinHash permutations.")
 
 
 class CleaningRules(Section):
@@ -242,7 +253,7 @@ class CleaningRules(Section):
     )
     exact_duplicates: bool = Field(True, description="Drop documents whose text was seen before in the source.")
     near_duplicates: NearDuplicates | None = Field(None, description="MinHash settings; null switches it off.")
-    decontaminate_ngram: int = Field(
+    decontaminate_ngram: Count = Field(
         13, ge=3, description="A document that shares a run of this many words with an evaluation item is dropped."
     )
     heldout_fraction: float = Field(0.02, ge=0, lt=0.5, description="Share of documents kept out for held-out loss.")
@@ -257,28 +268,39 @@ class Cleaning(CleaningRules):
         "overlap in steps of their own, so that a task can be added without touching what was trained.",
     )
 
+    @model_validator(mode="after")
+    def _keeps_documents(self) -> Self:
+        if self.min_characters > self.max_characters:
+            raise ValueError("no document is within min_characters and max_characters")
+        return self
+
 
 class TokenizerFiles(Section):
     """A tokenizer that exists, for the comparison."""
 
     hub: HubId | None = Field(None, description="The tokenizer of this model of the hub.")
-    revision: str | None = Field(None, description="The hub model's commit.")
-    path: str | None = Field(None, description="The folder of its tokenizer.json, relative to the project's root.")
+    revision: Filled | None = Field(None, description="The hub model's commit.")
+    path: FilePath | None = Field(None, description="The folder of its tokenizer.json, relative to the project's root.")
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         return exactly_one(self, "hub", "path")
 
 
+VocabularySize = Annotated[Count, Field(ge=300)]
+
+
 class Tokenizer(Section):
     """A byte-level BPE tokenizer trained on the cleaned sources, digits split one by one; or one that exists."""
 
-    vocab_size: Count = Field(..., ge=300, description="Entries of the vocabulary, special tokens included.")
+    vocab_size: VocabularySize = Field(..., description="Entries of the vocabulary, special tokens included.")
     hub: HubId | None = Field(None, description="Take the tokenizer of this model of the hub instead of training one.")
-    revision: str | None = Field(None, description="The hub model's commit.")
-    path: str | None = Field(None, description="Take the tokenizer.json of this folder instead of training one.")
+    revision: Filled | None = Field(None, description="The hub model's commit.")
+    path: FilePath | None = Field(None, description="Take the tokenizer.json of this folder instead of training one.")
     characters_per_source: Count = Field(300_000, ge=1_000, description="How much of each source it is trained on.")
-    compare_sizes: list[Count] = Field([], description="Other vocabulary sizes to train and compare in the analysis.")
+    compare_sizes: list[VocabularySize] = Field(
+        [], description="Other vocabulary sizes to train and compare in the analysis."
+    )
     compare_with: dict[Name, TokenizerFiles] = Field({}, description="Existing tokenizers for the analysis, by name.")
 
     @model_validator(mode="after")

@@ -25,12 +25,15 @@ COUNT_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**1
 TIME_UNITS = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86400}
 NUMBER = re.compile(r"\s*([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*")
 NAME = r"[a-z0-9][a-z0-9_.-]{0,63}"
+MOST = 10**18  # of any count: more would be no number of tokens, steps or rows
 HUB_ID = r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*"
 
 
 def parse_count(value: Any) -> Any:
     """`8.14T` → 8_140_000_000_000, `32k` → 32_000. Numbers pass through; the result must be whole."""
     number = _parse(value, COUNT_UNITS)
+    if isinstance(number, int | float) and number > MOST:
+        raise ValueError(f"too large: {MOST:.0e} is the most")
     if isinstance(number, float) and math.isfinite(number) and number == round(number):
         return round(number)
     return number
@@ -55,7 +58,7 @@ def _parse(value: Any, units: dict[str, int]) -> Any:
     match = NUMBER.fullmatch(value)
     if not match or match[2] not in units:
         raise ValueError(f"not a number with one of the units {', '.join(filter(None, units))}")
-    number = Decimal(match[1].replace("_", "")) * units[match[2]]
+    number = min(Decimal(match[1].replace("_", "")), Decimal(2 * MOST)) * units[match[2]]
     return int(number) if number == number.to_integral_value() else float(number)
 
 
@@ -81,6 +84,13 @@ def match_whole(pattern: str, told: str, text: str) -> str:
     """A text of this pattern, without any `..` that would lead out of a folder."""
     if not re.fullmatch(pattern, text) or ".." in text:
         raise ValueError(told)
+    return text
+
+
+def possible_path(text: str) -> str:
+    """A path that a file system can have."""
+    if len(text.encode()) > 4000 or any(len(part.encode()) > 255 for part in text.split("/")):
+        raise ValueError("longer than a path can be")
     return text
 
 
@@ -136,7 +146,11 @@ Digest = Annotated[
     ),
 ]  # fmt: skip
 Fraction = Annotated[float, Field(gt=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, le=1e12)]
+Rate = Annotated[float, Field(gt=0, le=10)]  # learning rate
+Seed = Annotated[Count, Field(ge=0, lt=2**32)]  # what NumPy takes
+Filled = Annotated[str, Field(min_length=1)]
+FilePath = Annotated[Filled, AfterValidator(possible_path)]
 
 # Names of something else in the recipe.
 SourceName = Annotated[Name, AfterValidator(partial(known_name, "source"))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -12,10 +13,11 @@ import yaml
 from smolmake.errors import UserError, did_you_mean
 from smolmake.recipe.evaluation import Suite
 from smolmake.recipe.expectations import CHANCE
-from smolmake.recipe.pretraining import Schedule, Stage
+from smolmake.recipe.pretraining import LongContext, Pretraining, Schedule, Stage
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Files
 
+MOST_CHECKPOINTS = 2_000  # as Snakemake lays them out in some seconds
 CHAT_CHECKPOINTS = ("mid", "sft", "apo", "merged")
 # What else is named beside stages: checkpoints, other stages of the graph, layouts, and what a score is compared with.
 RESERVED = (
@@ -52,6 +54,9 @@ def check_recipe(recipe: Recipe, root: Path) -> None:
     _check_repeats(recipe)
     _check_stages(recipe)
     _check_schedules(recipe)
+    if recipe.pretraining is not None:
+        _check_batch_warmup(recipe.pretraining)
+        _check_checkpoints(recipe, recipe.pretraining)
     _check_posttraining(recipe)
     _check_scores(recipe, root)
 
@@ -140,6 +145,15 @@ def _check_stages(recipe: Recipe) -> None:
             raise UserError(f"a stage has {of}", key=f"{key}.name", value=stage.name, remedy=remedy)
         names.add(stage.name)
         _check_weights(stage.mixture, f"{key}.mixture", "mixture")
+    length = recipe.pretraining.sequence_length if recipe.pretraining is not None else 0
+    for i, extension in enumerate(recipe.long_context):
+        if extension.sequence_length < length:
+            raise UserError(
+                f"an extension is shorter than the {length:,} tokens before it",
+                key=f"long_context.{i}.sequence_length", value=extension.sequence_length,
+                remedy=f"give {length} or more, or put the extensions in the order of their lengths",
+            )  # fmt: skip
+        length = extension.sequence_length
 
 
 def _check_weights(weights: dict[str, float], key: str, of: str) -> None:
@@ -162,6 +176,44 @@ def _check_schedules(recipe: Recipe) -> None:
                 key=f"{key}.schedule",
                 value=f"warmup_steps {schedule.warmup_steps}, decay_steps {schedule.decay_steps}, tail of {tail}",
                 remedy="shorten one of them, or train longer",
+            )  # fmt: skip
+        floors = [("min_lr", schedule.min_lr), *((f"tail.{i}.lr", part.lr) for i, part in enumerate(schedule.tail))]
+        for name, rate in floors:
+            if rate > schedule.lr:
+                raise UserError(
+                    f"the learning rate would rise above its peak of {schedule.lr:g}", key=f"{key}.schedule.{name}",
+                    value=rate, remedy="give no more than `lr`",
+                )  # fmt: skip
+
+
+def _check_batch_warmup(pretraining: Pretraining) -> None:
+    for i, part in enumerate(pretraining.batch_warmup):
+        if part.global_batch_size >= pretraining.global_batch_size:
+            raise UserError(
+                f"a batch of the warm-up is not smaller than the later ones of {pretraining.global_batch_size:,}",
+                key=f"pretraining.batch_warmup.{i}.global_batch_size", value=part.global_batch_size,
+                remedy="give a smaller one, or remove this part",
+            )  # fmt: skip
+    warmup, first = sum(part.steps for part in pretraining.batch_warmup), pretraining.stages[0]
+    if warmup > first.steps:
+        raise UserError(
+            f"the batches' warm-up is longer than the first stage of {first.steps:,} steps",
+            key="pretraining.batch_warmup", value=f"{warmup:,} steps", remedy="shorten it, or lengthen the stage",
+        )  # fmt: skip
+
+
+def _check_checkpoints(recipe: Recipe, pretraining: Pretraining) -> None:
+    """Each segment and each milestone is a job, and those that evaluate it are others."""
+    for key, every in (("segment_steps", pretraining.segment_steps), ("milestone_steps", pretraining.milestone_steps)):
+        spans = [
+            (stage.steps, (key == "segment_steps" and isinstance(stage, LongContext) and stage.segment_steps) or every)
+            for _, stage in all_stages(recipe)
+        ]
+        count = sum(math.ceil(steps / span) for steps, span in spans if span is not None)
+        if count > MOST_CHECKPOINTS:
+            raise UserError(
+                f"the stages would have {count:,} checkpoints, and a graph holds {MOST_CHECKPOINTS:,} at most",
+                key=f"pretraining.{key}", value=every, remedy="make it larger, or check the steps of the stages",
             )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ TAKEN = {
     },
     "a digest of content": {"content_digest", "code_digests"},
     "a state as it was saved": {"Recovery", "StopSignal", "Uploads"},
-    "reads a recipe, whose values stand in specs": {"Ambiguous", "read_yaml"},
+    "reads a recipe, whose values stand in specs": {"Ambiguous", "line_of", "read_yaml"},
     "what steps are, for the graph": {"Job", "Step", "Steps", "Spec", "Run", "KINDS", "read_pins"},
     "for preflight, on which no result depends": {"CHECKS", "peak_of", "read_metrics"},
 }

@@ -64,7 +64,7 @@ def test_unknown_key_like_no_other_lists_all_valid_ones(tree: Path) -> None:
         ("vocab_size: 512", "vocab_size: .nan", "tokenizer.vocab_size"),
         ("vocab_size: 512", "vocab_size: 1e999", "tokenizer.vocab_size"),
         ("lr: 1e-3", "lr: .nan", "pretraining.schedule.lr"),
-        ("stages:\n", "stages: []\n  other:\n", "pretraining.stages"),
+        (SMALL[SMALL.index("stages:") :], "stages: []\n", "pretraining.stages"),
         ("sequence_length: 64", "sequence_length: 1kk", "pretraining.sequence_length"),
         ("notes: 0.5, code", "notes: -0.5, code", "pretraining.stages.0.mixture.notes"),
     ],

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pydantic import BaseModel
+from helpers.recipes import sections_in
 from recipe_example import EXAMPLE
 from write_reference import render, section_places
 
@@ -43,15 +43,4 @@ def test_example_is_a_recipe_with_every_key() -> None:
     assert example is not None
     recipe = Recipe.model_validate(parse_yaml(example[1]))
     assert recipe == Recipe.model_validate(EXAMPLE)
-    assert set(section_places(Recipe.model_json_schema())) == {model.__name__ for model in _models_in(recipe)}
-
-
-def _models_in(value: object) -> list[type[BaseModel]]:
-    """The classes of all sections in a recipe."""
-    if isinstance(value, BaseModel):
-        return [
-            type(value),
-            *(model for key in type(value).model_fields for model in _models_in(getattr(value, key))),
-        ]
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [model for item in items for model in _models_in(item)]
+    assert set(section_places(Recipe.model_json_schema())) == {model.__name__ for model in sections_in(recipe)}
