@@ -36,7 +36,7 @@ def run_harness(
             metrics gives no number.
     """
     language_model = HarnessModel(model, tokenizer, batch_size)
-    loaded = tasks.load(asked.tasks)
+    loaded = tasks.load_anew(asked.tasks)  # a task remembers the shots and settings that it was asked with
     language_model.keeps_thoughts = {
         name for name, task in loaded["tasks"].items() if _metadata(task).get("thinking") == "keep"
     }

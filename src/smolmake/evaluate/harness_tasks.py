@@ -17,19 +17,21 @@ KEY = "evaluation.suites.*.tasks"
 
 
 class Tasks(TaskManager):  # type: ignore[misc]
-    """The harness's tasks and groups; what was loaded last is kept, for the next round and for its aggregations."""
+    """The harness's tasks and groups; what `load_anew` gave is kept, for all rounds and for its aggregations."""
 
     names: list[str] | None = None
     loaded: Any = None
 
     def load(self, task_list: Any) -> Any:
+        """As `load_anew`, unless these tasks are kept."""
+        return self.loaded if task_list == self.names else self.load_anew(task_list)
+
+    def load_anew(self, task_list: list[str]) -> Any:
         """The tasks and groups of names: {"tasks": {name: Task}, "groups": {name: Group}, "group_map": {...}}.
 
         Raises:
             UserError: if the harness has no such task, its data or packages cannot be had, or it has no items.
         """
-        if task_list == self.names:
-            return self.loaded
         found: dict[str, Any] = {"tasks": {}, "groups": {}, "group_map": {}}
         for name in task_list:
             if name not in self.all_tasks:

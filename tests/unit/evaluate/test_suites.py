@@ -64,7 +64,9 @@ def test_a_suite_gives_scores_with_intervals(scored: Any) -> None:
 
 
 def test_repeats_of_a_deterministic_task_change_nothing(scored: Any) -> None:
-    assert scored(repeats=2) == scored()
+    twice, once = scored(repeats=2, shots=2), scored(shots=2)
+    assert [row.pop("repeats") for row in twice + once] == [2, 1] and twice == once
+    assert once[0]["shots"] == 2 and scored()[0]["shots"] == 0
 
 
 def test_an_unknown_task_names_the_nearest(scored: Any) -> None:
