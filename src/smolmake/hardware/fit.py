@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from smolmake.hardware.gpus import GIB
 from smolmake.hardware.memory import MemoryLayout, memory_use
 from smolmake.model.counts import Shape
-from smolmake.recipe.runtime import Checkpointing
+
+if TYPE_CHECKING:
+    from smolmake.recipe.runtime import Checkpointing
 
 HEADROOM = 0.1
 CHECKPOINTING: tuple[Checkpointing, ...] = ("none", "selective", "full")

@@ -42,11 +42,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from smolmake.model.counts import Parameters, Shape, count_parameters
-from smolmake.recipe.pretraining import Precision
-from smolmake.recipe.runtime import Checkpointing
+
+if TYPE_CHECKING:
+    from smolmake.recipe.pretraining import Precision
+    from smolmake.recipe.runtime import Checkpointing
 
 LOSS_CHUNKS = 8
 FP32 = 4
