@@ -14,6 +14,8 @@ from smolmake.data.columns import MissingColumn, check_columns, check_names
 from smolmake.data.documents import needed_columns, told_of_source
 from smolmake.data.readers import check_signature, check_text, open_bytes, read_rows
 from smolmake.errors import UserError
+from smolmake.evaluate.items import question_files
+from smolmake.graph.specs.data import PathDataset
 from smolmake.posttrain.columns import CONVERSATIONS, PAIRS, PROMPTS, told_of_section
 from smolmake.recipe.formats import TEXTS, file_format, list_data
 from smolmake.recipe.schema import Recipe
@@ -25,12 +27,15 @@ COLUMNS = {"mid_training": CONVERSATIONS, "sft": CONVERSATIONS, "apo": PAIRS, "p
 
 
 def check_first_rows(recipe: Recipe, root: Path) -> None:
-    """Raise UserError for a column that a dataset's first files lack, or for such a file that cannot be read.
+    """Raise UserError for a column that a dataset's first files lack, for such a file that cannot be read, and for two
+    files of evaluation's questions of one name.
 
     Only for a `path`: what is generated is not written yet, and the hub's files are elsewhere.
     """
     for key, files in all_files(recipe):
         section, name = key.split(".")[0], key.split(".")[-1]
+        if files.path is not None and key == "evaluation.data":
+            question_files(PathDataset(path=str(root / files.path), format=files.format, content=""), None)
         if files.path is None or not (isinstance(files, Source) or section in COLUMNS):
             continue
         try:

@@ -124,6 +124,17 @@ def test_a_folder_with_nothing_to_read_says_why(tree: Path) -> None:
     assert "dataset_infos.json is passed over: describes the data" in told and ".hidden is passed over: hidden" in told
 
 
+def test_questions_of_one_name_are_refused(tree: Path) -> None:
+    """Before anything runs: one of the two would not be searched for."""
+    write(tree, "exam.law.jsonl")
+    asked = "evaluation: {tasks: own, data: {path: rows}}\n"
+    (tree / "own").mkdir()
+    (tree / "own" / "exam.yaml").write_text("{task: exam}\n")
+    plan(tree, source("text: body") + asked)
+    write(tree, "exam.law.parquet")
+    assert refused(tree, source("text: body") + asked).key == "evaluation.data"
+
+
 def test_a_text_that_is_cut_within_a_letter_is_whole(tree: Path) -> None:
     (tree / "rows").mkdir()
     (tree / "rows" / "a.txt").write_text("a" + "ä" * 2**16)
