@@ -35,11 +35,11 @@ class UserError(Exception):
 
 def did_you_mean(word: str, valid: Iterable[str]) -> str:
     """A remedy, as a whole sentence, that names the nearest valid word, or all of them."""
-    valid = list(valid)
-    near = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    by_form = {word.casefold(): word for word in valid}
+    near = difflib.get_close_matches(word.casefold(), by_form, n=1, cutoff=0.5)
     if near:
-        return f"did you mean `{near[0]}`?"
-    return f"use one of: {', '.join(valid)}."
+        return f"did you mean `{by_form[near[0]]}`?"
+    return f"use one of: {', '.join(by_form.values())}."
 
 
 def run_as_program(main: Callable[[], None]) -> None:

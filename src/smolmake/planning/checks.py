@@ -18,6 +18,7 @@ from smolmake.hardware.gpus import gpu_kind
 from smolmake.hardware.memory import MemoryLayout
 from smolmake.model.counts import count_parameters
 from smolmake.planning.cost import shape_of, source_tokens
+from smolmake.planning.task_names import check_task_names
 from smolmake.recipe.runtime import Layout
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Adopted
@@ -28,8 +29,8 @@ FAR = 2.0  # times a repeat cap: the estimate of the tokens is no better than th
 
 
 def check_plan(recipe: Recipe, file: Path, root: Path) -> None:
-    """Raise UserError for an unknown GPU, a missed parameter count, a layout that cannot be, data that is not
-    what the recipe says, a wrong digest."""
+    """Raise UserError for an unknown GPU, a missed parameter count, a layout that cannot be, a task that the harness
+    does not have, data that is not what the recipe says, a wrong digest."""
     try:
         gpu_kind(recipe.cost.gpu)
     except UserError as error:
@@ -37,6 +38,7 @@ def check_plan(recipe: Recipe, file: Path, root: Path) -> None:
     _check_parameters(recipe, file)
     _check_layouts(recipe, file)
     _check_memory(recipe, file)
+    check_task_names(recipe)
     if any(files.path is not None for _, files in all_files(recipe)):
         from smolmake.planning.first_rows import check_first_rows  # it loads Arrow, which takes its time
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,23 +71,35 @@ def find_recipe(recipe: str, root: Path) -> Path:
     """The recipe's file: a name (see `named_recipes`), or a path from the working folder or the root."""
     if recipe.endswith((".yaml", ".yml")):
         for place in (Path(recipe), root / recipe):
-            if place.is_file():
+            if os.path.isfile(place):  # which is false, too, of a name that no file can have
                 return place
-    named = named_recipes(root)
-    if recipe in named:
-        return named[recipe]
+    known, name = named_recipes(root), unicodedata.normalize("NFC", recipe)
+    if name in known:
+        return known[name]
     raise UserError(
         "there is no such recipe",
         key="recipe",
         value=recipe,
-        remedy=did_you_mean(recipe, sorted(named)) + " A path must end in .yaml and exist.",
+        remedy=did_you_mean(recipe, sorted(known)) + " A path must end in .yaml and exist.",
     )
 
 
 def named_recipes(root: Path) -> dict[str, Path]:
-    """The recipes that have a name: config/recipes/NAME.yaml, and examples/NAME/recipe.yaml."""
-    examples = {file.parent.name: file for file in sorted((root / "examples").glob("*/recipe.yaml"))}
-    return examples | {file.stem: file for file in sorted((root / "config" / "recipes").glob("*.yaml"))}
+    """The recipes that have a name: config/recipes/NAME.yaml, and examples/NAME/recipe.yaml.
+
+    Raises:
+        UserError: if two names look alike: they differ by case only, or by how an accent is encoded.
+    """
+    found: dict[str, Path] = {}
+    for folder, pattern in (("examples", "*/recipe.yaml"), ("config/recipes", "*.yaml")):
+        alike: dict[str, Path] = {}
+        for file in sorted((root / folder).glob(pattern)):
+            name = unicodedata.normalize("NFC", file.parent.name if folder == "examples" else file.stem)
+            if name.casefold() in alike:
+                what = f"two recipes have names that look alike: this one and {alike[name.casefold()]}"
+                raise UserError(what, file=file, key="recipe", value=name, remedy="rename one of them")
+            alike[name.casefold()] = found[name] = file
+    return found
 
 
 def read_with_overlays(path: Path, root: Path) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def test_the_critical_path_is_a_chain_and_wall_clock_at_least_its_length(tree: P
 
 def test_fewer_gpus_than_asked_for_make_it_longer(tree: Path) -> None:
     """Two evaluations that each take all GPUs run one after the other, with twice the GPUs side by side."""
-    suites = "evaluation: {suites: {a: {tasks: [x], tokens: 9T}, b: {tasks: [y], tokens: 9T}}}\n"
+    suites = "evaluation: {suites: {a: {tasks: [piqa], tokens: 9T}, b: {tasks: [mmlu], tokens: 9T}}}\n"
     text = SMALL + GPUS.replace("layouts: {", "layouts: {evaluation: {gpus_per_node: 2}, ") + suites
     narrow = make_plan(workflow(tree, text.replace("gpu: h100", "gpu: h100\n  gpus: 2")))
     wide = make_plan(workflow(tree, text))
@@ -167,7 +167,7 @@ def test_the_time_of_an_evaluation_is_what_one_took_or_is_not_counted(tree: Path
 
 
 def test_a_suite_is_priced_by_its_tokens_until_one_has_run(tree: Path) -> None:
-    suites = "evaluation: {suites: {a: {tasks: [x], tokens: 9M, answer_tokens: 160k, on: stage_ends}}}\n"
+    suites = "evaluation: {suites: {a: {tasks: [piqa], tokens: 9M, answer_tokens: 160k, on: stage_ends}}}\n"
     text = SMALL + GPUS.replace("layouts: {", "layouts: {evaluation: {gpus_per_node: 1}, ") + suites
     made = workflow(tree, text)
     plan = make_plan(made)

@@ -1,5 +1,6 @@
 """How a recipe is read: numbers and units as people write them, YAML's traps, overlays and fragments."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,24 @@ def test_a_name_is_looked_for_in_config_and_then_among_the_examples(tree: Path) 
     with pytest.raises(UserError) as caught:
         find_recipe("nothing-like-them", tree)
     assert all(name in caught.value.remedy for name in ("own", "my-texts", "smollm3"))
+
+
+@pytest.mark.parametrize("other", ["Mine", "MINE"])
+def test_recipes_whose_names_look_alike_are_refused(tree: Path, other: str) -> None:
+    write_recipe(tree, SMALL, other)
+    assert find_recipe(other, tree).stem == other
+    write_recipe(tree, SMALL, "mine")
+    with pytest.raises(UserError, match="look alike"):
+        find_recipe("mine", tree)
+
+
+def test_an_accent_may_be_encoded_in_two_ways(tree: Path) -> None:
+    file = write_recipe(tree, SMALL, unicodedata.normalize("NFD", "größe"))
+    assert find_recipe(unicodedata.normalize("NFC", "größe"), tree) == file
+
+
+@pytest.mark.parametrize("name", ["TOY", "\udcff.yaml", "a\0b.yaml", "x" * 5000 + ".yaml", "", "..", "config/recipes"])
+def test_a_name_of_no_recipe_is_refused(tree: Path, name: str) -> None:
+    with pytest.raises(UserError, match="no such recipe") as caught:
+        find_recipe(name, tree)
+    assert len(str(caught.value)) < 1000 and ("`toy`" in caught.value.remedy) == (name == "TOY")

@@ -241,6 +241,8 @@ CHANGES = {
     "no document is kept": ("max_characters: 1000", "max_characters: 5", "cleaning"),
     "no row is kept": ("at_most: {score: 9.5}", "at_most: {score: 2}", "sources.code"),
     "a layout of no stage": ("layouts: {pretraining", "layouts: {stage3: {}, pretraining", "runtime.layouts"),
+    "a task that does not exist": ("tasks: [hellaswag]", "tasks: [hellaswag, helaswag]",
+                                   "evaluation.suites.reading.tasks.1"),
     "names that differ by case": ("  notes: {path", "  Code: {path: notes.txt}\n  notes: {path", "sources"),
     "a name that is not ASCII": ("name: full", "name: für", "name"),
     "an ambiguous text": ("lang: [x]", "lang: [12:30]", "sources.code.where.lang.0"),
