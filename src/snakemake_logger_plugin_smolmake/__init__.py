@@ -103,8 +103,8 @@ class LogHandler(LogHandlerBase):
         run = current_run()
         if run is None:
             return
-        plan = make_plan(run.workflow, run.outputs())
-        print(plan_text(plan, run.gpus()), file=self.printer.stream, flush=True)
+        plan = make_plan(run.workflow, run.outputs(), run.gpus())
+        print(plan_text(plan), file=self.printer.stream, flush=True)
         if self.settings is not None and self.settings.json is not None:
             Path(self.settings.json).write_text(json.dumps(plan.as_json(), indent=1, sort_keys=True) + "\n")
 

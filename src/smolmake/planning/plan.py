@@ -14,6 +14,7 @@ from smolmake.execution.step import Step
 from smolmake.planning.cost import Cost, Costs
 from smolmake.planning.history import History
 from smolmake.planning.reasons import Reasons
+from smolmake.planning.requests import gpus_here
 from smolmake.planning.workflow import Workflow
 from smolmake.recipe.formats import count_formats, list_data
 from smolmake.recipe.validate import all_files
@@ -29,6 +30,7 @@ class Plan:
     costs: dict[str, Cost]
     reasons: dict[str, tuple[str, ...]]  # what makes each step run, in itself or in what it waits for
     own: dict[str, tuple[str, ...]]  # what changed in the step itself; empty where it only follows
+    machine: int | None = None  # GPUs for jobs of the machine that runs it; None where it runs elsewhere
 
     @cached_property
     def keys(self) -> set[str]:
@@ -87,11 +89,11 @@ class Plan:
     def hours(self) -> float:
         """Wall-clock hours with the devices there are: each step starts when its inputs are done and devices are free.
 
-        Devices are `cost.gpus`, and the cores of this machine for a recipe without GPUs; no limit where none is set.
+        Devices are `cost.gpus` or this machine's, and its cores for a recipe without GPUs; no limit where none is set.
         """
-        all_gpus: float = self.workflow.recipe.cost.gpus or math.inf
+        all_gpus: float = min(self.workflow.recipe.cost.gpus or math.inf, self.machine or math.inf)
         all_cores: float = math.inf if any(cost.gpus for cost in self.costs.values()) else os.cpu_count() or 1
-        gpus, cores = all_gpus, all_cores
+        gpus, cores, steps = all_gpus, all_cores, self.workflow.steps.all
         waiting = {step.key: {other.key for other in step.inputs.values()} & self.keys for step in self.running}
         followers: dict[str, list[str]] = {}
         for key, inputs in waiting.items():
@@ -107,8 +109,8 @@ class Plan:
             while ready:
                 number, key = heapq.heappop(ready)
                 cost = self.costs[key]
-                need_gpus = min(cost.gpus, all_gpus)
-                need_cores = 0.0 if cost.gpus else min(self.workflow.steps.all[key].run.threads, all_cores)
+                need_gpus = min(gpus_here(steps[key], self.machine) if self.machine else cost.gpus, all_gpus)
+                need_cores = 0.0 if cost.gpus else min(steps[key].run.threads, all_cores)
                 if need_gpus > gpus or need_cores > cores:
                     held.append((number, key))
                     continue
@@ -191,7 +193,7 @@ class Plan:
         }
 
 
-def make_plan(workflow: Workflow, manifests: Iterable[str] | None = None) -> Plan:
+def make_plan(workflow: Workflow, manifests: Iterable[str] | None = None, machine: int | None = None) -> Plan:
     """The plan of the steps with these manifests (as a dry run lists them), or for all that are not done."""
     history = History(workflow.steps.root)
     if manifests is None:
@@ -209,6 +211,7 @@ def make_plan(workflow: Workflow, manifests: Iterable[str] | None = None) -> Pla
         {step.key: costs.of(step) for step in running},
         {step.key: reasons.causes(step, keys) for step in running},
         {step.key: reasons.own(step) for step in running},
+        machine,
     )
 
 

@@ -18,8 +18,8 @@ from smolmake.planning.requests import beyond_machine, gpus_here, machine_text
 CAUSES, STEPS = 12, 24  # lines at most
 
 
-def plan_text(plan: Plan, machine: int | None = None) -> str:
-    """The whole plan; of a run on this machine, with that many GPUs for jobs, also what it cannot run."""
+def plan_text(plan: Plan) -> str:
+    """The whole plan."""
     workflow = plan.workflow
     root = workflow.steps.root
     file = workflow.file.relative_to(root) if workflow.file.is_relative_to(root) else workflow.file
@@ -31,7 +31,7 @@ def plan_text(plan: Plan, machine: int | None = None) -> str:
         parts += ["\n".join(_why(plan)), "\n".join(_what(plan)), "\n".join(_cost(plan))]
     else:
         parts.append("Nothing would run: every result is there.")
-    notes = (budget_text(plan), _pins(plan), _machine(plan, machine), _warnings(plan))
+    notes = (budget_text(plan), _pins(plan), _machine(plan), _warnings(plan))
     parts += ["\n".join(lines) for lines in notes if lines]
     return "\n\n".join(parts)
 
@@ -131,9 +131,9 @@ def _pins(plan: Plan) -> list[str]:
     return ["Pinned, although their code has changed", *told] if told else []
 
 
-def _machine(plan: Plan, machine: int | None) -> list[str]:
+def _machine(plan: Plan) -> list[str]:
     """What the machines mean for the run, above all this one for a run on it."""
-    told = []
+    told, machine = list[str](), plan.machine
     checks = [step for step in plan.running if step.kind == "preflight"]
     if checks and plan.gpu_hours < 1:
         told.append(

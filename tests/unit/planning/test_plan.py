@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,14 +62,14 @@ def test_processes_on_the_cpu_book_no_gpus(tree: Path) -> None:
     assert (segment.run.gpus, segment.run.gpus_per_node, plan.gpu_hours) == (0, 2, 0)
     assert plan.costs[segment.key].hours
     assert not beyond_machine(plan.running, 0) and gpus_here(segment, 8) == 0
-    assert "refused" not in plan_text(plan, 0)
+    assert "refused" not in plan_text(replace(plan, machine=0))
 
 
 def test_what_this_machine_cannot_give_is_told_and_refused(tree: Path) -> None:
     plan = make_plan(workflow(tree, SMALL + GPUS))
     told = "A run here would be refused: this machine has 1 GPU for jobs; preflight/pretraining needs 2 GPUs, and "
-    assert told in plan_text(plan, 1)
-    assert "here" not in plan_text(plan) and "refused" not in plan_text(plan, 2)
+    assert told in plan_text(replace(plan, machine=1))
+    assert "here" not in plan_text(plan) and "refused" not in plan_text(replace(plan, machine=2))
     with pytest.raises(UserError, match="needs 2 GPUs, and this machine has no GPUs for jobs") as caught:
         check_one_machine(plan.running, 0)
     assert (caught.value.key, caught.value.value) == ("runtime.layouts", "gpus_per_node: 2")
@@ -87,7 +88,7 @@ def test_jobs_without_gpus_in_their_layout_take_one_where_there_is_one(tree: Pat
     taken = {step.kind: gpus_here(step, 4) for step in plan.running}
     assert taken["segment"] == taken["evaluation"] == 1 and taken["tokenizer"] == taken["shards"] == 0
     assert not any(gpus_here(step, 0) for step in plan.running)
-    assert "take one of this machine's 4 for a while and book no GPU-hours" in plan_text(plan, 4)
+    assert "take one of this machine's 4 for a while and book no GPU-hours" in plan_text(replace(plan, machine=4))
     only = make_plan(workflow(tree, SMALL + "runtime: {device: cuda}\n"))
     assert "device: cuda" in {value for _, _, value in beyond_machine(only.running, 0)}.pop()
 
@@ -109,6 +110,8 @@ def test_fewer_gpus_than_asked_for_make_it_longer(tree: Path) -> None:
     wide = make_plan(workflow(tree, text))
     assert narrow.gpu_hours == wide.gpu_hours
     assert narrow.hours > 1.8 * wide.hours
+    assert replace(wide, machine=2).hours > 1.8 * wide.hours
+    assert replace(wide, machine=64).hours == pytest.approx(wide.hours)
 
 
 def test_over_budget_nothing_starts_without_consent(tree: Path) -> None:
