@@ -37,7 +37,7 @@ def run_generator(script: Path, arguments: Mapping[str, Any], folder: Path, expe
         _run(command, work, script)
         try:
             for pattern in expected:
-                generated_files(pattern, files, "auto")
+                generated_files(pattern, files, "text")
             rows = {name: count_rows(files / name) for name in generated_files("", files, "text").names}
         except UserError as error:
             file = error.file or script

@@ -14,7 +14,7 @@ from smolmake.errors import UserError
 from smolmake.execution.job import Job
 from smolmake.execution.step import Run
 from smolmake.graph.specs.data import DocumentsSpec, FileDataset, OverlapSpec
-from smolmake.recipe.formats import file_format, without_ending
+from smolmake.recipe.formats import ABOUT, file_format, without_ending
 
 ITEMS = "items.parquet"  # of the suites' tasks: columns `task` and `text`
 SCHEMA = pa.schema([("task", pa.string()), ("text", pa.large_string())])
@@ -42,10 +42,10 @@ def question_files(dataset: FileDataset, generated: Path | None) -> dict[str, Pa
         UserError: if two files have one name.
     """
     files: dict[str, Path] = {}
-    listing = data_listing(dataset, generated)
+    listing = data_listing(dataset.model_copy(update={"format": "text"}), generated)
     told = [name for names in listing.passed_over.values() for name in names]
     for path in listing.files:
-        if file_format(path) == "text":
+        if file_format(path) == "text" or path.name.lower() in ABOUT:
             told.append(path.name)
             continue
         other = files.setdefault(without_ending(path), path)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
+from smolmake.errors import UserError
 from smolmake.listing import Listing, list_files
 
 ENDINGS = {
@@ -14,12 +16,20 @@ ENDINGS = {
 }  # fmt: skip
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}  # of any format but Parquet and Arrow, which compress on their own
 TEXTS = ("text", "code")  # formats of which a file is one document
-# What libraries write beside data about it: no rows, whatever the ending says.
+# What libraries write beside data about it: no data, whatever the ending says.
 ABOUT = {
     "dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "croissant.json", "datapackage.json",
     "_metadata", "_common_metadata",
 }  # fmt: skip
-DESCRIBES, BESIDE_ROWS = "describes the data", "text beside files of rows"
+# What people write beside rows: names without endings, and endings of scripts, settings and checksums.
+NOTES = {
+    "readme", "license", "licence", "copying", "notice", "citation", "changelog", "authors", "contributing",
+    "dataset_card", "datasheet", "requirements", "makefile", "checksums", "md5sums", "sha256sums", "_success",
+}  # fmt: skip
+NOTE_ENDINGS = {
+    ".py", ".sh", ".ipynb", ".yaml", ".yml", ".toml", ".cfg", ".ini", ".cff", ".bib", ".log", ".md5", ".sha256",
+}  # fmt: skip
+DESCRIBES, BESIDE_ROWS = "describes the data", "notes and scripts beside files of rows"
 
 
 def file_format(path: Path | str, asked: str = "auto") -> str:
@@ -41,8 +51,11 @@ def without_ending(path: Path) -> str:
 def list_data(pattern: str, asked: str, root: Path) -> Listing:
     """The files of a dataset that are read, as `list_files` finds them.
 
-    Files that describe the data are passed over, and, where some files hold rows by their names, texts beside them,
-    such as a README: each of those is a reading of its own, for a path of its own.
+    Files that describe the data are passed over, and, where some files hold rows by their names, a README and the like
+    beside them.
+
+    Raises:
+        UserError: if other texts lie beside files of rows, so that it is not clear what the documents are.
     """
     listing = list_files(pattern, root)
     if asked in TEXTS or (root / pattern).is_file():
@@ -60,6 +73,13 @@ def list_data(pattern: str, asked: str, root: Path) -> Listing:
         kept.names.extend(texts)
         return kept
     for name in texts:
+        stem, *endings = name.rpartition("/")[2].lower().split(".")
+        if not ({stem, re.split("[-_ ]", stem)[0]} & NOTES or endings and "." + endings[-1] in NOTE_ENDINGS):
+            raise UserError(
+                f"{kept.names[0]} holds rows, but this file is text: it is not clear which of them are documents",
+                file=listing.base / name, value=pattern,
+                remedy="choose by a glob such as DATA/*.jsonl, in two sources if you mean both, or say `format`",
+            )  # fmt: skip
         kept.pass_over(name, BESIDE_ROWS)
     return kept
 

@@ -290,7 +290,8 @@ def test_files_of_a_folder_and_a_glob(tmp_path: Path, monkeypatch: pytest.Monkey
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     assert [p.name for p in files_of("d", "text")] == ["a.txt", "b.txt", "c.jsonl"]
-    assert [p.name for p in files_of("d")] == ["c.jsonl"]
+    with pytest.raises(UserError, match="not clear"):
+        files_of("d")
     assert [p.name for p in files_of("d/*.txt")] == ["a.txt", "b.txt"]
     assert [p.name for p in files_of("d/**/*.jsonl")] == ["c.jsonl"]
     assert [p.name for p in files_of(str(tmp_path / "d" / "b.txt"))] == ["b.txt"]

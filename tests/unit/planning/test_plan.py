@@ -292,7 +292,7 @@ def test_the_plan_says_what_is_read_of_every_dataset_and_what_is_passed_over(tre
     assert about["files"] == {"csv": 1, "json": 1, "jsonl": 1} and len(about["passed_over"]) == 3
     text = plan_text(plan)
     assert "  sources.notes: 1 csv, 1 json, 1 jsonl (rows)\n" in text
-    assert "    2 passed over, text beside files of rows: LICENSE, README.md\n" in text
+    assert "    2 passed over, notes and scripts beside files of rows: LICENSE, README.md\n" in text
     assert "    1 passed over, hidden: .gitattributes\n" in text
 
 

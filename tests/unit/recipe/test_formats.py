@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from smolmake.errors import UserError
 from smolmake.recipe.formats import (
     BESIDE_ROWS,
     DESCRIBES,
@@ -44,23 +45,25 @@ def write(place: Path, *names: str) -> None:
 
 
 def test_what_stands_beside_rows_is_passed_over(tmp_path: Path) -> None:
-    write(
-        tmp_path,
-        "train.JSON",
-        "b/c.csv",
-        "README.md",
-        "b/load.py",
-        "dataset_infos.json",
-        "state.json",
-        ".gitattributes",
-    )
+    write(tmp_path, "train.JSON", "b/c.csv", "dataset_infos.json", "state.json", ".gitattributes")
+    write(tmp_path, "README.md", "LICENSE-MIT", "train.JSON.md5", "b/load.py")
     listing = list_data("d", "auto", tmp_path)
     assert listing.names == ["b/c.csv", "train.JSON"]
     assert count_formats(listing, "auto") == {"csv": 1, "json": 1}
     assert listing.passed_over == {
         "hidden": [".gitattributes"], DESCRIBES: ["dataset_infos.json", "state.json"],
-        BESIDE_ROWS: ["README.md", "b/load.py"],
+        BESIDE_ROWS: ["LICENSE-MIT", "README.md", "b/load.py", "train.JSON.md5"],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "b/paper.md", "notes", "train.jsonl.1"])
+def test_other_texts_beside_rows_are_refused(tmp_path: Path, name: str) -> None:
+    write(tmp_path, "a.csv", name)
+    with pytest.raises(UserError, match="it is not clear") as caught:
+        list_data("d", "auto", tmp_path)
+    assert caught.value.file == tmp_path / "d" / name and "glob" in caught.value.remedy
+    assert list_data("d/*.csv", "auto", tmp_path).names == ["a.csv"]
+    assert len(list_data("d", "text", tmp_path).names) == 2
 
 
 def test_a_folder_of_texts_is_read_whole(tmp_path: Path) -> None:
