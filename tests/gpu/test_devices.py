@@ -63,14 +63,15 @@ def tree(tmp_path: Path) -> Path:
 
 
 def recipe(tree: Path, layouts: str) -> str:
-    text = f"extends: smol-135m\nname: mine\nruntime: {{preflight: {{burn_in: 5s}}, layouts: {layouts}}}\n"
-    (tree / "config/recipes/mine.yaml").write_text(text)
+    runtime = f"{{preflight: {{burn_in: 5s, all_reduce_within: null}}, layouts: {layouts}}}"
+    (tree / "config/recipes/mine.yaml").write_text(f"extends: smol-135m\nname: mine\nruntime: {runtime}\n")
     return "config/recipes/mine.yaml"
 
 
 @pytest.mark.slow
 def test_preflights_of_three_layouts_started_at_once_all_pass(tree: Path) -> None:
-    mine = recipe(tree, "{stage2: {gpus_per_node: 1, micro_batch: 16}}")
+    wide = min(2, torch.cuda.device_count())
+    mine = recipe(tree, f"{{stage2: {{gpus_per_node: {wide}, micro_batch: 16}}}}")
     steps = workflow_of(tree, mine).steps.of_kind("preflight")
     assert {step.name for step in steps} == {"pretraining", "stage2", "lc1"}
     succeed(tree, *(step.manifest for step in steps), "--cores", "8", recipe=mine)
