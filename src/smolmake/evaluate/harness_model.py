@@ -55,26 +55,26 @@ class HarnessModel(HFLM):  # type: ignore[misc]
     def _pair(self, context: str, continuation: str, request: Instance) -> tuple[Tokens, Tokens]:
         """The tokens of a context and those that a continuation adds.
 
-        As the harness, which counts on from the context's number of tokens, unless the two merge at the border: then
-        from the first token that differs, which ends in the continuation's first letters.
+        As the harness, which counts on from the number of tokens of the context without its last spaces, unless the two
+        merge at the border: then from the first token that differs, which ends in the continuation's first letters.
         """
         if continuation and not context:
             added = self.tok_encode(continuation, add_special_tokens=False)
             starts = self.prefix_token_id == added[0]
             before, added = (added[:1], added[1:]) if starts else ([self.prefix_token_id], added)
         elif continuation:
-            before, added = self._encode_pair(context, continuation)
-            whole = self.tok_encode(context + continuation)
+            before, whole = self.tok_encode(context.rstrip()), self.tok_encode(context + continuation)
+            added = whole[len(before) :]
             if whole[: len(before)] != before or not added:
                 same = next((n for n, (a, b) in enumerate(zip(whole, before, strict=False)) if a != b), len(whole))
-                before, added = whole[:same] or [self.prefix_token_id], whole[same:]
+                before, added = whole[:same], whole[same:]
                 self.noted[request.task_name].merged.add(request.doc_id)
         if not continuation or not added:
             raise UserError(
                 f"a choice of item {request.doc_id} of the task {request.task_name} adds no token to its question",
                 key="evaluation", value=continuation, remedy="give each choice a text of its own",
             )  # fmt: skip
-        return before, added
+        return before or [self.prefix_token_id], added
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The answer to each prompt, without its thoughts, up to a stop string; equal settings in a batch."""
@@ -166,11 +166,11 @@ class Stops(StoppingCriteria):
         self.looks_back = 2 + max(len(tokenizer.encode(each, add_special_tokens=False)) for each in watched)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
-        length = input_ids.shape[1]
-        for row, begin in enumerate(self.begins):
+        length, first = input_ids.shape[1], max(0, input_ids.shape[1] - self.looks_back)
+        for row, (begin, recent) in enumerate(zip(self.begins, input_ids[:, first:].tolist(), strict=True)):
             if self.done[row]:
                 continue
-            seen = self.tokenizer.decode(input_ids[row, max(begin, length - self.looks_back) :])
+            seen = self.tokenizer.decode(recent[max(0, begin - first) :])
             if self.thinks[row] and CLOSE in seen:
                 self.thinks[row], self.begins[row] = False, length
             elif not self.thinks[row]:
