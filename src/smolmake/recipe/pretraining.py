@@ -8,14 +8,14 @@ from pydantic import Field, model_validator
 
 from smolmake.recipe.schedule import Shape
 from smolmake.recipe.sources import Adopted
-from smolmake.recipe.types import Count, HubId, Length, Name, Rate, Section, SourceName, Weight, exactly_one
+from smolmake.recipe.types import Count, Filled, HubId, Length, Name, Rate, Section, SourceName, Weight, exactly_one
 
 
 class BaseModelFiles(Section):
     """A model that exists: pretraining goes on from it, or, without `pretraining`, post-training starts with it."""
 
     hub: HubId | None = Field(None, description="A model of the Hugging Face hub: owner/name.")
-    revision: str | None = Field(None, description="The hub model's commit.")
+    revision: Filled | None = Field(None, description="The hub model's commit.")
     adopt: Adopted | None = Field(None, description="A folder in transformers' format instead.")
 
     @model_validator(mode="after")

@@ -283,8 +283,16 @@ class TokenizerFiles(Section):
     path: FilePath | None = Field(None, description="The folder of its tokenizer.json, relative to the project's root.")
 
     @model_validator(mode="after")
-    def _one_place(self) -> Self:
+    def _one_place(self, info: ValidationInfo) -> Self:
+        check_tokenizer(self.path, info)
         return exactly_one(self, "hub", "path")
+
+
+def check_tokenizer(folder: str | None, info: ValidationInfo) -> None:
+    """Raise an error for a folder without a tokenizer, where the project's root is known."""
+    if folder is not None and info.context and not (info.context["root"] / folder / "tokenizer.json").is_file():
+        remedy = "give the folder that holds it, from the project's root"
+        raise Problem("there is no tokenizer.json in this folder", key="path", remedy=remedy)
 
 
 VocabularySize = Annotated[Count, Field(ge=300)]
@@ -304,7 +312,8 @@ class Tokenizer(Section):
     compare_with: dict[Name, TokenizerFiles] = Field({}, description="Existing tokenizers for the analysis, by name.")
 
     @model_validator(mode="after")
-    def _one_origin(self) -> Self:
+    def _one_origin(self, info: ValidationInfo) -> Self:
+        check_tokenizer(self.path, info)
         if self.hub is not None and self.path is not None:
             raise ValueError("give `hub` or `path`, not both")
         return self

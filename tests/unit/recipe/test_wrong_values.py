@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from helpers.recipes import sections_in, write_recipe
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from smolmake.errors import UserError
 from smolmake.planning.plan import make_plan
@@ -181,6 +181,44 @@ def test_any_section_is_refused_or_laid_out(tree: Path, section: str, written: s
     refusal(tree, with_value((section,), written))
 
 
+def sections_set(values: Any, section: Any, place: Place = ()) -> Iterator[tuple[Place, list[str]]]:
+    """The sections that values set, each with the keys that it has there."""
+    items = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    model = isinstance(section, BaseModel)
+    if model:
+        yield place, list(values)
+    for key, inner in items:
+        yield from sections_set(inner, getattr(section, key) if model else section[key], (*place, key))
+
+
+@pytest.mark.parametrize("place", [place for place, _ in sections_set(VALUES, Recipe.model_validate(VALUES))])
+def test_a_misspelt_key_of_any_section_is_told_with_the_right_one(tree: Path, place: Place) -> None:
+    keys = dict(sections_set(VALUES, Recipe.model_validate(VALUES)))[place]
+    told = refusal(tree, renamed((*place, max(keys, key=len)), f"{max(keys, key=len)}e"))
+    assert told is not None and told.what == "unknown key"
+    assert told.key == ".".join(map(str, (*place, f"{max(keys, key=len)}e")))
+    assert f"did you mean `{max(keys, key=len)}`?" in told.remedy
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("tokenizer: {vocab_size: 512, path: nowhere}", "tokenizer.path"),
+        ("tokenizer: {vocab_size: 512, compare_with: {theirs: {path: nowhere}}}", "tokenizer.compare_with.theirs.path"),
+        ("base: {hub: a/b, revision: ''}", "base.revision"),
+        ("base: {hub: a/b, revision: 1234567}", "base.revision"),
+        ("base: {adopt: {path: '', digest: x}}", "base.adopt.path"),
+        (f"base: {{adopt: {{path: nowhere, digest: {'a' * 64}}}}}", "base.adopt.path"),
+    ],
+)
+def test_what_a_recipe_takes_over_is_there(tree: Path, section: str, key: str) -> None:
+    name, _, rest = FULL.partition("pretraining:\n")
+    kept = "\n".join(line for line in name.splitlines() if not line.startswith(("tokenizer:", "model:")))
+    own = "" if section.startswith("base") else next(line for line in FULL.splitlines() if line.startswith("model:"))
+    told = refusal(tree, f"{kept}\n{section}\n{own}\npretraining:\n{rest}")
+    assert told is not None and told.key == key
+
+
 def test_a_name_of_what_there_is_not_is_refused_wherever_one_stands(tree: Path) -> None:
     known = known_names(Recipe.model_validate(VALUES), tree)
     nothing = {what: [] for what in known} | {"root": tree}
@@ -196,13 +234,13 @@ def test_a_name_of_what_there_is_not_is_refused_wherever_one_stands(tree: Path) 
         assert told is not None and "nothing" in str(told), place
 
 
-def renamed(place: Place) -> str:
+def renamed(place: Place, name: str = "nothing") -> str:
     """The full recipe with another name at the key of a mapping."""
     values = json.loads(json.dumps(VALUES))
     inner = values
     for key in place[:-1]:
         inner = inner[key]
-    inner["nothing"] = inner.pop(place[-1])
+    inner[name] = inner.pop(place[-1])
     return json.dumps(values)
 
 
