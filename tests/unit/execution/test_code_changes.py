@@ -132,7 +132,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
     "a base class": (replace("posttrain/trainers.py", "(FullBatches, DPOTrainer)", "(DPOTrainer)"), ("alignment",)),
     "a constant": (replace("data/permutation.py", "ROUNDS = ", "ROUNDS = 1 + "), ("epochs", "mixture", "segment")),
     "a default": (replace("data/permutation.py", "maxsize=4096", "maxsize=4097"), ("epochs", "mixture", "segment")),
-    "which files are read": (first("files.py", "_hidden", "print(1)"), (
+    "which files are read": (first("listing.py", "_inside", "print(1)"), (
         "adopted", "alignment", "check_tasks", "documents", "evaluation", "generated", "overlap", "posttraining",
         "preferences", "report")),
     "how files are written": (first("files.py", "write_json", "print(1)"), (
