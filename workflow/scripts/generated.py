@@ -5,6 +5,7 @@ from pathlib import Path
 from smolmake.data.generated import run_generator
 from smolmake.data.readers import FILES
 from smolmake.errors import UserError
+from smolmake.execution.bytecode import check_by_content
 from smolmake.execution.content_hash import code_digests
 from smolmake.execution.job import Job, run_step
 from smolmake.graph.specs.data import GeneratedRun, GeneratedSpec
@@ -13,6 +14,7 @@ from smolmake.graph.specs.data import GeneratedRun, GeneratedSpec
 def compute(job: Job[GeneratedSpec, GeneratedRun]) -> None:
     spec, run = job.spec, job.run
     check_code(spec, Path(run.script), job.name)
+    check_by_content(Path(run.script).parent / name for name in spec.code)
     rows = run_generator(Path(run.script), spec.arguments, job.folder, run.expected)
     check_code(spec, Path(run.script), job.name)
     job.finish([FILES], {"rows": rows})

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError, did_you_mean
+from smolmake.execution.bytecode import check_by_content
 from smolmake.execution.code_memory import remembered_code
+from smolmake.execution.fingerprint import PACKAGE, SOURCE_ROOT
 from smolmake.execution.job import job_file
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step, Steps
@@ -170,6 +172,7 @@ def load_workflow(name: str, root: Path) -> Workflow:
         check_plan(recipe, file, root)
     except UserError as error:
         raise locate(error, file, root) from None
+    check_by_content([*(SOURCE_ROOT / PACKAGE).rglob("*.py"), *(root / "workflow" / "scripts").rglob("*.py")])
     with remembered_code(root):
         workflow = Workflow(recipe, file, build_steps(recipe, root))
     check_states(workflow.steps, workflow.repeated)
