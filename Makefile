@@ -34,19 +34,21 @@ help: ## list the targets
 
 setup: $(STAMP) ## create .venv with everything that is needed
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt constraints-encoder.txt
 	@found=$$($(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null) \
 	  || { echo "error: there is no $(PYTHON): install Python 3.11 or newer, or name it: make setup PYTHON=python3.11" >&2; exit 1; }; \
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "error: smolmake needs Python 3.11 or newer, $(PYTHON) is $$found: make setup PYTHON=python3.11" >&2; exit 1; }; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 	  || { echo "error: $(PYTHON) $$found has no venv module: install it (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }; \
-	echo "set-up 1/3: .venv with Python $$found"; \
+	echo "set-up 1/4: .venv with Python $$found"; \
 	$(PYTHON) -m venv .venv
-	@echo "set-up 2/3: $(TORCH)"
+	@echo "set-up 2/4: $(TORCH)"
 	@set -o pipefail; $(PIP) $(TORCH_PIP_ARGS) -c constraints.txt '$(TORCH)' $(PIP_PROGRESS)
-	@echo "set-up 3/3: smolmake and its $$(grep -c == constraints.txt) pinned dependencies"
+	@echo "set-up 3/4: smolmake and its $$(grep -c == constraints.txt) pinned dependencies"
 	@set -o pipefail; $(PIP) --no-build-isolation -c constraints.txt -e '.[dev]' $(PIP_PROGRESS)
+	@echo "set-up 4/4: the encoder of token shards"
+	@set -o pipefail; $(BIN)/python tools/install_encoder.py $(PIP_PROGRESS)
 	@touch $@
 
 run: $(STAMP) ## run a recipe from raw text to report (RECIPE=NAME; CONSENT=GPU_HOURS runs it over budget)

@@ -2,7 +2,8 @@
 
 Usage: python benchmarks/data.py CORPUS.parquet TOKENIZER_FOLDER [--only packing] [--megabytes 60]
 
-CORPUS has a column `text`; TOKENIZER_FOLDER a tokenizer.json of about 128,000 entries. datatrove and MosaicML Streaming
+CORPUS has a column `text`; TOKENIZER_FOLDER a tokenizer.json of about 128,000 entries, or SHAPE/tokenizer.json as
+tokenizer_shapes.py writes them: each is measured then. datatrove and MosaicML Streaming
 are taken where they are installed, each through a Python of its own: --datatrove VENV/bin/python, --streaming. Runs of
 rivals take turns, and medians are printed: the machine may be busy with other things.
 """
@@ -18,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +94,7 @@ def child(python: str, task: str, *values: Any) -> dict[str, Any]:
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT / "src"),
+        "RAYON_NUM_THREADS": "1" if task == "smolmake" else str(os.cpu_count()),
         "TOKENIZERS_PARALLELISM": "true",
         "HF_HUB_OFFLINE": "1",
     }
@@ -114,59 +118,65 @@ def compare(rounds: int, runs: dict[str, Callable[[], dict[str, Any]]], sizes: d
     for name, found in results.items():
         good = [result for result in found if "error" not in result]
         if not good:
-            rows.append([name, f"not run: {found[0]['error']}", "", "", "", ""])
+            rows.append([name, f"not run: {found[0]['error']}", *[""] * 5])
             continue
         speeds = [sizes[name] / result["seconds"] for result in good]
         median = statistics.median(speeds)
         first = first or median
         memory = max(result["peak_mib"] for result in good)
         note = str(good[-1].get("note", ""))
-        rows.append(
-            [
-                name,
-                f"{median:.2f}",
-                f"{min(speeds):.2f}–{max(speeds):.2f}",
-                f"{first / median:.1f}",
-                f"{memory:.0f}",
-                note,
-            ]
-        )
+        cpu = [sizes[name] / result["cpu"] for result in good if "cpu" in result]
+        spread = f"{min(speeds):.1f}–{max(speeds):.1f}"
+        by_cpu = f"{statistics.median(cpu):.1f}" if cpu else ""
+        rows.append([name, f"{median:.2f}", spread, by_cpu, f"{first / median:.1f}", f"{memory:.0f}", note])
     return rows
 
 
-COLUMNS = ["what", "MB/s (median)", "least–most", "times slower than the first", "peak MiB", "note"]
+COLUMNS = [
+    "what", "MB/s (median)", "least–most", "MB per s of CPU", "times slower than the first", "peak MiB", "note"
+]  # fmt: skip
+PROCESSES = 2  # of smolmake; its rivals use all cores in one
+RIVALLED = ("gpt2", "smollm2", "llama3", "qwen")  # the shapes that the rivals run too
 
 
 def tokenization(arguments: argparse.Namespace, folder: Path) -> None:
+    """Each shape by smolmake, as a step with a process for each of two files; the first ones by its rivals too."""
     texts, few = corpus_of(arguments.corpus, arguments.megabytes), corpus_of(arguments.corpus, arguments.slow_megabytes)
     large, small = megabytes_of(texts), megabytes_of(few)
-    parquet, jsonl = write_corpus(texts, folder / "large")
-    small_parquet, small_jsonl = write_corpus(few, folder / "small")
-    tokenizer, python = arguments.tokenizer / "tokenizer.json", sys.executable
-    rival = arguments.datatrove or python
-    runs: dict[str, tuple[float, Callable[[], dict[str, Any]]]] = {
-        "smolmake, Parquet to shards": (large, lambda: child(python, "smolmake", parquet, tokenizer)),
-        "smolmake, zstd JSONL to shards": (large, lambda: child(python, "smolmake", jsonl, tokenizer)),
-        "gigatoken alone, texts in memory": (large, lambda: child(python, "gigatoken", parquet, tokenizer)),
-        "datatrove DocumentTokenizer, Parquet": (small, lambda: child(rival, "datatrove", small_parquet, tokenizer)),
-        "datatrove DocumentTokenizer, zstd JSONL": (small, lambda: child(rival, "datatrove", small_jsonl, tokenizer)),
-        "datasets.map with tokenizers, Parquet": (small, lambda: child(python, "datasets", small_parquet, tokenizer)),
-        "tokenizers encode_batch_fast, in memory": (
-            small,
-            lambda: child(python, "tokenizers", small_parquet, tokenizer),
-        ),
-    }
-    rows = compare(
-        arguments.rounds, {name: run for name, (_, run) in runs.items()}, {n: s for n, (s, _) in runs.items()}
-    )
-    table(f"Tokenization to shards, {large:.0f} MB (rivals {small:.0f} MB), {os.cpu_count()} cores", COLUMNS, rows)
+    files = [write_corpus(texts[number::PROCESSES], folder / f"part{number}")[0] for number in range(PROCESSES)]
+    small_file, _ = write_corpus(few, folder / "small")
+    found = {path.parent.name: path for path in sorted(arguments.tokenizer.glob("*/tokenizer.json"))}
+    named = {name: found[name] for name in dict.fromkeys([*RIVALLED, *found]) if name in found}
+    rows = []
+    for shape, tokenizer in (named or {"": arguments.tokenizer / "tokenizer.json"}).items():
+        runs = {"smolmake": partial(together, files, tokenizer)}
+        if shape in ("", *RIVALLED):
+            rival = arguments.datatrove or sys.executable
+            runs["datatrove DocumentTokenizer"] = partial(child, rival, "datatrove", small_file, tokenizer)
+            runs["datasets.map"] = partial(child, sys.executable, "datasets", small_file, tokenizer)
+            runs["tokenizers, in memory"] = partial(child, sys.executable, "tokenizers", small_file, tokenizer)
+        sizes = {name: large if name == "smolmake" else small for name in runs}
+        rows += [[shape, *row] for row in compare(arguments.rounds, runs, sizes)]
+    title = f"Parquet to shards, {large:.0f} MB (rivals {small:.0f} MB), {os.cpu_count()} cores"
+    table(title, ["shape", *COLUMNS], rows)
+
+
+def together(files: list[Path], tokenizer: Path) -> dict[str, Any]:
+    """A process for each file, as a step with so many workers has; seconds of the slowest, memory of the largest."""
+    with ThreadPoolExecutor(len(files)) as pool:
+        found = list(pool.map(lambda file: child(sys.executable, "smolmake", file, tokenizer), files))
+    if wrong := [each for each in found if "error" in each]:
+        return wrong[0]
+    largest = {key: max(each[key] for each in found) for key in ("seconds", "peak_mib")}
+    return {**found[0], **largest, "cpu": sum(each["cpu"] for each in found)}
 
 
 def memory(arguments: argparse.Namespace, folder: Path) -> None:
     """The peak over several documents of 50 MB that strain the encoder, of each kind."""
     rows = []
     for kind in ODD:
-        result = child(sys.executable, "odd_documents", kind, arguments.tokenizer / "tokenizer.json", 50, 4)
+        tokenizer = next(iter(sorted(arguments.tokenizer.rglob("tokenizer.json"))))
+        result = child(sys.executable, "odd_documents", kind, tokenizer, 50, 4)
         said = result.get("error") or f"{result['peak_mib']:.0f}"
         rows.append([kind, said, str(result.get("note", "")), f"{200 / result.get('seconds', 1e9):.1f}"])
     table("Four documents of 50 MB each to shards", ["what", "peak MiB", "note", "MB/s"], rows)

@@ -15,7 +15,6 @@ import numpy as np
 
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {}
 LENGTH, ROWS = 4096, 64
-END = "<|end_of_text|>"
 NEAR = {"similarity": 0.8, "ngram": 5, "permutations": 112}
 
 
@@ -25,6 +24,7 @@ def task(function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any
 
 
 def texts_of(path: Path) -> Iterator[str]:
+    """The texts of a file; what reads them is imported now, before anything is measured."""
     from smolmake.data.readers import read_rows
 
     return (row["text"] for row in read_rows(path, columns=["text"]))
@@ -49,6 +49,15 @@ def batches(texts: Iterator[str]) -> Iterator[list[str]]:
 # Tokenization
 
 
+def clock() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def since(start: tuple[float, float]) -> dict[str, float]:
+    """Seconds by the clock and of CPU, all threads counted."""
+    return {"seconds": time.perf_counter() - start[0], "cpu": time.process_time() - start[1]}
+
+
 @task
 def smolmake(corpus: str, tokenizer: str) -> dict[str, Any]:
     from tokenizers import Tokenizer
@@ -57,11 +66,11 @@ def smolmake(corpus: str, tokenizer: str) -> dict[str, Any]:
     from smolmake.data.token_shards import write_shards
 
     loaded = Tokenizer.from_file(tokenizer)
-    encoder = make_encoder(loaded)
+    encoder, texts = make_encoder(loaded), texts_of(Path(corpus))
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
-        facts = write_shards(Path(folder), texts_of(Path(corpus)), loaded, encoder)
-        return {"seconds": time.perf_counter() - started, "note": f"{encoder.name}, {facts['tokens']:,} tokens"}
+        start = clock()
+        write_shards(Path(folder), texts, loaded, encoder)
+        return since(start) | {"note": encoder.name + (encoder.slow_because and f" ({encoder.slow_because})")}
 
 
 ODD = {  # code points from, up to; the share that is replaced by a full stop
@@ -98,24 +107,13 @@ def odd_documents(kind: str, tokenizer: str, megabytes: str, count: str) -> dict
 
 
 @task
-def gigatoken(corpus: str, tokenizer: str) -> dict[str, Any]:
-    from gigatoken.gigatoken_rs import load_hf_json
-
-    encoder, texts = load_hf_json(Path(tokenizer).read_text()), list(texts_of(Path(corpus)))
-    started = time.perf_counter()
-    for first in range(0, len(texts), 512):
-        encoder.encode_batch(texts[first : first + 512], parallel=False)
-    return {"seconds": time.perf_counter() - started, "note": "one thread, nothing written"}
-
-
-@task
 def tokenizers(corpus: str, tokenizer: str) -> dict[str, Any]:
     from tokenizers import Tokenizer
 
     encoder, texts = Tokenizer.from_file(tokenizer), list(texts_of(Path(corpus)))
-    started = time.perf_counter()
+    start = clock()
     encoder.encode_batch_fast(texts, add_special_tokens=False)
-    return {"seconds": time.perf_counter() - started, "note": "all cores, nothing written"}
+    return since(start)
 
 
 @task
@@ -123,15 +121,19 @@ def datatrove(corpus: str, tokenizer: str) -> dict[str, Any]:
     from datatrove.pipeline.readers import JsonlReader, ParquetReader
     from datatrove.pipeline.tokens.tokenizer import DocumentTokenizer
 
+    from smolmake.data.tokenizer import ENDS_OF_TEXT
+
     path = Path(corpus)
     readers = {"parquet": ParquetReader, "zst": JsonlReader}
     reader = readers[path.name.split(".")[-1]](str(path.parent), glob_pattern=path.name)
     with tempfile.TemporaryDirectory() as folder:
-        step = DocumentTokenizer(folder, tokenizer, eos_token=END, shuffle_documents=False)
+        vocabulary = json.loads(Path(tokenizer).read_text())["model"]["vocab"]
+        end = next(name for name in ENDS_OF_TEXT if name in vocabulary)
+        step = DocumentTokenizer(folder, tokenizer, eos_token=end, shuffle_documents=False)
         step.tokenizer.encode("loads it")
-        started = time.perf_counter()
+        start = clock()
         step.run(reader.run(rank=0, world_size=1), 0, 1)
-        return {"seconds": time.perf_counter() - started}
+        return since(start)
 
 
 @task
@@ -145,10 +147,10 @@ def datasets(corpus: str, tokenizer: str) -> dict[str, Any]:
         return {"ids": [encoding.ids for encoding in encoder.encode_batch(batch["text"], add_special_tokens=False)]}
 
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
+        start = clock()
         rows = library.load_dataset("parquet", data_files=corpus, split="train", cache_dir=folder)
         rows.map(encode, batched=True, remove_columns=rows.column_names)
-        return {"seconds": time.perf_counter() - started}
+        return since(start)
 
 
 # Cleaning

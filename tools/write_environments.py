@@ -24,8 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMAND = "python tools/write_environments.py"
 # What a package imports only when it is used as it is here, so that its own requirements do not name it.
 COMPANIONS = {"trl": ("accelerate",), "lm-eval": ("accelerate", "transformers")}
-# Imported only on request (extras) or where a GPU is: Triton comes with torch there.
-OPTIONAL = {"deepspeed", "flash_attn", "triton", "trackio", "wandb"}
+# Imported only on request (extras) or where a GPU is: Triton comes with torch there. tools/install_encoder.py installs
+# the fast encoder, as the script beside the file of the environment that uses it says.
+OPTIONAL = {"deepspeed", "flash_attn", "tokenizers_next", "triton", "trackio", "wandb"}
 
 
 def scripts_by_environment() -> dict[str, list[str]]:

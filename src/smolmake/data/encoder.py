@@ -1,31 +1,31 @@
 """Token ids of documents, the same as the reference `tokenizers` gives, from the fastest encoder that gives them.
 
-gigatoken is some hundred times faster (benchmarks/data.py), but it is young. So it is compared with the reference on
-odd texts before the first document, and on a few of the documents as the work goes on. Where one id differs, or where
-it cannot read the tokenizer at all, the reference does the work.
+The reference is the version that transformers pins. The fast encoder is its release candidate 1.0, some 25 times
+faster (benchmarks/data.py), which set-up puts beside it as `tokenizers_next.tokenizers`. It is young, so it is compared
+with the reference on odd texts and on some of the source before the first document, and on a few of the documents as
+the work goes on. Where one id differs, or where it cannot read the tokenizer at all, the reference does the work, and
+its `slow_because` says why.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
-import sys
-from collections.abc import Callable
-from pathlib import Path
+import tempfile
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import tokenizers
 from tokenizers import Tokenizer
 
 Ids = npt.NDArray[np.uint32]
 TokenCounts = npt.NDArray[np.int64]
 CHECK_EVERY = 4000  # documents between two that are compared
 CHECK_CHARACTERS = 20_000  # how much of such a document
-# Bytes by which the process may have grown before the fast encoder, whose cache of words grows, is made anew: where
-# texts are ordinary, and before a batch of so many characters, which takes some 20 bytes for each on its way.
-GROWTH_LIMIT, GROWTH_BEFORE_HUGE, HUGE = 2**29, 2**26, 2**23
 REFERENCE_BATCH = 2**22  # characters: the reference keeps about 200 bytes a token until a batch is done
+REFERENCE = f"tokenizers {tokenizers.__version__}"
+NOT_INSTALLED = "the fast encoder is not installed: make setup"
 ODD_TEXTS = [
     *("", "a", "é", "\0", "\0\0a\0", " ", "\n", " \n \n", "\t\t\r\n\r\n  x", "a" * 5000, " " * 3000, "\n" * 2000),
     *("🦉", "👨‍👩‍👧‍👦 family", "e\u0301", "ﬁ", "\u200b\u200d", "\ufeffBOM", "\U0010ffff", "a\0b\ufffdc"),
@@ -52,9 +52,10 @@ ODD_TEXTS = [
 
 
 class Encoder(Protocol):
-    """Encodes a batch of texts."""
+    """Encodes a batch of texts. `name` is the library with its version."""
 
     name: str
+    slow_because: str
 
     def encode(self, texts: list[str]) -> tuple[Ids, TokenCounts]:
         """The ids of all texts one after the other, and how many each text has.
@@ -65,12 +66,12 @@ class Encoder(Protocol):
 
 
 class ReferenceEncoder:
-    """The `tokenizers` library itself."""
+    """The `tokenizers` library that is pinned. `slow_because` says why it does the work, where it was not asked for."""
 
-    name = "tokenizers"
+    name = REFERENCE
 
-    def __init__(self, tokenizer: Tokenizer, batch: int = REFERENCE_BATCH) -> None:
-        self.tokenizer, self.batch = tokenizer, batch
+    def __init__(self, tokenizer: Tokenizer, slow_because: str = "", batch: int = REFERENCE_BATCH) -> None:
+        self.tokenizer, self.slow_because, self.batch = tokenizer, slow_because, batch
 
     def encode(self, texts: list[str]) -> tuple[Ids, TokenCounts]:
         ids: list[Ids] = []
@@ -85,52 +86,32 @@ class ReferenceEncoder:
                 text.encode()
                 batch.append(text)
                 size += len(text)
-        flat = np.concatenate(ids) if ids else np.zeros(0, np.uint32)
-        return flat, np.array([len(part) for part in ids], dtype=np.int64)
-
-
-def _give_back() -> None:
-    """Have the C library give freed memory back to the system, where it can (glibc)."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
-
-
-def resident_bytes() -> int:
-    """Bytes of memory that this process holds; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-    except OSError:
-        return 0
+        return _joined(ids)
 
 
 class FastEncoder:
-    """gigatoken. Its cache of words grows with the text, so it is made anew when the process has grown."""
+    """The release candidate of `tokenizers` 1.0. Without `special`, the text of a special token stays text."""
 
-    name = "gigatoken"
+    slow_because = ""
 
-    def __init__(self, description: str, huge: int = HUGE, resident: Callable[[], int] = resident_bytes) -> None:
-        self.description, self.huge, self.resident = description, huge, resident
-        self.backend: Any = None
-        self._load()
+    def __init__(self, description: str, special: bool) -> None:
+        from tokenizers_next import tokenizers as library  # here: a machine that cannot load it has the reference
 
-    def _load(self) -> None:
-        from gigatoken.gigatoken_rs import load_hf_json  # here: a machine that cannot load it has the reference
-
-        self.backend = None  # its memory is free before the next one takes some
-        _give_back()
-        self.backend = load_hf_json(self.description)
-        self.size_at_start = self.resident()
+        self.name = f"tokenizers {library.__version__}"
+        self.special = special
+        with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
+            file.write(description)
+            file.flush()
+            self.library: Any = library.Tokenizer.from_file(file.name)
 
     def encode(self, texts: list[str]) -> tuple[Ids, TokenCounts]:
-        if not texts:
-            return np.zeros(0, np.uint32), np.zeros(0, np.int64)
-        limit = GROWTH_LIMIT if sum(map(len, texts)) < self.huge else GROWTH_BEFORE_HUGE
-        if self.resident() > self.size_at_start + limit:
-            self._load()
-        layout = self.backend.encode_batch(texts, parallel=False).layout
-        offsets = np.asarray(layout.offsets.data, dtype=np.int64)
-        ids = np.asarray(layout.content.data, dtype=np.uint32)[offsets[0] : offsets[-1]]
-        return ids, np.diff(offsets)
+        encodings = self.library.encode_batch(texts, add_special_tokens=False, encode_special_tokens=not self.special)
+        return _joined([encoding.ids_array for encoding in encodings])
+
+
+def _joined(ids: Sequence[Ids]) -> tuple[Ids, TokenCounts]:
+    flat = np.concatenate(ids) if ids else np.zeros(0, np.uint32)
+    return flat, np.array([len(part) for part in ids], dtype=np.int64)
 
 
 class Mismatch(Exception):
@@ -139,6 +120,8 @@ class Mismatch(Exception):
 
 class CheckedEncoder:
     """The fast encoder, compared with the reference on some of the documents."""
+
+    slow_because = ""
 
     def __init__(self, fast: Encoder, reference: Encoder, every: int = CHECK_EVERY) -> None:
         self.fast, self.reference, self.every = fast, reference, every
@@ -162,41 +145,46 @@ class CheckedEncoder:
                 raise
             for text in texts:
                 text.encode()
-            raise Mismatch(f"gigatoken stopped: {error}") from None
+            raise Mismatch(f"{self.name} stopped: {error}") from None
         if difference is not None:
-            raise Mismatch(f"gigatoken and tokenizers differ on {difference!r}")
+            raise Mismatch(f"{self.name} gives other ids on {difference!r}")
         return encoded
 
 
 def make_encoder(
-    tokenizer: Tokenizer, special: bool = False, fast: bool = True, load: Callable[[str], Encoder] = FastEncoder
+    tokenizer: Tokenizer,
+    special: bool = False,
+    slow_because: str = "",
+    sample: Sequence[str] = (),
+    load: Callable[[str, bool], Encoder] = FastEncoder,
 ) -> Encoder:
-    """The fastest encoder that agrees with the reference on odd texts; `load` makes it from the tokenizer's JSON.
+    """The fastest encoder that agrees with the reference on odd texts and on a `sample` of what it is to encode.
 
-    With `special`, the text of a special token becomes that token; without, it stays text.
+    With `special`, the text of a special token becomes that token; without, it stays text. With `slow_because`, the
+    reference, for that reason; `load` makes the fast one from the tokenizer's JSON.
     """
     description = json.loads(tokenizer.to_str()) | {"truncation": None, "padding": None}
     plain = Tokenizer.from_str(json.dumps(description))
     plain.encode_special_tokens = not special
+    if slow_because:
+        return ReferenceEncoder(plain, slow_because)
     reference = ReferenceEncoder(plain)
-    if not fast:
-        return reference
     added = [token["content"] for token in description["added_tokens"]]
-    if not special:
-        description["added_tokens"] = [token for token in description["added_tokens"] if not token["special"]]
     odd = [*ODD_TEXTS, *added, *(f"a {token}b{token}{token}\n" for token in added)]
     try:
-        candidate = load(json.dumps(description))
-        difference = first_difference(candidate, reference, odd)
+        fast = load(json.dumps(description), special)
+        difference = first_difference(fast, reference, [*odd, *sample])
+    except ModuleNotFoundError:
+        return ReferenceEncoder(plain, NOT_INSTALLED)
     except BaseException as error:  # a panic in Rust is no Exception
         if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
             raise
-        print(f"gigatoken cannot be used ({error}): tokenizers does the work", file=sys.stderr)
-        return reference
+        for text in sample:
+            text.encode()
+        return ReferenceEncoder(plain, f"the fast encoder cannot use this tokenizer: {error}")
     if difference is not None:
-        print(f"gigatoken and tokenizers differ on {difference!r}: tokenizers does the work", file=sys.stderr)
-        return reference
-    return CheckedEncoder(candidate, reference)
+        return ReferenceEncoder(plain, f"{fast.name} gives other ids on {difference!r}")
+    return CheckedEncoder(fast, reference)
 
 
 def first_difference(one: Encoder, other: Encoder, texts: list[str]) -> str | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from smolmake.data.clean import document_parts, documents_in_part, iterate_texts
-from smolmake.data.encoder import Encoder, Mismatch, make_encoder
+from smolmake.data.encoder import REFERENCE, Encoder, Mismatch, make_encoder
 from smolmake.data.token_shards import join_facts, write_shards
 from smolmake.data.tokenizer import check_round_trip, load_tokenizer
 from smolmake.execution.job import Job
@@ -18,7 +21,7 @@ from smolmake.execution.step import Run
 from smolmake.graph.specs.data import ShardsSpec
 from smolmake.monitoring.progress import Progress
 
-SLOW = "reference-only"
+SLOW = "reference-only"  # a file that says why, where the fast encoder was found wrong: none of its work is used then
 SAMPLE, SAMPLE_CHARACTERS = 100, 2000
 
 
@@ -26,8 +29,19 @@ def tokenize_source(job: Job[ShardsSpec, Run]) -> None:
     tokenizer = load_tokenizer(job.input("tokenizer"))
     documents = job.input("documents")
     count = len(document_parts(documents))
-    slow = job.folder / SLOW  # left where the fast encoder was found wrong: none of its work is used then
-    encoders: dict[bool, Encoder] = {}
+    # Helpers have this from the process that starts them. Both encoders start as many threads as it says.
+    os.environ.setdefault("RAYON_NUM_THREADS", str(max(1, job.workers // max(1, count))))
+    sample = [text[:SAMPLE_CHARACTERS] for text in islice(iterate_texts(documents), SAMPLE)]
+    if changed := check_round_trip(tokenizer, sample):
+        print(f"{changed} of {len(sample)} texts do not come back from their tokens as they were", file=sys.stderr)
+    slow = job.folder / SLOW
+
+    @cache
+    def encoder(slow_because: str) -> Encoder:
+        made = make_encoder(tokenizer, job.spec.special_tokens, slow_because, sample)
+        if made.slow_because:
+            print(f"{made.name} encodes, which is far slower: {made.slow_because}", file=sys.stderr)
+        return made
 
     def texts(number: int) -> Iterator[str]:
         label = f"tokenizing {job.name}" + (f" part {number + 1} of {count}" if count > 1 else "")
@@ -38,23 +52,23 @@ def tokenize_source(job: Job[ShardsSpec, Run]) -> None:
 
     def work(number: int, folder: Path) -> dict[str, Any]:
         while True:
-            fast = not slow.exists()
-            if fast not in encoders:
-                encoders[fast] = make_encoder(tokenizer, job.spec.special_tokens, fast)
+            used = encoder(slow.read_text() if slow.exists() else "")
             try:
-                return write_shards(folder, texts(number), tokenizer, encoders[fast]) | {"encoder": encoders[fast].name}
+                facts = write_shards(folder, texts(number), tokenizer, used)
+                return facts | {"encoder": used.name, "slow_because": used.slow_because}
             except Mismatch as error:
-                print(f"{error}: tokenizers does all the work of this step", file=sys.stderr)
-                slow.touch()
+                slow.write_text(str(error))
 
     def valid(record: dict[str, Any]) -> bool:
-        return not slow.exists() or record["facts"]["encoder"] == "tokenizers"
+        return not slow.exists() or record["facts"]["encoder"] == REFERENCE
 
-    sample = [text[:SAMPLE_CHARACTERS] for text in islice(iterate_texts(documents), SAMPLE)]
-    if changed := check_round_trip(tokenizer, sample):
-        print(f"{changed} of {len(sample)} texts do not come back from their tokens as they were", file=sys.stderr)
     if not job.parts(count, work, valid):
         return
-    records = [part_record(job.folder, number) for number in range(count)]
-    facts = join_facts([record["facts"] for record in records if record is not None])
-    job.finish_parts(count, [], facts)
+    records = [record["facts"] for number in range(count) if (record := part_record(job.folder, number)) is not None]
+    job.finish_parts(count, [], join_facts(records), about={"encoders": encoders_of(records)})
+
+
+def encoders_of(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Which encoder made how many of some parts, and why a slow one did, for provenance.json."""
+    counts = Counter((part["encoder"], part["slow_because"]) for part in parts)
+    return [{"encoder": name, "slow_because": why, "parts": count} for (name, why), count in sorted(counts.items())]

@@ -114,9 +114,11 @@ class Job(Generic[SpecT, RunT]):
         if self.lease is not None:
             self.lease.check()
 
-    def finish_parts(self, count: int, payload: list[str], facts: dict[str, Any]) -> None:
+    def finish_parts(
+        self, count: int, payload: list[str], facts: dict[str, Any], about: dict[str, Any] | None = None
+    ) -> None:
         """As `finish`, with the files of all parts as payload, whose hashes are known already."""
-        self.finish(payload, facts, *part_payload(self.folder, count))
+        self.finish(payload, facts, *part_payload(self.folder, count), about=about)
 
     def finish(
         self,
@@ -124,15 +126,19 @@ class Job(Generic[SpecT, RunT]):
         facts: dict[str, Any],
         known: dict[str, Any] | None = None,
         stamps: dict[str, list[int]] | None = None,
+        about: dict[str, Any] | None = None,
     ) -> None:
-        """Write the manifest over the payload (files or folders under the step's folder): the step is done."""
+        """Write the manifest over the payload (files or folders under the step's folder): the step is done.
+
+        `about` goes into provenance.json: what does not belong to the result.
+        """
         files: list[Path] = []
         for name in payload:
             path = self.folder / name
             files += [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
         self.check_lease()
         step = {"kind": self.kind, "name": self.name, "id": self.id}
-        about = {"recipe": self.recipe, "gpus": self.run.gpus}
+        about = {"recipe": self.recipe, "gpus": self.run.gpus} | (about or {})
         write_manifest(self.folder, step, self.inputs, files, facts, self.started, known, about, stamps)
         print(f"{self.kind}/{self.name}-{self.id}: done in {time.time() - self.started:.1f} s", file=sys.stderr)
 

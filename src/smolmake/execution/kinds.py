@@ -56,7 +56,7 @@ KINDS = _table(
     Kind("heldout", "Held-out text", "data", "data", runtime=60),
     Kind("tokenizer", "Tokenizers", "tokenizers", "data", runtime=120),
     Kind("tokenizer_comparison", "Comparison", "tokenizers", "data", runtime=60),
-    Kind("shards", "Token shards", "data", "data", workers=True, time="sized",
+    Kind("shards", "Token shards", "data", "data", mem_mb=3000, workers=True, time="sized",
          tokens_per_second=1e7),
     Kind("packing", "Packing", "data", "data", workers=True),
     Kind("mixture", "Mixtures", "data", "data", mem_mb=1000, runtime=30),

@@ -30,6 +30,7 @@ from helpers.shards import cut
 from helpers.training import ROOT, finish
 
 from smolmake.data.clean import group_files, iterate_texts
+from smolmake.data.encoder import REFERENCE
 from smolmake.data.texts import batches
 from smolmake.data.token_shards import open_shards
 from smolmake.data.tokenizer import load_tokenizer
@@ -138,10 +139,15 @@ def test_a_difference_found_on_the_way_makes_the_reference_do_it_all(place: Path
         "e.FastEncoder.encode = encode"
     )
     said = run(place, tokenize_job(), code=wrong)
-    assert "differ on" in said and (place / "results/shards/web/reference-only").exists()
+    assert "gives other ids on" in said and (place / "results/shards/web/reference-only").exists()
+    used = json.loads((place / "results/shards/web/provenance.json").read_text())["encoders"]
+    assert [(each["encoder"], each["parts"]) for each in used] == [(REFERENCE, PARTS)]
+    assert "gives other ids on" in used[0]["slow_because"]
+    used = json.loads((place / "results/shards/right/provenance.json").read_text())["encoders"]
+    assert [(each["slow_because"], each["parts"]) for each in used] == [("", PARTS)]
     for number in range(PARTS):
         record = part_record(place / "results/shards/web", number)
-        assert record is not None and record["facts"]["encoder"] == "tokenizers"
+        assert record is not None and record["facts"]["encoder"] == REFERENCE
     same_artefact(place / "results/shards/right", place / "results/shards/web")
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from smolmake.execution.kinds import KINDS
 
 ROOT = Path(__file__).parents[3]
 
@@ -19,6 +23,20 @@ def test_environments_are_in_step() -> None:
         [sys.executable, "tools/write_environments.py", "--check"], cwd=ROOT, capture_output=True, text=True
     )
     assert check.returncode == 0, check.stderr
+
+
+def test_the_encoder_is_installed_where_shards_are_made() -> None:
+    script = ROOT / "envs" / f"{KINDS['shards'].environment}.post-deploy.sh"  # Snakemake looks for it by this name
+    assert "python tools/install_encoder.py" in script.read_text()
+
+
+def test_the_encoder_is_the_pinned_wheel() -> None:
+    lines = (ROOT / "constraints-encoder.txt").read_text().split("\n")
+    pin = next(line for line in lines if line.startswith("tokenizers==")).split()[0]
+    place = Path(sysconfig.get_path("purelib")) / "tokenizers_next"
+    assert [f"{found.name}=={found.version}" for found in metadata.distributions(path=[str(place)])] == [pin]
+    assert metadata.version("tokenizers") == constraints()["tokenizers"]
+    assert all(len(line.split("sha256:")[1].split()[0]) == 64 for line in lines if "--hash" in line)
 
 
 def constraints() -> dict[str, str]:
