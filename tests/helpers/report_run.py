@@ -37,6 +37,8 @@ SEGMENTS = {
     "longer": [(0, 30), (30, 60)],
     "lc2": [(0, 30), (30, 60)],
 }
+FAST_ENCODER = {"encoder": "tokenizers 1.0.0-rc.3", "slow_because": "", "parts": 2}
+SLOW_ENCODER = {"encoder": "tokenizers 0.23.3", "slow_because": "it gives other ids on 'xyzzy'", "parts": 2}
 TASKS = {
     "facts": ("acc", 0.25, "CF"),
     "arithmetic": ("acc", 0.0, "FG"),
@@ -87,6 +89,7 @@ class Maker:
         seconds: float,
         checkpoint: str = "",
         facts: dict[str, Any] | None = None,
+        about: dict[str, Any] | None = None,
     ) -> str:
         id_ = f"{len(self.nodes):02x}" + "3f9c0a12"
         path = self.root / kind / f"{name}-{id_}"
@@ -98,7 +101,7 @@ class Maker:
                 write_json(path / file, content)  # as steps do: it sorts keys
         manifest = {"kind": kind, "name": name, "id": id_, "inputs": {}, "payload": {}, "facts": facts or {}}
         (path / "manifest.json").write_text(json.dumps(manifest))
-        (path / "provenance.json").write_text(json.dumps({"seconds": seconds}))
+        (path / "provenance.json").write_text(json.dumps({"seconds": seconds} | (about or {})))
         order = len(self.artefacts)
         self.artefacts.append(ReportArtefact(kind, name, path, order, self.stages[stage], checkpoint))
         key = f"{kind}/{name}"
@@ -252,6 +255,7 @@ def make_data(maker: Maker) -> list[str]:
             {},
             1.9,
             facts={"tokens": 380_000 + 41_000 * k, "documents": 900},
+            about={"encoders": [SLOW_ENCODER if name == "german" else FAST_ENCODER]},
         )
         for k, (name, document) in enumerate(zip(SOURCES, documents, strict=True))
     ]

@@ -81,6 +81,14 @@ def test_text_from_the_run_is_escaped(run: Run) -> None:
     assert "&lt;think&gt;" in page
 
 
+def test_a_slow_encoder_is_named_with_its_reason(run: Run) -> None:
+    table = next(block for section in build_sections(run[1]) for block in section.blocks if block.id == "tab-encoders")
+    assert isinstance(table, Table) and len(table.files) == len(SOURCES)
+    fast, slow = ([str(cell) for cell in row] for row in table.rows)
+    assert fast == ["tokenizers 1.0.0-rc.3", "6 sources: python-code, english, mathematics, spanish and 2 more", "–"]
+    assert slow == ["tokenizers 0.23.3", "1 source: german", "it gives other ids on 'xyzzy'"]
+
+
 def test_headings_are_in_order_and_drawings_have_words(run: Run) -> None:
     page = run[2]
     assert page.count("<h1") == 1 and "<h3" not in page

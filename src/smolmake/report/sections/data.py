@@ -8,7 +8,7 @@ from smolmake.report.blocks import Block, Cell, Details, Item, ReportSection, Ta
 from smolmake.report.text import compact, percent, plural, whole
 
 MEASURES = {"fertility": "tokens a word", "continued_words": "share of words cut"}
-SOURCES_SHOWN, ROWS_OPEN = 4, 20  # of a task; of the table of tasks
+SOURCES_SHOWN, ROWS_OPEN = 4, 20  # of a task or an encoder; of the table of tasks
 
 
 def data_section(artefacts: list[ReportArtefact], recipe: Recipe) -> ReportSection | None:
@@ -42,7 +42,7 @@ def data_section(artefacts: list[ReportArtefact], recipe: Recipe) -> ReportSecti
         "Domains, languages and licences are those that the recipe (at the end of this page) declares."
     )
     sources = Table("tab-sources", caption, columns, rows, files + [a.file("manifest.json") for a in shards], names=3)
-    blocks: list[Block] = [sources, *overlap_table(read_overlap(artefacts))]
+    blocks: list[Block] = [sources, *encoders_table(shards), *overlap_table(read_overlap(artefacts))]
     examples = []
     for a, c, _ in cleaned:
         if c.get("examples"):
@@ -57,6 +57,28 @@ def data_section(artefacts: list[ReportArtefact], recipe: Recipe) -> ReportSecti
         f"{whole(sum(total['dropped'].values()))} were dropped."
     )
     return ReportSection("data", "Data", lead, blocks)
+
+
+def encoders_table(shards: list[ReportArtefact]) -> list[Block]:
+    """Which library encoded which sources, and why where it was the slow one."""
+    sources: dict[tuple[str, str], list[str]] = {}
+    files = []
+    for artefact in shards:
+        used = (artefact.read("provenance.json") or {}).get("encoders", [])
+        files += [artefact.file("provenance.json")] if used else []
+        for each in used:
+            sources.setdefault((each["encoder"], each["slow_because"]), []).append(artefact.name)
+    rows: list[list[Cell]] = [
+        [encoder, f"{plural(len(names), 'source')}: {_some(names)}", why or "–"]
+        for (encoder, why), names in sources.items()
+    ]
+    caption = "The libraries that encoded the sources; where it was the slow one, which gives the same tokens, why."
+    return [Table("tab-encoders", caption, ["Encoder", "Sources", "Slow because"], rows, files, 3)] if rows else []
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - SOURCES_SHOWN} more" if len(names) > SOURCES_SHOWN else ""
+    return ", ".join(names[:SOURCES_SHOWN]) + more
 
 
 def overlap_table(overlap: Overlap) -> list[Block]:
