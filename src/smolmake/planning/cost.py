@@ -22,6 +22,7 @@ from smolmake.graph.specs.runs import DeviceRun
 from smolmake.hardware.gpus import gpu_kind
 from smolmake.hardware.memory import FP32, RECOVERY_COPIES, training_state_bytes
 from smolmake.model.counts import Parameters, Shape, count_parameters, flops_per_token
+from smolmake.planning.encoding import SLOWDOWN, Encoders
 from smolmake.planning.history import History
 from smolmake.recipe.formats import list_data
 from smolmake.recipe.posttraining import Conversations, PostTraining
@@ -40,7 +41,8 @@ OF_SUITES = "tokens as the recipe estimates them, answers in batches that end wi
 class Cost:
     """The cost of one step. `hours` is wall-clock on its devices; bytes are kept, or needed only while it runs.
 
-    `uncertain` says what its GPU-hours stand on, where that may be wrong several times over.
+    `uncertain` says what its GPU-hours stand on, where that may be wrong several times over; `encoder` why its
+    documents will be encoded slowly, or that nobody knows yet whether they will.
     """
 
     tokens: float = 0.0
@@ -50,6 +52,7 @@ class Cost:
     kept_bytes: float = 0.0
     temporary_bytes: float = 0.0
     uncertain: str = ""
+    encoder: str = ""
 
     @property
     def gpu_hours(self) -> float:
@@ -61,6 +64,7 @@ class Costs:
 
     def __init__(self, recipe: Recipe, root: Path, history: History | None) -> None:
         self.recipe, self.root, self.history = recipe, root, history
+        self.encoders = Encoders(root)
         self.shape = shape_of(recipe)
         self.counts = count_parameters(self.shape) if self.shape is not None else Parameters(0, 0, 0, 0, 0)
         self.parameters = self.counts.total
@@ -109,7 +113,15 @@ class Costs:
 
     def _shards(self, step: Step) -> Cost:
         vocabulary = self.shape.vocab_size if self.shape is not None else 0
-        return self._of_source(step, 2 if vocabulary <= 2**16 else 4)
+        cost = self._of_source(step, 2 if vocabulary <= 2**16 else 4)
+        times, why = self.encoders.slowness(step)
+        if why:
+            hours = cost.hours * times if cost.hours is not None and cost.tokens else cost.hours
+            return replace(cost, hours=hours, encoder=f"{times} times as long as usual: {why}")
+        if hub := self.encoders.waits_for(step):
+            unless = f"unless the fast encoder does not know the tokenizer of {hub}, which is not here yet"
+            return replace(cost, encoder=f"{unless}: then {SLOWDOWN} times as long")
+        return cost
 
     def _segment(self, step: Step) -> Cost:
         spec, state = step.spec_as(SegmentSpec), self.state_bytes(step)

@@ -62,6 +62,15 @@ class Plan:
                 found.setdefault(cost.uncertain, []).append(step)
         return found
 
+    @property
+    def encoders(self) -> dict[str, list[Step]]:
+        """The steps whose documents will, or may, be encoded slowly, by what there is to say of it."""
+        found: dict[str, list[Step]] = {}
+        for step in self.running:
+            if told := self.costs[step.key].encoder:
+                found.setdefault(told, []).append(step)
+        return found
+
     def money(self, gpu_hours: float) -> float | None:
         price = self.workflow.recipe.cost.price_per_gpu_hour
         return None if price is None else gpu_hours * price

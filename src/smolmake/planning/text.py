@@ -101,6 +101,9 @@ def _cost(plan: Plan) -> Iterator[str]:
         kinds = " and ".join(dict.fromkeys(step.kind for step in steps))
         hours = number_text(sum(plan.costs[step.key].gpu_hours for step in steps))
         yield f"  uncertain   {hours} of these GPU-hours, {_count(len(steps), 'step')} of {kinds}: {told}"
+    for told, steps in plan.encoders.items():
+        hours = time_text(sum(plan.costs[step.key].hours or 0.0 for step in steps))
+        yield f"  tokenizing  {_count(len(steps), 'source')} in {hours} one after the other, {told}"
     path = _path(plan.critical_path, plan)
     without = f" without {uncounted(plan)}, whose time is not known yet" if plan.unknown else ""
     yield f"  wall-clock  {time_text(plan.hours)}{without}; longest chain {path}"
