@@ -144,14 +144,17 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
         put("merge.weights.mid", 0.2), ("merge/*", "evaluation/merged", "report/*"), "merge.weights.mid 0.1 → 0.2"
     ),
     "repeat cap": (put("sources.code.max_epochs", 5), ("epochs/*", "report/*"), "sources.code.max_epochs 4 → 5"),
-    "licence": (put("sources.code.licence", "MIT"), NOTHING, ""),
-    "known tokens": (put("sources.code.tokens", 1000), NOTHING, ""),
+    "licence": (put("sources.code.licence", "MIT"), ("report/*",), "sources.code.licence PSF-2.0 → MIT"),
+    "known tokens": (put("sources.code.tokens", 1000), ("report/*",), "sources.code.tokens nothing → 1000"),
     "micro-batch": (put("runtime.micro_batch", 2), NOTHING, ""),
     "threads": (put("runtime.threads", 2), NOTHING, ""),
     "device": (put("runtime.device", "cpu"), NOTHING, ""),
     "recovery": (put("runtime.recovery_every", "7min"), NOTHING, ""),
     "nodes": (put("runtime.layouts", {"pretraining": {"nodes": 2, "gpus_per_node": 0}}), NOTHING, ""),
-    "price and budget": (put("cost", {"price_per_gpu_hour": 9.0, "budget": {"gpu_hours": 5}}), NOTHING, ""),
+    "price and budget": (
+        put("cost", {"price_per_gpu_hour": 9.0, "budget": {"gpu_hours": 5}}), ("report/*",),
+        "cost.price_per_gpu_hour nothing → 9",
+    ),
     "milestones": (
         put("pretraining.milestone_steps", 4),
         ("segment/stage1-0-8", "segment/stage1-8-16", "evaluation/stage1-at-4", "evaluation/stage1-at-12", "report/*"),
@@ -194,7 +197,7 @@ SMOLLM3: dict[str, tuple[Change, tuple[str, ...], str]] = {
         put("runtime.layouts.pretraining.nodes", 24), ("preflight/pretraining",),
         "runtime.layouts.pretraining.nodes 48 → 24",
     ),
-    "goodput and price": (put("cost.goodput", 0.9), NOTHING, ""),
+    "goodput": (put("cost.goodput", 0.9), ("report/*",), "cost.goodput 0.84 → 0.9"),
     "theta of the second extension": (
         put("long_context.1.rope_theta", 6e6),
         ("*/lc2-*", "posttraining/*", "alignment/*", "merge/*", "evaluation/mid", "evaluation/sft", "evaluation/apo*",

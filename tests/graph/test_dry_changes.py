@@ -120,6 +120,10 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "the report's wording": (
         edit("src/smolmake/report/text.py", "plural"), ("report/*",), "report/text.py: plural() changed",
     ),
+    "the report's style": (
+        append("src/smolmake/report/style.css.j2", "\np { margin: 0; }\n"), ("report/*",),
+        "report/style.css.j2: its content changed",
+    ),
     "a chat template": (
         append("config/templates/smollm3-short.jinja", "{#- a comment -#}"), (*FROM_SFT, *EVALUATIONS),
         "the text of the chat template changed",

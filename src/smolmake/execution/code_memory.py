@@ -1,7 +1,7 @@
 """What was found out about a script's code, kept in a tree's .smolmake/code.json.
 
 To follow what a script reaches takes a second, and every job of a cluster would do it. What was found holds until a
-file of Python in one of the script's folders is written to, added or removed.
+file of the package, or a module beside the script, is written to, added or removed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Definitions = dict[str, dict[str, str]]  # file -> definition -> digest
 _known: dict[Path, Any] = {}  # script -> state of its folders, what was found
 
 
-def known_code(script: Path, folders: tuple[Path, ...], find: Callable[[], Definitions]) -> Definitions:
-    """What is known of a script whose modules are in these folders, or is found out now."""
-    state = _state_of(*folders)
+def known_code(script: Path, package: Path, find: Callable[[], Definitions]) -> Definitions:
+    """What is known of a script that uses a package and the modules beside it, or is found out now."""
+    state = _state_of(package, script.parent)
     known = _known.get(script)
     if known is None or known[0] != state:
         known = _known[script] = [state, find()]
@@ -51,16 +51,16 @@ def remembered_code(root: Path) -> Iterator[None]:
 
 
 @cache
-def _state_of(*folders: Path) -> str:
-    """What differs after a file of Python in these folders was written to, added or removed.
+def _state_of(package: Path, beside: Path) -> str:
+    """What differs after a file of a package, or a module in another folder, was written to, added or removed.
 
     It is looked at once in a process, before anything in the folders is read: what is found out never is older.
     """
     found = []
-    for folder in folders:
+    for folder, ending in ((package, ""), (beside, ".py")):
         for place, inner, names in os.walk(folder, followlinks=True):
             inner[:] = [name for name in inner if name != "__pycache__"]
-            for file in (os.path.join(place, name) for name in names if name.endswith(".py")):
+            for file in (os.path.join(place, name) for name in names if name.endswith(ending)):
                 with contextlib.suppress(OSError):  # a link to nothing, as editors make
                     found.append([file, file_stamp(os.stat(file))])
     return digest(sorted(found))

@@ -2,7 +2,8 @@
 
 The script's own statements come first, then all that these refer to: functions, constants, and classes with their bases
 and all their methods. A module that does more when it is loaded than to define names counts with all its statements, in
-order, but for functions that nobody calls. What is listed of a statement is its text (see `code_text`) and the numbers
+order, but for functions that nobody calls. Beside modules that are reached, files such as templates count too. What is
+listed of a statement is its text (see `code_text`) and the numbers
 in the list of what it refers to, not where it stands. So moving a function, with imports to match, changes nothing.
 
 Left out are packages that cannot change a result (NEUTRAL): where a file stands says whether it may be edited during
@@ -24,6 +25,7 @@ from typing import NamedTuple
 from smolmake.execution.code_memory import Definitions, known_code
 from smolmake.execution.code_text import ALL
 from smolmake.execution.definitions import NO_TEXT, Module, Piece
+from smolmake.files import file_digest
 
 PACKAGE = "smolmake"
 SOURCE_ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +40,7 @@ NEUTRAL = TOLD | {
 }
 VALUES_ONLY = ("smolmake.recipe.types.Section", "smolmake.execution.step.Spec")
 NO_RESULT = ("smolmake.execution.step.Run",)
+READ_FILES = (".j2", ".css", ".html", ".js", ".svg", ".json", ".yaml", ".csv")  # endings of files that modules read
 Node = tuple[str, int]  # a module and the number of a statement in it, or -1 for all that it defines
 
 
@@ -64,7 +67,7 @@ def code_definitions(entry: Path, sources: Path = SOURCE_ROOT) -> Definitions:
         Under "" stands the fingerprint of all together.
     """
     script = entry.absolute()
-    return known_code(script, (sources / PACKAGE, script.parent), lambda: _definitions(script, sources))
+    return known_code(script, sources / PACKAGE, lambda: _definitions(script, sources))
 
 
 def _definitions(script: Path, sources: Path) -> Definitions:
@@ -78,6 +81,10 @@ def _definitions(script: Path, sources: Path) -> Definitions:
         for piece in code.pieces(node):
             text = " ".join([piece.digest, *(code.resolve(node[0], name).name for name in piece.references)])
             file[piece.label] = hashlib.sha256((file.get(piece.label, "") + text).encode()).hexdigest()[:12]
+    for place in code.data_files(nodes):
+        told, content = str(place.relative_to(sources / PACKAGE)), file_digest(place)
+        found[told] = {"its content": content[:12]}
+        lines.append(f"{told} {content}")
     together = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     return {"": {"": together}} | {file: found[file] for file in sorted(found) if found[file]}
 
@@ -135,10 +142,14 @@ class Code:
 
     def told_file(self, module: str) -> str:
         """A module's file as reasons name it."""
-        file = self.file(module)
-        assert file is not None
+        file = self._file_of(module)
         inside = module.split(".")[0] == PACKAGE
         return str(file.relative_to(self.sources / PACKAGE)) if inside else "/".join(file.parts[-3:])
+
+    def data_files(self, nodes: list[Node]) -> list[Path]:
+        """The files beside the package's modules that are reached which these may read, such as templates."""
+        folders = {self._file_of(module).parent for module, _ in nodes if module.split(".")[0] == PACKAGE}
+        return [file for folder in sorted(folders) for file in sorted(folder.iterdir()) if file.suffix in READ_FILES]
 
     def loads(self, node: Node) -> list[str]:
         return self.module(node[0]).code(node[1]).loads if node[1] >= 0 else []
@@ -159,10 +170,13 @@ class Code:
         place = (self.sources if first == PACKAGE else self.folder) / Path(*module.split("."))
         return next((file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file()), None)
 
-    def _read(self, module: str) -> Module:
+    def _file_of(self, module: str) -> Path:
         file = self.file(module)
         assert file is not None
-        return _module(file, module.startswith(os.sep))
+        return file
+
+    def _read(self, module: str) -> Module:
+        return _module(self._file_of(module), module.startswith(os.sep))
 
     def _resolve(self, module: str, reference: str) -> Target:
         if reference == ALL:

@@ -41,10 +41,8 @@ def add_report(steps: Steps, recipe: Recipe) -> Step:
     """The report, which reads every step that a result depends on."""
     inputs = {f"step:{step.key}": step for step in steps.all.values() if not KINDS[step.kind].check}
     pins = {step.label: step.pin.reason for step in steps.all.values() if step.pin is not None}
-    spec = ReportSpec(
-        title=recipe.title, text=recipe.description, expectations=recipe.expectations, pins=pins or None
-    )  # fmt: skip
-    return steps.add("report", recipe.name, spec, inputs, "report", ("title", "description", "expectations"))
+    spec = ReportSpec(recipe=recipe.printed(), pins=pins or None)
+    return steps.add("report", recipe.name, spec, inputs, "report", tuple(spec.recipe))
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from smolmake.recipe.evaluation import Evaluation
@@ -37,3 +39,7 @@ class Recipe(Section):
     expectations: Expectations = Field(Expectations(), description="What the steps should do, for the report.")
     runtime: Runtime = Field(Runtime(), description="Machine settings.")
     cost: CostSettings = Field(CostSettings(), description="What the plan calculates with, and the budget.")
+
+    def printed(self) -> dict[str, Any]:
+        """The recipe as its report prints it: without `runtime`, which decides no result."""
+        return self.model_dump(mode="json", exclude={"runtime"})

@@ -93,7 +93,7 @@ def write_report(
         sources=sources,
         numbers=numbers,
         command=COMMAND.format(recipe=shlex.quote(file or recipe.name)),
-        recipe=yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        recipe=yaml.safe_dump(recipe.printed(), sort_keys=False, allow_unicode=True),
     )
     out.mkdir(parents=True, exist_ok=True)
     (out / "report.html").write_text(page, encoding="utf-8")

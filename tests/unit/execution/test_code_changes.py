@@ -146,6 +146,9 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
     "a conditional import": (append("posttrain/merge.py", "try:\n    import fast\nexcept ImportError:\n    fast = 1\n"
                                     "merge_linear = fast or merge_linear\n"), ("merge",)),
     "the plan": (first("planning/cost.py", "Costs.of", "print(1)"), ("report",)),
+    "a template of the report": (append("report/template.html.j2", "<p>"), ("report",)),
+    "a new file beside the report": (append("report/more.css.j2", "p {}"), ("report",)),
+    "a new file beside the package": (append("notes.txt", "A note."), NOTHING),
     "the report": (first("report/text.py", "plural", "print(1)"), ("report",)),
 }  # fmt: skip
 

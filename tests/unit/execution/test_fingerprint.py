@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from smolmake.errors import UserError
-from smolmake.execution.fingerprint import code_definitions, code_fingerprint
+from smolmake.execution.fingerprint import READ_FILES, code_definitions, code_fingerprint
 from smolmake.planning.reasons import code_changes
 
 FILES = {
@@ -317,6 +317,11 @@ def test_the_package_does_nothing_that_fingerprints_cannot_follow(root: Path) ->
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             assert called not in ("eval", "exec", "__import__", "import_module", "importlib.import_module"), path
             assert getattr(node, "name", "") not in ("__init_subclass__", "__set_name__"), path
+
+
+def test_the_package_has_no_files_that_fingerprints_leave_out(root: Path) -> None:
+    files = [file for file in (root / "src" / "smolmake").rglob("*") if file.is_file() and file.suffix != ".pyc"]
+    assert {file.suffix for file in files} - set(READ_FILES) <= {".py"}
 
 
 @pytest.mark.parametrize("line", ["from smolmake.data.used import *", "from . import used"])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from smolmake.execution.step import Spec
 from smolmake.graph.specs.data import FileDataset
 from smolmake.graph.specs.runs import DeviceRun
 from smolmake.recipe.evaluation import HarnessTasks
-from smolmake.recipe.expectations import Expectations
 
 
 class TaskFiles(Spec):
@@ -53,9 +54,8 @@ class CheckTasksSpec(Spec):
 
 
 class ReportSpec(Spec):
-    """What the report says beside the steps' results; `pins` are the reasons of pinned steps by their labels."""
+    """What the report says beside the steps' results: the `recipe` as it prints it, and why steps are pinned, by their
+    labels."""
 
-    title: str
-    text: str
-    expectations: Expectations
+    recipe: dict[str, Any]
     pins: dict[str, str] | None = None
