@@ -70,7 +70,7 @@ def test_the_example_for_a_users_own_texts_plans(copy: Path, root: Path) -> None
     [
         ("warmup_steps: 30", "warmupsteps: 30", ("pretraining.schedule.warmupsteps", "did you mean `warmup_steps`?")),
         ("{code: 0.15,", "{code: -0.15,", ("pretraining.stages.0.mixture.code", "-0.15")),
-        ("{code: 0.15,", "{cod: 0.15,", ("pretraining.stages.0.mixture.cod", "did you mean `code`?")),
+        ("{code: 0.15,", "{cod: 0.15,", ("pretraining.stages.0.mixture\n", "value   cod\n", "did you mean `code`?")),
         ("generated: toy/code.parquet", "path: nothing.parquet", ("sources.code.path", "no such file")),
         ("title:", "title: !!python/object/apply:os.getcwd []\nold:", ("not valid YAML", "value   line ")),
     ],

@@ -96,7 +96,7 @@ def test_what_it_takes_away_lies_in_the_trash_until_that_is_emptied(
         ("{path: notes.txt}", "{path: notes.txt, shards: {path: PLACE, digest: DIGEST}}"),
         ("{path: notes.txt}", "{path: PLACE/tokens.bin}"),
         ("{path: notes.txt}", "{path: 'PLACE/*.bin'}"),
-        ("{path: notes.txt}", "{path: linked}"),
+        ("{path: notes.txt}", "{path: linked/tokens.bin}"),
         ("vocab_size: 512", "vocab_size: 512, path: PLACE"),
         ("vocab_size: 512", "vocab_size: 512, compare_with: {other: {path: ./PLACE/}}"),
     ],
