@@ -46,7 +46,7 @@ def clean_source(job: Job[DocumentsSpec, Run], items: dict[str, list[str]]) -> N
         if isinstance(files, HubDataset):
             documents = read_hub(files, job.spec.rows, job.name, number, count)
         else:
-            documents = read_documents(groups[number], files.format, job.spec.rows, job.name, trouble)
+            documents = read_documents(groups[number], files.format, job.spec.rows, job.name, trouble, listing.base)
         return write_part(folder, documents, rules, contamination.afresh(), counts)
 
     if not job.parts(count, work):

@@ -35,17 +35,19 @@ def template_fields(template: str) -> list[str]:
 
 
 def read_documents(
-    files: list[Path], file_format: str, rows: Rows, source: str, trouble: Trouble | None
+    files: list[Path], file_format: str, rows: Rows, source: str, trouble: Trouble | None, base: Path | None = None
 ) -> Iterator[Document]:
-    """The documents of a source's files."""
+    """The documents of a source's files, which lie in the folder `base`."""
     for file in files:
-        for row in _rows_of(file, file_format, rows, source, trouble):
+        for row in _rows_of(file, file_format, rows, source, trouble, base):
             yield to_document(row, rows, source, file, skip=trouble is not None)
 
 
-def _rows_of(file: Path, file_format: str, rows: Rows, source: str, trouble: Trouble | None) -> Iterator[Row]:
+def _rows_of(
+    file: Path, file_format: str, rows: Rows, source: str, trouble: Trouble | None, base: Path | None
+) -> Iterator[Row]:
     try:
-        yield from read_rows(file, file_format, needed_columns(rows), trouble)
+        yield from read_rows(file, file_format, needed_columns(rows), trouble, base)
     except UserError as error:
         raise told_of_source(error, rows, source) from None
 

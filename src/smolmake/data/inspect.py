@@ -181,8 +181,9 @@ def numbered(stretch: Stretch, source: str) -> str:
     folder = stretch.shards[source]
     try:
         documents = json.loads((stretch.results / folder / RECORD).read_text())["inputs"]["documents"]
-        files = json.loads((stretch.results / documents / RECORD).read_text())["spec"]["files"]
-        origin = next(files[key] for key in ("path", "hub", "generated") if files.get(key))
+        values = json.loads((stretch.results / documents / RECORD).read_text())["recipe_values"]
+        places = [values.get(f"sources.{source}.{key}") for key in ("path", "hub", "generated")]
+        origin = next(place for place in places if place)
         return f"numbers count the documents left of {origin} after cleaning (results/{documents}), from 0"
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, StopIteration):
         return f"numbers count the documents of results/{folder}, from 0"

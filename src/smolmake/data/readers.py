@@ -95,9 +95,15 @@ def language_of(path: Path) -> str:
 
 
 def read_rows(
-    path: Path, asked: str = "auto", columns: list[str] | None = None, trouble: Trouble | None = None
+    path: Path,
+    asked: str = "auto",
+    columns: list[str] | None = None,
+    trouble: Trouble | None = None,
+    base: Path | None = None,
 ) -> Iterator[Row]:
     """Rows of a file as dictionaries; a text file is one row with `text` and `path`, a file of code has `language` too.
+
+    Such a `path` is the file's name within `base`, the folder of its data, so that a moved folder is the same data.
 
     All values of CSV and TSV are text. With `trouble`, what cannot be read is told to it and passed over: a line of
     JSONL or CSV, the rest of another file.
@@ -119,7 +125,9 @@ def read_rows(
     elif kind in DELIMITERS:
         yield from _read_table(path, columns, tell, DELIMITERS[kind])
     else:
-        yield from _read_text(path, columns, tell, kind == "code", asked)
+        name = (path if base is None else path.relative_to(base)).as_posix()
+        row = {"text": None, "path": name} | ({"language": language_of(path)} if kind == "code" else {})
+        yield from _read_text(path, row, columns, tell, asked)
 
 
 def check_signature(path: Path, kind: str) -> None:
@@ -221,8 +229,7 @@ def _read_table(path: Path, columns: list[str] | None, tell: Trouble, delimiter:
         tell(UserError(f"cannot be read after line {line}", file=path, value=error, remedy=remedy))
 
 
-def _read_text(path: Path, columns: list[str] | None, tell: Trouble, code: bool, asked: str) -> Iterator[Row]:
-    row: Row = {"text": None, "path": path.as_posix()} | ({"language": language_of(path)} if code else {})
+def _read_text(path: Path, row: Row, columns: list[str] | None, tell: Trouble, asked: str) -> Iterator[Row]:
     check_columns(path, columns, list(row))
     try:
         with open_bytes(path) as file:

@@ -17,8 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from smolmake.errors import UserError
-from smolmake.files import digest, file_digest, file_stamp, is_settled, write_atomically
+from smolmake.files import canonical_json, digest, file_digest, file_stamp, is_settled, write_atomically
 from smolmake.listing import Listing, list_files
 
 HASHES = Path(".smolmake") / "content"
@@ -110,6 +112,31 @@ def code_digests(script: Path) -> dict[str, str]:
             parts = [module.joinpath(*rest) for rest in ((), ("__init__",))]
             waiting += [file for part in parts if (file := part.with_name(part.name + ".py")).is_file()]
     return dict(sorted(found.items()))
+
+
+def tasks_digest(folder: Path) -> str:
+    """A digest over what the task files (YAML) and the Python beside them in a folder say.
+
+    Comments, layout, the order of keys and other files, such as a README, change nothing.
+    """
+    said: dict[str, Any] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".yaml", ".py"):
+            try:
+                text = file.read_text(encoding="utf-8")
+                said[file.name] = ast.dump(ast.parse(text)) if file.suffix == ".py" else _said(yaml.compose(text))
+            except (SyntaxError, ValueError, yaml.YAMLError):  # the harness tells what is wrong with it
+                said[file.name] = file_digest(file)
+    return digest(said)
+
+
+def _said(node: yaml.Node | None) -> Any:
+    """What YAML says, with its tags: of a mapping the pairs in order of their keys."""
+    if isinstance(node, yaml.MappingNode):
+        return [node.tag, sorted(([_said(key), _said(value)] for key, value in node.value), key=canonical_json)]
+    if isinstance(node, yaml.SequenceNode):
+        return [node.tag, [_said(part) for part in node.value]]
+    return None if node is None else [node.tag, node.value]
 
 
 def _imports(tree: ast.AST, path: Path, folder: Path) -> Iterator[Path]:

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PlainSerializer, SerializationInfo
 
 from smolmake.errors import UserError, did_you_mean
 from smolmake.execution.fingerprint import code_fingerprint
@@ -16,6 +16,14 @@ from smolmake.execution.kinds import script_of
 from smolmake.execution.manifest import RECORD
 from smolmake.execution.pins import Pin
 from smolmake.files import digest
+
+
+def _unless_identity(place: str, info: SerializationInfo) -> str | None:
+    return None if info.context is IDENTITY else place
+
+
+IDENTITY = "identity"
+Place = Annotated[str, PlainSerializer(_unless_identity)]  # where data lies, beside its digest: no part of an identity
 
 
 class Spec(BaseModel):
@@ -26,9 +34,10 @@ class Spec(BaseModel):
     def values(self) -> dict[str, Any]:
         """The spec in JSON values, as the identity and identity.json have it.
 
-        What is None is left out, so that a new setting that is off by default makes no other identity.
+        What is None is left out, so that a new setting that is off by default makes no other identity; a setting that
+        is off at another value says so by `exclude_if`.
         """
-        return self.model_dump(mode="json", exclude_none=True)
+        return self.model_dump(mode="json", exclude_none=True, context=IDENTITY)
 
 
 class Run(BaseModel):

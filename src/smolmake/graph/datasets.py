@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib import metadata
 
@@ -36,7 +37,10 @@ def add_generated(steps: Steps, recipe: Recipe) -> None:
         spec = GeneratedSpec(  # where the program lies is no part of it
             code=code_digests(steps.root / generated.script),
             arguments=generated.arguments,
-            reads={pattern: content_digest(pattern, steps.root) for pattern in generated.reads},
+            reads={
+                os.path.relpath(steps.root / pattern, steps.root): content_digest(pattern, steps.root)
+                for pattern in generated.reads
+            },
             packages={package: metadata.version(package) for package in generated.packages},
             python=platform.python_version() if generated.python else None,
         )

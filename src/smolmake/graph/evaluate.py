@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from smolmake.execution.content_hash import content_digest
+from smolmake.execution.content_hash import tasks_digest
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step, Steps
 from smolmake.graph.data import source_labels
@@ -79,7 +79,7 @@ def _task_files(steps: Steps, recipe: Recipe, inputs: dict[str, Step]) -> TaskFi
     if section.tasks is None or section.data is None:
         return None
     data = files_spec(steps, section.data, inputs, "data")
-    return TaskFiles(folder=section.tasks, content=content_digest(section.tasks, steps.root), data=data)
+    return TaskFiles(folder=section.tasks, content=tasks_digest(steps.root / section.tasks), data=data)
 
 
 def _suite_spec(suite: Suite, template: str | None, milestone: int | None = None) -> SuiteSpec:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from operator import eq
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
@@ -21,7 +23,12 @@ class HarnessTasks(Section):
     generation: dict[str, Argument] = Field(
         {}, description="Settings of generation instead of the tasks' own, such as `temperature: 0.6`."
     )
-    repeats: Count = Field(1, ge=1, description="Answers sampled for each item, over which the score is averaged.")
+    repeats: Count = Field(
+        1,
+        ge=1,
+        exclude_if=partial(eq, 1),
+        description="Answers sampled for each item, of which the scores are averaged.",
+    )
     lengths: list[Annotated[Length, Field(ge=1)]] = Field(
         [], description="Context lengths of tasks that are made to a length, such as ruler."
     )

@@ -29,7 +29,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     segment(folder, "mine", "packed", 0, 14, 0)
     segment(folder, "warm", "stage1", 8, 20, 0, batches=WARMUP)
     write_json(folder / "results/shards/rhyme/identity.json", {"inputs": {"documents": "documents/rhyme"}})
-    write_json(folder / "results/documents/rhyme/identity.json", {"spec": {"files": {"path": "my/rhymes"}}})
+    write_json(folder / "results/documents/rhyme/identity.json", {"recipe_values": {"sources.rhyme.path": "my/rhymes"}})
     return folder
 
 

@@ -231,6 +231,8 @@ def test_a_tree_of_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     rows = Rows(where={"language": ["Python", "Rust"]})
     kept = [document.text for document in read_documents(files, "code", rows, "s", None) if document.reason is None]
     assert kept == ["text of t/a.py", "text of t/deep/b.rs"]
+    named = list(read_documents(files, "code", Rows(template="{path}"), "s", None, tmp_path / "t"))
+    assert [document.text for document in named] == ["Makefile", "README.md", "a.py", "deep/b.rs"]
 
 
 @pytest.mark.parametrize("template", ["{text!r}", "{text:>9}", "{text.upper}", "{0}", "{a b}", "{}"])

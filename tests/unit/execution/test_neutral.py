@@ -83,11 +83,11 @@ TAKEN = {
         "read_manifest",
         "part_record",
     },
-    "a digest of content": {"content_digest", "code_digests", "listing_digest"},
+    "a digest of content": {"content_digest", "code_digests", "listing_digest", "tasks_digest"},
     "has Python run what the source says": {"check_by_content"},
     "a state as it was saved": {"Recovery", "StopSignal", "Uploads"},
     "reads a recipe, whose values stand in specs": {"Ambiguous", "line_of", "read_yaml"},
-    "what steps are, for the graph": {"Job", "Step", "Steps", "Spec", "Run", "KINDS", "read_pins"},
+    "what steps are, for the graph": {"Job", "Step", "Steps", "Spec", "Run", "Place", "KINDS", "read_pins"},
     "for preflight, on which no result depends": {"CHECKS", "peak_of", "read_metrics", "machine"},
 }
 

@@ -6,6 +6,8 @@ import json
 import random
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from functools import partial
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,11 @@ from helpers.changes import (
     FROM_STAGE3,
     FROM_TOKENIZER,
 )
+from helpers.recipes import SMALL
+from helpers.recipes import load as load_small
+from pydantic import Field
 
+from smolmake.execution.step import Spec
 from smolmake.graph.build import Steps, build_steps
 from smolmake.recipe.load import load_recipe
 from smolmake.recipe.schema import Recipe
@@ -201,6 +207,60 @@ def test_the_recipe_name_reaches_only_what_bears_it(values: Values, tree: Path) 
     values["name"] = "other"
     new = set(steps_of(values, tree).all) - before
     assert {key.split("/")[0] for key in new} == BEAR_THE_RECIPES_NAME
+
+
+@pytest.mark.parametrize("path", ["data", "data/", "./data", "x/../data", "{tree}/data", "moved", "link"])
+def test_where_data_lies_and_how_its_path_is_written_are_no_part_of_it(tree: Path, path: str) -> None:
+    chat = {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello."}]}
+    files = {"texts/a.txt": "A text.\n", "texts/deep/b.txt": "B.\n", "tokenizer/tokenizer.json": "{}"}
+    for name, text in {**files, "chats/chats.jsonl": json.dumps(chat)}.items():
+        (tree / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / "data" / name).write_text(text)
+    (tree / "x").mkdir()
+    before = keys(small(tree, "data"), tree)
+    if path == "moved":
+        (tree / "data").rename(tree / "moved")
+    (tree / "link").symlink_to(tree / "data")
+    assert keys(small(tree, path.format(tree=tree)), tree) == before
+
+
+def keys(recipe: Recipe, tree: Path) -> set[str]:
+    """All steps but the report, which prints the paths."""
+    return {step.key for step in build_steps(recipe, tree).all.values() if step.kind != "report"}
+
+
+def small(tree: Path, path: str) -> Recipe:
+    """A recipe that names folders of one place as its source's, its tokenizer's and its conversations'."""
+    chat = "loss: all, chat_template: chatml.jinja, learning_rate: 1e-3, global_batch_size: 4, max_length: 64"
+    text = SMALL.replace("{path: notes.txt}", f"{{path: '{path}/texts', template: '{{path}}: {{text}}'}}", 1)
+    text = text.replace("vocab_size: 512", f"vocab_size: 512, path: '{path}/tokenizer'")
+    return load_small(tree, f"{text}sft: {{{chat}, data: {{a: {{path: '{path}/chats'}}}}}}\n")
+
+
+def test_a_readme_and_comments_among_the_tasks_rerun_nothing(values: Values, tree: Path) -> None:
+    before, tasks = names(steps_of(values, tree)), tree / "examples" / "toy" / "tasks"
+    (tasks / "README.md").write_text("What is asked.\n")
+    for file in tasks.iterdir():
+        if file.suffix in (".yaml", ".py"):
+            file.write_text(f"# A comment.\n\n{file.read_text()}")
+    assert names(steps_of(values, tree)) == before
+    (tasks / "utils.py").write_text("def shout(document):\n    return 1\n")
+    changed = names(steps_of(values, tree))
+    (tasks / "utils.py").write_text("def shout(document):  # loud\n    return (1)\n")
+    assert names(steps_of(values, tree)) == changed != before
+
+
+def test_a_new_key_whose_default_changes_nothing_makes_no_other_identity() -> None:
+    class Old(Spec):
+        steps: int
+
+    class New(Old):
+        shuffle: bool = Field(False, exclude_if=partial(eq, False))
+        scale: float = Field(1.0, exclude_if=partial(eq, 1.0))
+
+    assert New(steps=1).values() == Old(steps=1).values()
+    assert New(steps=1, shuffle=True).values() == {"steps": 1, "shuffle": True}
+    assert New.model_validate(New(steps=1, scale=2.0).model_dump(mode="json")) == New(steps=1, scale=2.0)
 
 
 def test_inputs_come_first_and_every_id_is_in_its_path(values: Values, tree: Path) -> None:

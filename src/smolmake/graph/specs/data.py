@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from smolmake.execution.step import Run, Spec
+from smolmake.execution.step import Place, Run, Spec
 from smolmake.recipe.sources import Argument, CleaningRules, Rows
 
 
 class PathDataset(Spec):
     """Files of the user's, with the digest of their content."""
 
-    path: str
+    path: Place
     format: str
     content: str
 
@@ -108,7 +108,7 @@ class TokenizerSpec(Spec):
 
     vocab_size: int | None = None
     characters: int | None = None
-    path: str | None = None
+    path: Place | None = None
     content: str | None = None
     hub: str | None = None
     revision: str | None = None

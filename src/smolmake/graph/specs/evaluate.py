@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from smolmake.execution.step import Spec
+from smolmake.execution.step import Place, Spec
 from smolmake.graph.specs.data import FileDataset
 from smolmake.graph.specs.runs import DeviceRun
 from smolmake.recipe.evaluation import HarnessTasks
@@ -13,7 +13,7 @@ from smolmake.recipe.evaluation import HarnessTasks
 class TaskFiles(Spec):
     """A folder of task files, with the digest of their content, and the data that they ask."""
 
-    folder: str
+    folder: Place
     content: str
     data: FileDataset
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+from operator import eq
 from typing import Annotated, Literal
 
-from pydantic import PlainSerializer
+from pydantic import Field, PlainSerializer
 
 from smolmake.execution.step import Spec
 from smolmake.graph.specs.runs import DeviceRun
@@ -33,7 +35,7 @@ class SegmentSpec(Spec):
     optimizer: UsedOptimizer
     fresh_optimizer: bool
     precision: Precision
-    z_loss: float
+    z_loss: float = Field(0.0, exclude_if=partial(eq, 0.0))
     guard: Guard | None = None
     model: ModelShape | None = None
     seed: int | None = None
