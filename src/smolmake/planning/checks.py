@@ -38,7 +38,7 @@ def check_plan(recipe: Recipe, file: Path, root: Path) -> None:
     _check_parameters(recipe, file)
     _check_layouts(recipe, file)
     _check_memory(recipe, file)
-    check_task_names(recipe)
+    check_task_names(recipe, root)
     if any(files.path is not None for _, files in all_files(recipe)):
         from smolmake.planning.first_rows import check_first_rows  # it loads Arrow, which takes its time
 

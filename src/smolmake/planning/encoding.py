@@ -6,16 +6,15 @@ the file's hash and the versions of both libraries. What a recipe trains has a s
 
 from __future__ import annotations
 
-import contextlib
 import json
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from smolmake.execution.step import Step
-from smolmake.files import digest, file_digest, write_json
+from smolmake.files import digest, file_digest
 from smolmake.graph.specs.data import AdoptedRun, AdoptedSpec, ShardsSpec, TokenizerSpec
+from smolmake.planning.remembered import remember, remembered
 
 # Times as long as the fast encoder takes for a byte-level BPE: benchmarks/results/2026-11-28-xeon-data.md
 SLOWDOWN = 20  # the reference
@@ -30,11 +29,12 @@ class Encoders:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.installed = installed()
         self.found: dict[tuple[str, bool], Slowness] = {}
 
     def slowness(self, shards: Step) -> Slowness:
         """How much more slowly than usual a step's documents will be encoded, and why; (1, "") if nobody knows yet."""
-        if not installed():
+        if not self.installed:
             return SLOWDOWN, "the fast encoder is not installed: make setup"
         tokenizer, special = shards.inputs["tokenizer"], shards.spec_as(ShardsSpec).special_tokens
         if (asked := (tokenizer.key, special)) not in self.found:
@@ -60,9 +60,9 @@ class Encoders:
         return next((file for place in places if (file := place / "tokenizer.json").is_file()), None)
 
     def _tried(self, file: Path, special: bool) -> Slowness:
-        key = digest([file_digest(file), special, metadata.version("tokenizers"), installed()])
-        remembered = self._remembered()
-        if key not in remembered:
+        key = digest([file_digest(file), special, metadata.version("tokenizers"), self.installed])
+        known = remembered(self.root / REMEMBERED)
+        if key not in known:
             from tokenizers import Tokenizer  # here: most plans find the answer in the file
 
             from smolmake.data.encoder import make_encoder
@@ -73,18 +73,10 @@ class Encoders:
                 return 1, ""
             byte_level = "ByteLevel" in json.dumps(json.loads(tokenizer.to_str())["pre_tokenizer"])
             why = make_encoder(tokenizer, special).slow_because
-            remembered[key] = [SLOWDOWN, why] if why else [1, ""] if byte_level else [PIECES_SLOWDOWN, PIECES]
-            with contextlib.suppress(OSError):  # a tree that is only read is tried each time
-                write_json(self.root / REMEMBERED, remembered)
-        times, why = remembered[key]
+            known[key] = [SLOWDOWN, why] if why else [1, ""] if byte_level else [PIECES_SLOWDOWN, PIECES]
+            remember(self.root / REMEMBERED, known)
+        times, why = known[key]
         return int(times), str(why)
-
-    def _remembered(self) -> dict[str, Any]:
-        try:
-            found = json.loads((self.root / REMEMBERED).read_text())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
 
 
 def installed() -> str:

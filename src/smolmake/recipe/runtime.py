@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from smolmake.recipe.types import Count, FilePath, LaidOut, Name, Seconds, Section
+from smolmake.recipe.types import Count, FilePath, LaidOut, Name, Problem, Seconds, Section
 
 Strategy = Literal["ddp", "fsdp", "hsdp", "zero1", "zero2", "zero3"]
 Checkpointing = Literal["none", "selective", "full"]
@@ -171,3 +171,10 @@ class CostSettings(Section):
     currency: str = Field("USD", description="Of the price.")
     cpu_flops: float = Field(5e10, gt=0, description="What one CPU core does in a second, for steps without GPUs.")
     budget: Budget = Field(Budget(), description="What it may cost.")
+
+    @model_validator(mode="after")
+    def _money_has_a_price(self) -> Self:
+        if self.budget.money is not None and self.price_per_gpu_hour is None:
+            remedy = "give cost.price_per_gpu_hour, or a limit in gpu_hours"
+            raise Problem("a limit in money cannot be checked without a price", key="budget.money", remedy=remedy)
+        return self

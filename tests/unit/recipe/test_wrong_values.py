@@ -283,6 +283,7 @@ CHANGES = {
                                    "evaluation.suites.reading.tasks.1"),
     "names that differ by case": ("  notes: {path", "  Code: {path: notes.txt}\n  notes: {path", "sources"),
     "a name that is not ASCII": ("name: full", "name: für", "name"),
+    "a limit in money without a price": ("price_per_gpu_hour: 2.5", "price_per_gpu_hour: null", "cost.budget.money"),
     "an ambiguous text": ("lang: [x]", "lang: [12:30]", "sources.code.where.lang.0"),
 }  # fmt: skip
 
