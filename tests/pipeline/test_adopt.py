@@ -55,10 +55,12 @@ evaluation: {{tasks: examples/toy/tasks, data: {{generated: toy/tasks}}, limit: 
     (adopted,) = (tree / "results" / "adopted").glob("base-*")
     assert (adopted / "checkpoint").is_symlink() and (adopted / "checkpoint").resolve() == (tree / base).resolve()
     assert "merged" in (tree / "results" / "latest" / "adapted" / "report.html").read_text()
-    # Moved elsewhere, it is the same model: nothing runs again.
+    # Moved elsewhere, it is the same model: nothing runs again but the report, which prints the path.
     (tree / "old").rename(tree / "elsewhere")
     (tree / "adapted.yaml").write_text(recipe.replace("path: old/", "path: elsewhere/"))
-    assert "Nothing would run" in succeed(tree, "--dry-run", recipe="adapted.yaml")
+    said = succeed(tree, "--dry-run", recipe="adapted.yaml")
+    listed = said.partition("To run\n")[2].partition("\n\n")[0].splitlines()
+    assert len(listed) == 1 and listed[0].strip().startswith("report adapted: base.adopt.path old/"), said
     # Changed, it is refused before anything starts.
     model = tree / base.replace("old/", "elsewhere/", 1) / "config.json"
     model.write_text(model.read_text() + " ")
