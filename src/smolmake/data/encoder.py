@@ -20,7 +20,6 @@ import tokenizers
 from tokenizers import Tokenizer
 
 Ids = npt.NDArray[np.uint32]
-TokenCounts = npt.NDArray[np.int64]
 CHECK_EVERY = 4000  # documents between two that are compared
 CHECK_CHARACTERS = 20_000  # how much of such a document
 REFERENCE_BATCH = 2**22  # characters: the reference keeps about 200 bytes a token until a batch is done
@@ -57,8 +56,8 @@ class Encoder(Protocol):
     name: str
     slow_because: str
 
-    def encode(self, texts: list[str]) -> tuple[Ids, TokenCounts]:
-        """The ids of all texts one after the other, and how many each text has.
+    def encode(self, texts: list[str]) -> list[Ids]:
+        """The ids of each text.
 
         Raises:
             UnicodeEncodeError: if a text holds half of a surrogate pair, which has no bytes.
@@ -73,7 +72,7 @@ class ReferenceEncoder:
     def __init__(self, tokenizer: Tokenizer, slow_because: str = "", batch: int = REFERENCE_BATCH) -> None:
         self.tokenizer, self.slow_because, self.batch = tokenizer, slow_because, batch
 
-    def encode(self, texts: list[str]) -> tuple[Ids, TokenCounts]:
+    def encode(self, texts: list[str]) -> list[Ids]:
         ids: list[Ids] = []
         batch: list[str] = []
         size = 0
@@ -86,7 +85,7 @@ class ReferenceEncoder:
                 text.encode()
                 batch.append(text)
                 size += len(text)
-        return _joined(ids)
+        return ids
 
 
 class FastEncoder:
@@ -104,14 +103,9 @@ class FastEncoder:
             file.flush()
             self.library: Any = library.Tokenizer.from_file(file.name)
 
-    def encode(self, texts: list[str]) -> tuple[Ids, TokenCounts]:
+    def encode(self, texts: list[str]) -> list[Ids]:
         encodings = self.library.encode_batch(texts, add_special_tokens=False, encode_special_tokens=not self.special)
-        return _joined([encoding.ids_array for encoding in encodings])
-
-
-def _joined(ids: Sequence[Ids]) -> tuple[Ids, TokenCounts]:
-    flat = np.concatenate(ids) if ids else np.zeros(0, np.uint32)
-    return flat, np.array([len(part) for part in ids], dtype=np.int64)
+        return [encoding.ids_array for encoding in encodings]
 
 
 class Mismatch(Exception):
@@ -128,7 +122,7 @@ class CheckedEncoder:
         self.name = fast.name
         self.seen = 0
 
-    def encode(self, texts: list[str]) -> tuple[Ids, TokenCounts]:
+    def encode(self, texts: list[str]) -> list[Ids]:
         """As `Encoder.encode`.
 
         Raises:
@@ -191,14 +185,5 @@ def first_difference(one: Encoder, other: Encoder, texts: list[str]) -> str | No
     """The first of `texts` on which two encoders differ, cut to 80 characters; None if they agree."""
     if not texts:
         return None
-    ids, counts = one.encode(texts)
-    others, other_counts = other.encode(texts)
-    if np.array_equal(counts, other_counts) and np.array_equal(ids, others):
-        return None
-    ends, other_ends = np.cumsum(counts), np.cumsum(other_counts)
-    for number, text in enumerate(texts):
-        mine = ids[ends[number] - counts[number] : ends[number]]
-        theirs = others[other_ends[number] - other_counts[number] : other_ends[number]]
-        if not np.array_equal(mine, theirs):
-            return text[:80]
-    return None
+    pairs = zip(one.encode(texts), other.encode(texts), texts, strict=True)
+    return next((text[:80] for ids, others, text in pairs if not np.array_equal(ids, others)), None)

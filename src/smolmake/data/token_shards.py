@@ -145,23 +145,20 @@ def write_shards(
 ) -> dict[str, int]:
     """Encode documents into tokens.bin (16 bits where the vocabulary allows, else 32) and offsets.npy of one part."""
     end_of_text = end_of_text_id(tokenizer)
+    end = np.array([end_of_text], np.uint32)
     encoder = encoder or make_encoder(tokenizer)
     dtype = token_type(tokenizer.get_vocab_size())
-    lengths: list[npt.NDArray[np.int64]] = []
+    lengths: list[int] = []
     size = 0
     with (folder / "tokens.bin").open("wb") as file:
         for batch in batches(texts, str, ENCODED_DOCUMENTS, ENCODED_CHARACTERS):
-            ids, counts = encoder.encode(batch)
-            ended = np.empty(len(ids) + len(counts), dtype=dtype)
-            ends = np.cumsum(counts + 1) - 1
-            is_token = np.ones(len(ended), dtype=bool)
-            is_token[ends] = False
-            ended[is_token] = ids
-            ended[ends] = end_of_text
-            ended.tofile(file)
-            lengths.append(counts + 1)
+            ids = encoder.encode(batch)
+            np.concatenate([part for each in ids for part in (each, end)], dtype=dtype, casting="same_kind").tofile(
+                file
+            )
+            lengths += [len(each) + 1 for each in ids]
             size += sum(map(size_in_bytes, batch))
-    offsets = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
+    offsets = np.array(starts_of(lengths))
     np.save(folder / "offsets.npy", offsets)
     return {
         "tokens": int(offsets[-1]),
