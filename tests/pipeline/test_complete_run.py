@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers.workflow_runs import MINI, clone, manifests, stamps, succeed, verify_all, workflow_of
@@ -69,6 +70,19 @@ def test_the_report_is_one_whole_page(mini: Path, workflow: Workflow) -> None:
     for figure, files in sources.items():
         for file in files:
             assert (mini / file).exists() or (mini / "results" / file).exists(), (figure, file)
+
+
+def test_the_table_beside_the_report_has_every_score_of_every_checkpoint(mini: Path, workflow: Workflow) -> None:
+    table = pq.read_table(mini / "results/latest/mini/scores.parquet").to_pylist()
+    asked = {step.name: step for step in workflow.steps.of_kind("evaluation")}
+    for name, step in asked.items():
+        scores = json.loads((mini / step.manifest).with_name("scores.json").read_text())["scores"]
+        rows = [row for row in table if row["checkpoint"] == name]
+        assert [(row["task"], row["metric"], row["value"]) for row in rows] == [
+            (score["task"], score["metric"], score["value"]) for score in scores
+        ]
+        assert {row["checkpoint_step"] for row in rows} == {step.inputs["checkpoint"].key}
+    assert {row["checkpoint"] for row in table} == set(asked)
 
 
 @pytest.mark.parametrize("name", ["stage1", "lc2", "mid", "sft", "apo", "merged"])

@@ -1,6 +1,7 @@
 """Readable links to everything of a recipe. Usage: link_results.py RECIPE LINKS_FILE
 
-Links stand beside LINKS_FILE, under results/latest/<recipe>/: `report.html`, and `<kind>/<name>` for every step.
+Links stand beside LINKS_FILE, under results/latest/<recipe>/: `report.html`, `scores.parquet`, and `<kind>/<name>`
+for every step.
 """
 
 import argparse
@@ -31,7 +32,8 @@ def main() -> None:
     for name, step in workflow.steps.checkpoints.items():
         link(folder / "checkpoints" / name, Path("..") / results / step.key / "checkpoint")
     for step in workflow.steps.of_kind("report"):
-        link(folder / "report.html", results / step.key / "report.html")
+        for name in ("report.html", "scores.parquet"):
+            link(folder / name, results / step.key / name)
     linked |= {f"named: {key}": key for key in named_results(workflow.steps.values, Path.cwd())}
     write_json(folder / RECIPE, workflow.steps.values)
     write_json(arguments.links, linked)

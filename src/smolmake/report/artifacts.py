@@ -52,7 +52,8 @@ class MetricLine:
 class ReportArtefact:
     """One finished step: its directory, its place in the order of work, and the stage that it belongs to.
 
-    `checkpoint` is the name by which a recipe speaks of what the step measures (stage1, sft), if it has one.
+    `checkpoint` is the name by which a recipe speaks of what the step measures (stage1, sft), if it has one; `measures`
+    is the key of the step that keeps that checkpoint, and `milestone` which of its milestones it is.
     """
 
     kind: str
@@ -61,6 +62,8 @@ class ReportArtefact:
     order: int
     stage: GraphStage
     checkpoint: str = ""
+    measures: str = ""
+    milestone: int | None = None
 
     def file(self, name: str) -> str:
         """A file of this artefact as the report shows it: relative to the results root."""
@@ -142,6 +145,8 @@ def artefacts_of(workflow: Workflow) -> list[ReportArtefact]:
             order,
             stages[step.stage],
             ends.get(step.name, "") if step.kind == "evaluation" else "",
+            step.inputs["checkpoint"].key if "checkpoint" in step.inputs else "",
+            getattr(step.spec, "milestone", None),
         )
         for order, step in enumerate(steps)
         if (workflow.steps.root / step.manifest).exists()

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from smolmake.graph.stages import GraphStage
 from smolmake.report.artifacts import ReportArtefact, load, pick
 from smolmake.report.blocks import Cell
@@ -31,7 +33,8 @@ class Score:
     `questions` are the files that a task of the recipe's own asks. Of written answers, `thoughts`, `unclosed` and `cut`
     are the shares with a thought, with one that never ended, and that hit the limit of tokens; `merged` are the items
     whose choices merge with their question, `truncated` is how many were too long for the model. `shots` are examples
-    before the question, and `repeats` answers of each item.
+    before the question, and `repeats` answers of each item. The sources held `items_found` of `items_searched`; None
+    where they were not looked for.
     """
 
     task: str
@@ -57,6 +60,8 @@ class Score:
     truncated: int = 0
     shots: int = 0
     repeats: int = 1
+    items_searched: int | None = None
+    items_found: int | None = None
 
     @property
     def key(self) -> Key:
@@ -116,16 +121,15 @@ class Checkpoint:
         return [self.name, compact(self.tokens) if self.tokens else "–"]
 
 
-def read_checkpoints(artefacts: list[ReportArtefact]) -> list[Checkpoint]:
-    """The evaluations with the scores of their suites, in the order of the checkpoints."""
-    suites: dict[str, list[tuple[dict[str, Any], str]]] = defaultdict(list)
-    for _, suite, file in load(artefacts, "suite", "scores.json"):
-        suites[suite["checkpoint"]].append((suite, file))
+def read_checkpoints(artefacts: list[ReportArtefact], table: pa.Table) -> list[Checkpoint]:
+    """The evaluations with the scores that the table has of them, in the order of the checkpoints."""
+    scores: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in table.to_pylist():
+        scores[row["checkpoint"]].append(row)
     checkpoints = []
     for a, raw, file in load(artefacts, "evaluation", "scores.json"):
-        scores = [pick(Score, s) for s in raw["scores"]]
-        scores += [pick(Score, s, suite=suite["suite"]) for suite, _ in suites[a.name] for s in suite["scores"]]
-        by_key, heldout = {s.key: s for s in scores}, [pick(HeldOut, h) for h in raw["heldout"]]
-        tokens, files = raw["tokens"] or 0, tuple(suite_file for _, suite_file in suites[a.name])
+        by_key = {score.key: score for score in (pick(Score, row) for row in scores[a.name])}
+        heldout, tokens = [pick(HeldOut, h) for h in raw["heldout"]], raw["tokens"] or 0
+        files = tuple(dict.fromkeys(row["file"] for row in scores[a.name] if row["file"] != file))
         checkpoints.append(Checkpoint(a.name, a.checkpoint, a.stage, tokens, by_key, heldout, file, files))
     return checkpoints

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import jinja2
+import pyarrow as pa
 import yaml
 
 from smolmake.execution.kinds import KINDS
@@ -15,6 +16,7 @@ from smolmake.report.artifacts import GraphData, ReportArtefact, of_kind
 from smolmake.report.blocks import Fact, ReportSection
 from smolmake.report.checkpoints import Checkpoint, read_checkpoints
 from smolmake.report.expectations import Outcome, check_all
+from smolmake.report.score_table import SCORES, score_table, write_scores
 from smolmake.report.sections.data import data_section, tokenizer_section
 from smolmake.report.sections.effects import effect_section, expectations_section
 from smolmake.report.sections.evaluation import evaluation_section, extreme_scores, final_loss, samples_section
@@ -49,10 +51,10 @@ def headline(
 
 
 def build_page(
-    artefacts: list[ReportArtefact], graph: GraphData, recipe: Recipe
+    artefacts: list[ReportArtefact], graph: GraphData, recipe: Recipe, scores: pa.Table
 ) -> tuple[list[Fact], list[ReportSection]]:
-    """The headline, and the sections that this run has something to say in."""
-    checkpoints, segments = read_checkpoints(artefacts), place_segments(artefacts)
+    """The headline, and the sections that this run has something to say in; `scores` is the table of all scores."""
+    checkpoints, segments = read_checkpoints(artefacts, scores), place_segments(artefacts)
     outcomes = check_all(recipe.expectations, artefacts, checkpoints)
     sections = [
         graph_section(graph, artefacts),
@@ -71,12 +73,15 @@ def build_page(
 def write_report(
     artefacts: list[ReportArtefact], graph: GraphData, recipe: Recipe, out: Path, file: str = ""
 ) -> dict[str, list[str]]:
-    """Write report.html into `out` and sources.json (figure id -> files it comes from); return the latter.
+    """Write report.html, the table of all scores and sources.json (figure id -> files it comes from) into `out`;
+    return the last.
 
     The files are named relative to the results root. `file` is the recipe's, for the command that makes the report
     again. The same input gives the same bytes.
     """
-    facts, sections = build_page(artefacts, graph, recipe)
+    scores = score_table(artefacts, recipe.name)
+    write_scores(scores, out / SCORES)
+    facts, sections = build_page(artefacts, graph, recipe, scores)
     sources = {"headline": unique(file for fact in facts for file in fact.files)} if facts else {}
     numbers, counts = {"headline": "Headline"}, Counter[str]()
     for block in (b for section in sections for b in section.blocks):

@@ -11,11 +11,12 @@ from helpers.report_run import EVIL, SOURCES, make_recipe, make_run
 from smolmake.graph.stages import GraphStage, recipe_stages
 from smolmake.recipe.expectations import Expectations
 from smolmake.recipe.schema import Recipe
-from smolmake.report.artifacts import GraphData, GraphNode, Overlap, ReportArtefact, read_overlap
+from smolmake.report.artifacts import GraphData, GraphNode, ReportArtefact
 from smolmake.report.blocks import Chart, Details, ReportSection, Table
 from smolmake.report.charts.graph import draw_graph
 from smolmake.report.checkpoints import Checkpoint, HeldOut, Score, read_checkpoints
 from smolmake.report.page import build_page, write_report
+from smolmake.report.score_table import score_table
 from smolmake.report.sections.evaluation import (
     extreme_scores,
     formulations,
@@ -36,8 +37,8 @@ def silent() -> Recipe:
     return make_recipe().model_copy(update={"expectations": Expectations()})
 
 
-def build_sections(artefacts: list[ReportArtefact]) -> list[ReportSection]:
-    return build_page(artefacts, GraphData([], []), make_recipe())[1]
+def build_sections(artefacts: list[ReportArtefact], recipe: Recipe | None = None) -> list[ReportSection]:
+    return build_page(artefacts, GraphData([], []), recipe or make_recipe(), score_table(artefacts, "toy"))[1]
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +183,9 @@ def test_what_is_expected_of_post_training_comes_first_and_the_rest_is_folded(ru
     measures = [{row[0] for row in table.rows if len(row) > 1} for table in (first, rest)]
     assert measures[0] == {"Chat, format", "Chat, switch", "Chat, answer"}
     assert {"Facts", "Needle long", "Preferences"} < measures[1]  # of facts and needles something is expected before
-    (all_open,) = (s for s in build_page(run[1], GraphData([], []), silent())[1] if s.id == "effect")
+    (all_open,) = (
+        s for s in build_page(run[1], GraphData([], []), silent(), score_table(run[1], "toy"))[1] if s.id == "effect"
+    )
     assert [block.id for block in all_open.blocks] == ["tab-effect"]
 
 
@@ -204,25 +207,16 @@ def test_counts_of_epochs_stand_for_the_mixtures(run: Run, tmp_path: Path) -> No
     assert table.rows[-1][:5] == ["padding", "", "–", "2.00%", "–"]
 
 
-def test_the_overlap_with_the_data_stands_beside_the_scores(tmp_path: Path) -> None:
-    folders = {}
-    for name, kind, file, found in (("a", "documents", "cleaning.json", 3), ("b", "overlap", "overlap.json", 5)):
-        folders[name] = tmp_path / kind / name
-        folders[name].mkdir(parents=True)
-        about = {"items": 7, "items_long_enough": 7, "items_found": found}
-        (folders[name] / file).write_text(json.dumps({"overlap": {"facts": about}}))
-    artefacts = [
-        ReportArtefact("documents", "a", folders["a"], 0, STAGES["data"]),
-        ReportArtefact("overlap", "b", folders["b"], 1, STAGES["data"]),
-    ]
-    overlap = read_overlap(artefacts)
-    assert overlap.found("facts") == (7, 7) and overlap.files == ["documents/a/cleaning.json", "overlap/b/overlap.json"]
-    scores = [Score(task, "acc", 0.5, 0.4, 0.6, 10, 0.25, "CF") for task in ("facts", "another")]
+def test_the_overlap_with_the_data_stands_beside_the_scores() -> None:
+    counts = {"facts": (7, 4), "another": (None, None)}
+    scores = [Score(task, "acc", 0.5, 0.4, 0.6, 10, 0.25, "CF", items_searched=items, items_found=found)
+              for task, (items, found) in counts.items()]  # fmt: skip
     file, by_key = "evaluation/x/scores.json", {score.key: score for score in scores}
     checkpoint = Checkpoint("main-0-8", "main", STAGES["main"], 1000, by_key, [], file)
-    table = next(block for block in score_figures([checkpoint], overlap) if isinstance(block, Table))
-    assert sorted(map(str, table.rows[-1])) == sorted(["Items found in the data", "", "7 of 7", "not looked for"])
-    assert set(overlap.files) < set(table.files)
+    searched = ["documents/a/cleaning.json", "overlap/b/overlap.json"]
+    table = next(block for block in score_figures([checkpoint], searched) if isinstance(block, Table))
+    assert sorted(map(str, table.rows[-1])) == sorted(["Items found in the data", "", "4 of 7", "not looked for"])
+    assert set(searched) < set(table.files)
 
 
 def test_texts_of_white_space_are_told_in_words(run: Run, tmp_path: Path) -> None:
@@ -277,14 +271,12 @@ def test_every_score_stands_by_task_metric_filter_and_length() -> None:
         Score("gsm8k", "exact_match", 0.7, 0.6, 0.8, 10, 0.0, "FG", (), "maths", "flexible-extract", thoughts=0.75),
         Score("niah", "8192", 1.0, 0.8, 1.0, 12, 0.0, "FG", (), "long", length=8192),
         Score("wmt", "bleu", 23.4567, 20.04, 27.0, 50, 0.0, "FG", (), "translation", share=False),
-        Score("exam", "acc", 0.3, 0.2, 0.4, 9, 0.25, "CF", questions=("exam.law", "exam.arts"), merged=(3, 4)),
+        Score("exam", "acc", 0.3, 0.2, 0.4, 9, 0.25, "CF", merged=(3, 4), items_searched=8, items_found=2),
     ]
     checkpoint = Checkpoint(
         "sft", "sft", STAGES["sft"], 1000, {s.key: s for s in scores}, [], "evaluation/x/scores.json"
     )
-    about = [("mathematics", {"items": 4, "items_found": 1})]
-    overlap = Overlap({"exam.law": about, "exam.arts": about}, ["documents/a/cleaning.json"])
-    chart, table, answers = score_figures([checkpoint], overlap)
+    chart, table, answers = score_figures([checkpoint], ["documents/a/cleaning.json"])
     assert isinstance(chart, Chart) and isinstance(table, Table) and isinstance(answers, Table)
     cells = {str(row[0]): [*map(str, row[1:])] for row in table.rows}
     titles = ["Gsm8k, exact match, strict-match (maths)", "Gsm8k, exact match, flexible-extract (maths)",
@@ -325,7 +317,7 @@ def test_the_formulations_that_occur_are_explained(run: Run) -> None:
 
 
 def test_the_headline_has_the_weakest_score_too(run: Run) -> None:
-    (found,) = extreme_scores(read_checkpoints(run[1]))
+    (found,) = extreme_scores(read_checkpoints(run[1], score_table(run[1], "toy")))
     assert found.label == "Best and weakest of 10 measures" and found.note == "checkpoint merged"
     assert re.fullmatch(r"[A-Z].* \d+%( \(chance \d+%\))?, [A-Z].* \d+% \(chance \d+%\)", found.value)
     assert extreme_scores([]) == []

@@ -10,6 +10,7 @@ from smolmake.graph.stages import GraphStage
 from smolmake.report.artifacts import GraphData, ReportArtefact
 from smolmake.report.blocks import Chart, ReportSection, Table
 from smolmake.report.page import build_page, write_report
+from smolmake.report.score_table import score_table
 from smolmake.report.sections.training import trained_tokens
 from smolmake.report.token_axis import place_segments
 
@@ -52,7 +53,10 @@ def artefacts(tmp_path: Path) -> list[ReportArtefact]:
 
 
 def sections(artefacts: list[ReportArtefact]) -> dict[str, ReportSection]:
-    return {section.id: section for section in build_page(artefacts, GraphData([], []), make_recipe())[1]}
+    return {
+        section.id: section
+        for section in build_page(artefacts, GraphData([], []), make_recipe(), score_table(artefacts, "toy"))[1]
+    }
 
 
 def test_events_are_listed_by_kind_in_order_of_time(artefacts: list[ReportArtefact]) -> None:

@@ -1,6 +1,6 @@
 """The sections on what the model can do: scores and losses over checkpoints, samples."""
 
-from smolmake.report.artifacts import Overlap, ReportArtefact, load, read_overlap
+from smolmake.report.artifacts import ReportArtefact, load, read_overlap
 from smolmake.report.blocks import Block, Chart, Details, Fact, Item, ReportSection, Table, two_lines, upright
 from smolmake.report.charts.lines import Mark, Series, Span, checkpoint_chart
 from smolmake.report.charts.svg import SMALL, Axis, text_width, value_axis
@@ -48,7 +48,7 @@ def evaluation_section(artefacts: list[ReportArtefact], checkpoints: list[Checkp
     """Scores and held-out losses of every checkpoint."""
     if not checkpoints:
         return None
-    blocks = [*score_figures(checkpoints, read_overlap(artefacts)), *heldout_figures(checkpoints)]
+    blocks = [*score_figures(checkpoints, read_overlap(artefacts).files), *heldout_figures(checkpoints)]
     keys = score_keys(checkpoints)
     measures = f"{plural(len(keys), 'measure')} and on held-out text" if keys else "held-out text"
     lead = (
@@ -59,7 +59,7 @@ def evaluation_section(artefacts: list[ReportArtefact], checkpoints: list[Checkp
     return ReportSection("evaluation", "Evaluation over checkpoints", lead, blocks)
 
 
-def score_figures(checkpoints: list[Checkpoint], overlap: Overlap) -> list[Block]:
+def score_figures(checkpoints: list[Checkpoint], overlap_files: list[str]) -> list[Block]:
     """One small chart a task, and the table of all scores."""
     keys, used = score_keys(checkpoints), [c for c in checkpoints if c.scores]
     if not keys:
@@ -85,11 +85,9 @@ def score_figures(checkpoints: list[Checkpoint], overlap: Overlap) -> list[Block
     files = [file for c in used for file in c.score_files]
     latest = {key: next(c.scores[key] for c in reversed(used) if key in c.scores) for key in keys}
     rows.append(["Items asked", "", *(whole(latest[key].n) for key in keys)])
-    searched = {key: [task for task in score.questions or [score.task] if task in overlap.tasks]
-                for key, score in latest.items()}  # fmt: skip
-    known = any(searched.values())
+    known = any(score.items_searched is not None for score in latest.values())
     if known:
-        rows.append(["Items found in the data", "", *(found_in(overlap, searched[key]) for key in keys)])
+        rows.append(["Items found in the data", "", *(found_in_data(latest[key]) for key in keys)])
     shown = (
         "Scores over the checkpoints at which they were measured, with 95% intervals; the dashed line is chance, "
         "where it is not zero, and n the number of items." + formulations(used)
@@ -100,15 +98,14 @@ def score_figures(checkpoints: list[Checkpoint], overlap: Overlap) -> list[Block
         "decontamination, as far as they are long enough to be found. Tasks that are made to a length are not looked "
         "for: they have no items before they are asked."
     )
-    columns, table_files = ["Checkpoint", "Tokens", *map(title_of, keys)], files + (overlap.files if known else [])
+    columns, table_files = ["Checkpoint", "Tokens", *map(title_of, keys)], files + (overlap_files if known else [])
     table = Table("tab-scores", listed, *upright(columns, rows, "Measure"), table_files, folded="All scores")
     return [Chart("fig-tasks", shown, pictures, files), table, *answers_table(used)]
 
 
-def found_in(overlap: Overlap, tasks: list[str]) -> str:
-    """How many of the items of tasks the data held."""
-    counts = [overlap.found(task) for task in tasks]
-    return f"{sum(found for found, _ in counts)} of {sum(items for _, items in counts)}" if counts else "not looked for"
+def found_in_data(score: Score) -> str:
+    """How many of a score's items the data held."""
+    return "not looked for" if score.items_searched is None else f"{score.items_found} of {score.items_searched}"
 
 
 def answers_table(checkpoints: list[Checkpoint]) -> list[Table]:

@@ -1,0 +1,100 @@
+"""The table of all scores of a recipe: a row for each checkpoint, suite, task, metric, filter and length.
+
+The report reads scores from it and from nowhere else, and it lies beside the report, for other programs.
+docs/reference/artefacts.md describes the columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from smolmake.errors import UserError
+from smolmake.files import new_file
+from smolmake.report.artifacts import Overlap, ReportArtefact, load, read_overlap
+
+SCORES = "scores.parquet"
+TEXTS, NUMBERS, COUNTS = pa.list_(pa.string()), pa.list_(pa.float64()), pa.list_(pa.int64())
+SCHEMA = pa.schema(
+    [
+        # whose score it is
+        ("recipe", pa.string()), ("checkpoint", pa.string()), ("ends", pa.string()), ("stage", pa.string()),
+        ("checkpoint_step", pa.string()), ("milestone", pa.int64()), ("tokens", pa.int64()),
+        # what was asked, and how
+        ("suite", pa.string()), ("task", pa.string()), ("metric", pa.string()), ("filter", pa.string()),
+        ("length", pa.int64()), ("formulation", pa.string()), ("shots", pa.int64()), ("repeats", pa.int64()),
+        ("batch_size", pa.int64()), ("dtype", pa.string()),
+        # the score
+        ("value", pa.float64()), ("low", pa.float64()), ("high", pa.float64()), ("n", pa.int64()),
+        ("chance", pa.float64()), ("share", pa.bool_()), ("higher_is_better", pa.bool_()),
+        # what the training data held of it
+        ("items_searched", pa.int64()), ("items_found", pa.int64()),
+        # how it was answered
+        ("thoughts", pa.float64()), ("unclosed", pa.float64()), ("cut", pa.float64()), ("truncated", pa.int64()),
+        ("merged", COUNTS),
+        # what it is made from
+        ("items", NUMBERS), ("tasks", TEXTS), ("questions", TEXTS), ("file", pa.string()),
+    ]
+)  # fmt: skip
+OFF: dict[str, Any] = {  # what a row of scores.json leaves out
+    "suite": "", "filter": "none", "shots": 0, "repeats": 1, "share": True, "higher_is_better": True, "truncated": 0,
+    "unclosed": 0.0, "cut": 0.0, "merged": [], "items": [], "tasks": [], "questions": [],
+}  # fmt: skip
+
+
+def score_table(artefacts: list[ReportArtefact], recipe: str) -> pa.Table:
+    """The scores of evaluations and suites, in the order of the checkpoints, a checkpoint's own tasks first."""
+    return pa.Table.from_pylist(list(_rows(artefacts, recipe, read_overlap(artefacts))), SCHEMA)
+
+
+def _rows(artefacts: list[ReportArtefact], recipe: str, overlap: Overlap) -> Iterator[dict[str, Any]]:
+    suites = load(artefacts, "suite", "scores.json")
+    for evaluation, raw, file in load(artefacts, "evaluation", "scores.json"):
+        about = {
+            "recipe": recipe,
+            "checkpoint": evaluation.name,
+            "ends": evaluation.checkpoint,
+            "stage": evaluation.stage.name,
+            "checkpoint_step": evaluation.measures,
+            "milestone": evaluation.milestone,
+            "tokens": raw["tokens"] or None,
+        }
+        found = [(raw, "", file)]
+        found += [(each, each["suite"], name) for _, each, name in suites if each["checkpoint"] == evaluation.name]
+        for content, suite, source in found:
+            for score in content["scores"]:
+                row = OFF | score | about | {"suite": suite, "file": source}
+                yield row | _contamination(row, overlap)
+
+
+def _contamination(row: dict[str, Any], overlap: Overlap) -> dict[str, int]:
+    """How many items the sources were searched for, and how many they held; nothing of what was not looked for."""
+    asked = row["questions"] or row["tasks"] or [row["task"]]
+    counts = [overlap.found(task) for task in asked if task in overlap.tasks]
+    if not counts:
+        return {}
+    return {"items_searched": sum(items for _, items in counts), "items_found": sum(found for found, _ in counts)}
+
+
+def write_scores(table: pa.Table, place: Path) -> None:
+    with new_file(place) as beside:
+        pq.write_table(table, beside, compression="zstd")
+
+
+def read_scores(place: Path) -> pa.Table:
+    """A table that `write_scores` wrote.
+
+    Raises:
+        UserError: if there is none, or it has other columns.
+    """
+    try:
+        return pq.read_table(place).select(SCHEMA.names)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise UserError(
+            "there is no readable table of scores", file=place, value=error,
+            remedy="run the recipe again: its report writes the table",
+        ) from None  # fmt: skip
