@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +119,33 @@ def line_of(path: Path, key: str) -> tuple[str, int]:
         name, at, node = max(fitting, key=lambda place: len(place[0]))  # names may have dots
         rest, line = rest[len(name) + 1 :], at.start_mark.line + 1
     return rest, line
+
+
+def told_differently(text: str) -> Iterator[tuple[str, str, int, str]]:
+    """The values, and keys, that YAML 1.1 reads otherwise than `Loader`: key, text, line, and what it takes them for.
+
+    Merge keys (`<<`) are left out: only YAML 1.1 has them, and nobody means anything else by them.
+    """
+    waiting: list[tuple[str, Any, Any]]
+    waiting = [("", yaml.compose(text, Loader=Loader), yaml.compose(text, Loader=yaml.SafeLoader))]
+    for key, ours, theirs in waiting:  # which grow meanwhile
+        if isinstance(ours, yaml.MappingNode):
+            for (name, value), (their_name, their_value) in zip(ours.value, theirs.value, strict=True):
+                inner = f"{key}.{name.value}".lstrip(".")
+                waiting += [(inner, name, their_name), (inner, value, their_value)]
+        elif isinstance(ours, yaml.SequenceNode):
+            pairs = zip(ours.value, theirs.value, strict=True)
+            waiting += [(f"{key}.{number}", *pair) for number, pair in enumerate(pairs)]
+        elif isinstance(ours, yaml.ScalarNode) and ours.value != "<<":
+            octal = ours.tag == TAG + "int" and re.match(r"[-+]?0[0-9]", ours.value)
+            if octal or ours.tag != theirs.tag:
+                yield key, ours.value, ours.start_mark.line + 1, _as_yaml_1_1(theirs)
+
+
+def _as_yaml_1_1(node: yaml.ScalarNode) -> str:
+    """A value as YAML 1.1 reads it, in words."""
+    try:
+        value = yaml.SafeLoader("").construct_object(node)
+    except yaml.YAMLError:
+        return node.tag.removeprefix(TAG)
+    return f"the text {value}" if isinstance(value, str) else f"{value} ({type(value).__name__})"

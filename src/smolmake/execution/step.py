@@ -127,6 +127,7 @@ class Steps:
     all: dict[str, Step] = field(default_factory=dict)
     checkpoints: dict[str, Step] = field(default_factory=dict)
     _code: dict[str, str] = field(default_factory=dict)
+    _labels: dict[str, Step] = field(default_factory=dict)
 
     def add(
         self,
@@ -141,7 +142,7 @@ class Steps:
         """Name, identify and keep a step.
 
         Raises:
-            UserError: if a pin names this step and cannot be kept.
+            UserError: if a pin names this step and cannot be kept, or another step has its label.
         """
         code = self._code.get(kind)
         if code is None:
@@ -157,6 +158,13 @@ class Steps:
         elif pin is not None:
             pin = None  # it names what the step is anyway
         step = Step(kind, name, spec, inputs, identity, stage, run, recipe_keys, config_hash, code, pin)
+        other = self._labels.setdefault(step.label, step)
+        if other.id != step.id:
+            raise UserError(
+                f"two steps of the recipe would be called {step.label}: the other one is of"
+                f" {', '.join(other.recipe_keys)}",
+                key=recipe_keys[-1] if recipe_keys else None, value=name, remedy="give one of them another name",
+            )  # fmt: skip
         return self.all.setdefault(step.key, step)
 
     def of_kind(self, kind: str) -> list[Step]:

@@ -120,14 +120,14 @@ def add_tokenizers(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> 
         base = {"base": steps.checkpoints["base"]}
         return steps.add("tokenizer", "given", TokenizerSpec(), base, "tokenizer")
     sizes = [*([] if _exists(section) else [section.vocab_size]), *section.compare_sizes]
-    taken: dict[str, Tokenizer | TokenizerFiles] = {"taken": section} if _exists(section) else {}
+    taken: list[tuple[str, Tokenizer | TokenizerFiles]] = [("taken", section)] if _exists(section) else []
     tokenizers = []
     for size in dict.fromkeys(sizes):
         spec = TokenizerSpec(vocab_size=size, characters=section.characters_per_source)
         tokenizers.append(steps.add("tokenizer", f"bpe-{size}", spec, inputs, "tokenizer", ("tokenizer",)))
-    for name, files in {**taken, **section.compare_with}.items():
-        spec = _existing_tokenizer(steps, files)
-        tokenizers.append(steps.add("tokenizer", name, spec, {}, "tokenizer", ("tokenizer",)))
+    for name, files in [*taken, *section.compare_with.items()]:
+        key = "tokenizer" if files is section else f"tokenizer.compare_with.{name}"
+        tokenizers.append(steps.add("tokenizer", name, _existing_tokenizer(steps, files), {}, "tokenizer", (key,)))
     chosen = next(step for step in tokenizers if step.name == "taken") if taken else tokenizers[0]
     if documents:
         labels, keys = source_labels(recipe, documents)

@@ -168,13 +168,13 @@ def load_workflow(name: str, root: Path) -> Workflow:
     """
     _check_writable(root / "results")
     recipe, file = load_recipe(name, root), find_recipe(name, root)
+    check_by_content([*(SOURCE_ROOT / PACKAGE).rglob("*.py"), *(root / "workflow" / "scripts").rglob("*.py")])
     try:
         check_plan(recipe, file, root)
+        with remembered_code(root):
+            workflow = Workflow(recipe, file, build_steps(recipe, root))
     except UserError as error:
         raise locate(error, file, root) from None
-    check_by_content([*(SOURCE_ROOT / PACKAGE).rglob("*.py"), *(root / "workflow" / "scripts").rglob("*.py")])
-    with remembered_code(root):
-        workflow = Workflow(recipe, file, build_steps(recipe, root))
     check_states(workflow.steps, workflow.repeated)
     return workflow
 

@@ -28,6 +28,7 @@ from helpers.recipes import SMALL
 from helpers.recipes import load as load_small
 from pydantic import Field
 
+from smolmake.errors import UserError
 from smolmake.execution.step import Spec
 from smolmake.graph.build import Steps, build_steps
 from smolmake.recipe.load import load_recipe
@@ -269,3 +270,35 @@ def test_inputs_come_first_and_every_id_is_in_its_path(values: Values, tree: Pat
         assert {other.key for other in step.inputs.values()} <= seen
         assert key == f"{step.kind}/{step.name}-{step.id}" and len(step.id) == 10
         seen.add(key)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        (
+            "{vocab_size: 512}",
+            "{vocab_size: 512, path: mine, compare_with: {taken: {path: theirs}}}",
+            "tokenizer.compare_with.taken",
+        ),
+        (
+            "{vocab_size: 512}",
+            "{vocab_size: 512, compare_with: {bpe-512: {path: theirs}}}",
+            "tokenizer.compare_with.bpe-512",
+        ),
+        (
+            "name: stage2, steps: 10, mixture: {notes: 0.2, code: 0.8}}",
+            "name: stage2, steps: 10, mixture: {notes: 1}}\n"
+            "    - {name: stage2-20-30.a, steps: 10, mixture: {notes: 1}}\n"
+            "evaluation: {suites: {b: {tasks: [x]}, a-30-40.b: {tasks: [y]}}}",
+            "evaluation.suites.b",
+        ),
+    ],
+)
+def test_two_steps_of_one_name_are_refused(tree: Path, old: str, new: str, key: str) -> None:
+    for number, folder in enumerate(("mine", "theirs")):
+        (tree / folder).mkdir()
+        (tree / folder / "tokenizer.json").write_text(str(number))
+    recipe = load_small(tree, SMALL.replace(old, new))
+    with pytest.raises(UserError, match="two steps of the recipe would be called") as caught:
+        build_steps(recipe, tree)
+    assert caught.value.key == key
