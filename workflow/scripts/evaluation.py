@@ -9,6 +9,7 @@ os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from smolmake.evaluate.answers import ANSWERS, write_answers
 from smolmake.evaluate.checkpoint import measured_checkpoint
 from smolmake.evaluate.heldout import score_heldout
 from smolmake.evaluate.samples import write_samples
@@ -27,9 +28,10 @@ def compute(job: Job[EvaluationSpec, DeviceRun]) -> None:
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval().to(device)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     generated = job.input("data") if "data" in job.inputs else None
-    spec, scores = job.spec, list[dict[str, Any]]()
+    spec, scores, answers = job.spec, list[dict[str, Any]](), list[dict[str, Any]]()
     if spec.tasks is not None:
-        scores = score_tasks(model, tokenizer, spec.tasks, spec.template, spec.limit, generated)
+        scores = score_tasks(model, tokenizer, spec.tasks, spec.template, spec.limit, generated, answers)
+    write_answers(job.folder / ANSWERS, answers)
     heldout = list[dict[str, Any]]()
     if "heldout" in job.inputs and spec.heldout_tokens is not None:
         heldout = score_heldout(job.input("heldout"), model, tokenizer, spec.heldout_tokens)
@@ -40,7 +42,7 @@ def compute(job: Job[EvaluationSpec, DeviceRun]) -> None:
         {"checkpoint": job.name, "tokens": tokens, "scores": scores, "heldout": heldout},
     )
     write_json(job.folder / "samples.json", {"checkpoint": job.name, "samples": samples})
-    job.finish(["scores.json", "samples.json"], {"tasks": len(scores)})
+    job.finish(["scores.json", ANSWERS, "samples.json"], {"tasks": len(scores)})
 
 
 if __name__ == "__main__":

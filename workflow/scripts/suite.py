@@ -1,8 +1,11 @@
 """Measure one checkpoint on a suite of the lm-evaluation-harness's own tasks. Usage: suite.py JOB"""
 
+from typing import Any
+
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from smolmake.evaluate.answers import ANSWERS, write_answers
 from smolmake.evaluate.checkpoint import measured_checkpoint
 from smolmake.evaluate.harness import run_suite
 from smolmake.execution.job import Job, run_step
@@ -19,10 +22,12 @@ def compute(job: Job[SuiteSpec, SuiteRun]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     if job.spec.template is not None:
         tokenizer.chat_template = job.spec.template
-    scores = run_suite(model, tokenizer, checkpoint, job.spec.harness)
+    answers = list[dict[str, Any]]()
+    scores = run_suite(model, tokenizer, checkpoint, job.spec.harness, answers)
+    write_answers(job.folder / ANSWERS, answers)
     name = job.name.removesuffix(f".{job.run.suite}")
     write_json(job.folder / "scores.json", {"checkpoint": name, "suite": job.run.suite, "scores": scores})
-    job.finish(["scores.json"], {"tasks": len(scores)})
+    job.finish(["scores.json", ANSWERS], {"tasks": len(scores)})
 
 
 if __name__ == "__main__":

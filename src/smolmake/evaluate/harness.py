@@ -14,6 +14,7 @@ from lm_eval.api.task import Task
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from smolmake.errors import UserError
+from smolmake.evaluate.answers import answers_of
 from smolmake.evaluate.harness_model import HarnessModel
 from smolmake.evaluate.harness_tasks import Tasks
 from smolmake.recipe.evaluation import HarnessTasks
@@ -27,9 +28,16 @@ Row = dict[str, Any]
 
 
 def run_harness(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, asked: HarnessTasks, tasks: Tasks, batch_size: int = 16
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    asked: HarnessTasks,
+    tasks: Tasks,
+    batch_size: int = 16,
+    answers: list[Row] | None = None,
 ) -> list[Row]:
     """Score tasks: a row for each task or group, metric and filter, in the form of scores.json.
+
+    What was asked and answered is added to `answers`, in the form of answers.parquet.
 
     Raises:
         UserError: if the harness has no such task, its data cannot be had, it runs what the model writes, or one of its
@@ -58,16 +66,22 @@ def run_harness(
             parts = {"thoughts": noted.closed, "unclosed": noted.unclosed, "cut": noted.cut}
             told |= {part: sum(values) / len(values) for part, values in parts.items()}
         rows += [row | told for row in of_task]
+        if answers is not None:
+            answers += answers_of(task, rounds)
     of_groups = [row for group in loaded.get("groups", {}).values() for row in _group_rows(group, rows, rounds)]
     return rows + sorted(of_groups, key=lambda row: row["task"])
 
 
 def run_suite(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, place: Path, asked: HarnessTasks
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    place: Path,
+    asked: HarnessTasks,
+    answers: list[Row] | None = None,
 ) -> list[Row]:
     """As `run_harness`, for the harness's own tasks; `place` is the checkpoint's folder."""
     metadata = {"tokenizer": str(place), "max_seq_lengths": asked.lengths or None}
-    return run_harness(model, tokenizer, asked, Tasks(metadata=metadata))
+    return run_harness(model, tokenizer, asked, Tasks(metadata=metadata), answers=answers)
 
 
 def _run(model: HarnessModel, tasks: Tasks, asked: HarnessTasks, seed: int) -> Result:

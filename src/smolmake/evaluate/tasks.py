@@ -133,9 +133,10 @@ def score_tasks(
     template: str | None,
     limit: int | None,
     generated: Path | None,
+    answers: list[dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Scores of tasks, run from a scratch folder of rendered task files; `generated` is the folder of the step that
-    generated their questions, if one did.
+    generated their questions, if one did, and `answers` as for `run_harness`.
     """
     task_files = sorted(path for path in Path(tasks.folder).iterdir() if path.suffix in (".yaml", ".py"))
     with tempfile.TemporaryDirectory(prefix="smolmake-tasks-") as scratch:
@@ -146,7 +147,7 @@ def score_tasks(
         if not names:
             return []
         own = Tasks(include_path=str(folder), include_defaults=False)
-        rows = run_harness(model, tokenizer, HarnessTasks(tasks=names, limit=limit), own)
+        rows = run_harness(model, tokenizer, HarnessTasks(tasks=names, limit=limit), own, answers=answers)
         by_place = {str(folder / "data" / path.name): name for name, path in questions.items()}
         for row in rows:  # a group has none of its own
             task = own.loaded["tasks"].get(row["task"])

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers.models import write_tokenizer
@@ -23,6 +24,7 @@ from transformers import (
 )
 
 from smolmake.errors import UserError
+from smolmake.evaluate.answers import write_answers
 from smolmake.evaluate.harness import run_harness
 from smolmake.evaluate.harness_model import without_thought
 from smolmake.evaluate.harness_tasks import Tasks
@@ -297,6 +299,39 @@ def test_thoughts_are_no_answers(
         (row,) = run_harness(*chain, HarnessTasks(tasks=names), known(tmp_path), batch_size)
         found = [row[name] for name in ("value", "thoughts", "unclosed", "cut")]
         assert found == pytest.approx([value, thoughts, unclosed, cut]), batch_size
+
+
+def test_what_was_asked_and_answered_is_kept_item_by_item(chain: Loaded, loaded: Loaded, tmp_path: Path) -> None:
+    """The choice that is answered is the one that the score judges; a written answer comes without its thought."""
+    answers: list[dict[str, Any]] = []
+    names = lay_out(tmp_path, [choices("choose", metric_list=metrics("acc"))], questions=QUESTIONS)
+    (row,) = run_harness(*loaded, HarnessTasks(tasks=names), known(tmp_path), answers=answers)
+    assert [(each["item"], each["question"]) for each in answers] == list(enumerate(q["query"] for q in QUESTIONS))
+    for each, asked, score in zip(answers, QUESTIONS, row["items"], strict=True):
+        assert each["choices"] == asked["choices"] and each["target"] == asked["choices"][asked["gold"]]
+        assert (each["answers"] == [each["target"]]) == bool(score)
+    asked = task("write", "generate_until", "rows.jsonl", metric_list=metrics("exact_match"),
+                 filter_list=[regex("number", "([0-9]+)")],
+                 generation_kwargs={"until": ["\n"], "max_gen_toks": 9, "do_sample": False})  # fmt: skip
+    rows, answers = [{"query": query, "answer": "42"} for query in ("p", "q", "r")], []
+    names = lay_out(tmp_path / "written", [asked], rows=rows)
+    run_harness(*chain, HarnessTasks(tasks=names, repeats=2), known(tmp_path / "written"), answers=answers)
+    assert [each["answers"] for each in answers] == [["42"] * 2, ["42"] * 2, ["[invalid]"] * 2]
+    assert {(each["filter"], each["target"]) for each in answers} == {("number", "42")}
+
+
+def test_questions_with_one_ending_and_long_texts_are_kept_readable(loaded: Loaded, tmp_path: Path) -> None:
+    """As WinoGrande's: the choices come first, and the question is what follows them."""
+    rows = [{"options": [noun, "fish"], "end": "has one" + " word" * 500, "gold": 1} for noun in NOUNS[:2]]
+    asked = choices("ending", "rows.jsonl", metric_list=metrics("acc"), doc_to_text="gold", doc_to_target="end",
+                    doc_to_choice="options")  # fmt: skip
+    names, answers = lay_out(tmp_path, [asked], rows=rows), list[dict[str, Any]]()
+    run_harness(*loaded, HarnessTasks(tasks=names), known(tmp_path), answers=answers)
+    write_answers(tmp_path / "answers.parquet", answers)
+    kept = pq.read_table(tmp_path / "answers.parquet").to_pylist()
+    assert kept == answers and [each["target"] for each in kept] == ["fish", "fish"]
+    assert all(len(each["question"]) < 2010 and each["question"].startswith("has one word") for each in kept)
+    assert kept[0]["choices"] == ["cat", "fish"] and kept[0]["answers"][0] in kept[0]["choices"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers.data_jobs import fail, job, run
@@ -179,3 +180,6 @@ def test_the_jobs_of_evaluation_give_scores(tmp_path: Path, root: Path) -> None:
     chats = {("chat", metric, 3, "chat") for metric in ("format", "switch", "answer")}
     assert asked == {("facts", "acc", 3, "facts")} | chats and evaluation["tokens"] == 100
     assert checked == {"tasks": 2, "english": 1}
+    texts = pq.read_table(tmp_path / "results/evaluation/main/answers.parquet").to_pylist()
+    assert {(row["task"], row["item"]) for row in texts} == {(name, n) for name in ("facts", "chat") for n in range(3)}
+    assert pq.read_table(tmp_path / "results/suite/main.english/answers.parquet").num_rows == 6
