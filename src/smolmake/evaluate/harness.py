@@ -32,7 +32,6 @@ def run_harness(
     tokenizer: PreTrainedTokenizerBase,
     asked: HarnessTasks,
     tasks: Tasks,
-    batch_size: int = 16,
     answers: list[Row] | None = None,
 ) -> list[Row]:
     """Score tasks: a row for each task or group, metric and filter, in the form of scores.json.
@@ -43,7 +42,7 @@ def run_harness(
         UserError: if the harness has no such task, its data cannot be had, it runs what the model writes, or one of its
             metrics gives no number.
     """
-    language_model = HarnessModel(model, tokenizer, batch_size)
+    language_model = HarnessModel(model, tokenizer)
     loaded = tasks.load_anew(asked.tasks)  # a task remembers the shots and settings that it was asked with
     language_model.keeps_thoughts = {
         name for name, task in loaded["tasks"].items() if _metadata(task).get("thinking") == "keep"
@@ -57,7 +56,7 @@ def run_harness(
         told: Row = {
             "shots": rounds[0]["n-shot"].get(name) or 0,
             "repeats": asked.repeats,
-            "batch_size": batch_size,
+            "batch_tokens": language_model.engine.budget,
             "dtype": str(model.dtype).removeprefix("torch."),
             "merged": sorted(noted.merged),
             "truncated": len(noted.truncated),

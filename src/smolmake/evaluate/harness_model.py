@@ -1,101 +1,162 @@
-"""A model as the lm-evaluation-harness asks it: its own hf backend, but for the border of choices and for thoughts."""
+"""A model as the lm-evaluation-harness asks it: what it scores and writes is its hf backend's, faster.
+
+But for the border of choices, which are scored by the tokens that they add, and for thoughts, which are no answers.
+"""
 
 from __future__ import annotations
 
-import re
+import sys
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
-import torch
+import jinja2
+from lm_eval import utils
 from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
-from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from lm_eval.api.model import LM
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, resolve_max_length
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import tqdm
 
 from smolmake.errors import UserError
+from smolmake.evaluate.endings import Answer, Ending, Noted, answer_text
+from smolmake.evaluate.engine import Engine
+from smolmake.evaluate.generate import Prompt, write_plainly
+from smolmake.evaluate.prompt_tokens import PromptTokens
+from smolmake.evaluate.shared_prefixes import Scored, common
 from smolmake.files import canonical_json
 
-OPEN, CLOSE = "<think>", "</think>"
-Place = tuple[str, int]  # a task and the number of its item
 Tokens = list[int]
+NEW_TOKENS = 256  # of an answer whose task names no limit, as the harness has it
 
 
-@dataclass
-class Noted:
-    """What happened while a task was asked: numbers of items, or one entry an answer."""
-
-    merged: set[int] = field(default_factory=set)  # a choice's first letters merge with the question's last token
-    truncated: set[int] = field(default_factory=set)  # too long for the model: the beginning was left out
-    closed: list[bool] = field(default_factory=list)  # a thought, or several, that ended
-    unclosed: list[bool] = field(default_factory=list)
-    cut: list[bool] = field(default_factory=list)  # the limit of tokens came first
-
-
-class HarnessModel(HFLM):  # type: ignore[misc]
+class HarnessModel(LM):  # type: ignore[misc]
     """Asked by the harness; `noted` says by task what happened. Tasks in `keeps_thoughts` see answers whole."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
-        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, budget: int | None = None) -> None:
+        super().__init__()
+        self.model, self.tokenizer, self._device = model.eval(), tokenizer, model.device
+        self.max_length = resolve_max_length(model.config, tokenizer)
+        self.tokens = PromptTokens(tokenizer)
+        pads = (tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.eos_token_id)
+        self.pad: int = next(each for each in pads if each is not None)
+        self.engine = Engine(model, self.max_length, budget)
         self.noted: dict[str, Noted] = defaultdict(Noted)
         self.keeps_thoughts: set[str] = set()
+        self._warned: set[str] = set()
+
+    @property
+    def tokenizer_name(self) -> str:
+        return str(self.tokenizer.name_or_path).replace("/", "__")
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        return self.tokenizer.chat_template if chat_template else None
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """A conversation as text; without its system message where the template has no place for one."""
+        try:
+            return self._render(chat_history, add_generation_prompt)
+        except jinja2.exceptions.TemplateError as error:
+            rest = [message for message in chat_history if message["role"] != "system"]
+            if len(rest) == len(chat_history):
+                raise
+            warning = f"evaluation: the chat template takes no system message, which is left out ({error})"
+            if warning not in self._warned:
+                print(warning, file=sys.stderr, flush=True)
+            self._warned.add(warning)
+            return self._render(rest, add_generation_prompt)
+
+    def _render(self, messages: list[dict[str, str]], prompt: bool) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=prompt, continue_final_message=not prompt
+            )
+        )
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """The log-likelihood of each continuation, and whether it is the likeliest: of the tokens that it adds."""
-        pairs = []
-        for request in requests:
-            context, continuation = request.args
-            before, added = self._pair(context, continuation, request)
-            if len(before) + len(added) > self.max_length + 1:
-                self.noted[request.task_name].truncated.add(request.doc_id)
-            pairs.append(((context, continuation), before, added))
-        found: list[tuple[float, bool]] = self._loglikelihood_tokens(pairs, disable_tqdm=disable_tqdm)
-        return found
+        contexts = [context for context, _ in (request.args for request in requests)]
+        texts = [context + continuation for context, continuation in (request.args for request in requests)]
+        before = iter(self.tokens.encode(context.rstrip() for context in contexts if context))
+        whole = iter(self.tokens.encode(text for context, text in zip(contexts, texts, strict=True) if context))
+        alone = iter(
+            self.tokens.encode((text for context, text in zip(contexts, texts, strict=True) if not context), False)
+        )
+        self.tokens.forget()
+        scored = []
+        for request, context in zip(requests, contexts, strict=True):
+            pair = self._border(next(before), next(whole), request) if context else self._begin(next(alone))
+            scored.append(self._scored(*pair, request))
+        return self._score(scored, "loglikelihood", disable_tqdm)
 
-    def _pair(self, context: str, continuation: str, request: Instance) -> tuple[Tokens, Tokens]:
+    def _border(self, before: Tokens, whole: Tokens, request: Instance) -> tuple[Tokens, Tokens]:
         """The tokens of a context and those that a continuation adds.
 
         As the harness, which counts on from the number of tokens of the context without its last spaces, unless the two
         merge at the border: then from the first token that differs, which ends in the continuation's first letters.
         """
-        if continuation and not context:
-            added = self.tok_encode(continuation, add_special_tokens=False)
-            starts = self.prefix_token_id == added[0]
-            before, added = (added[:1], added[1:]) if starts else ([self.prefix_token_id], added)
-        elif continuation:
-            before, whole = self.tok_encode(context.rstrip()), self.tok_encode(context + continuation)
-            added = whole[len(before) :]
-            if whole[: len(before)] != before or not added:
-                same = next((n for n, (a, b) in enumerate(zip(whole, before, strict=False)) if a != b), len(whole))
-                before, added = whole[:same], whole[same:]
-                self.noted[request.task_name].merged.add(request.doc_id)
-        if not continuation or not added:
+        added = whole[len(before) :]
+        if request.args[1] and (whole[: len(before)] != before or not added):
+            same = common(whole, before)
+            before, added = whole[:same], whole[same:]
+            self.noted[request.task_name].merged.add(request.doc_id)
+        return before, added
+
+    def _begin(self, added: Tokens) -> tuple[Tokens, Tokens]:
+        """The same of a continuation without a context, which one token stands before."""
+        if added and added[0] == self.tokens.prefix:
+            return added[:1], added[1:]
+        return [self.tokens.prefix], added
+
+    def _scored(self, before: Tokens, added: Tokens, request: Instance) -> Scored:
+        place = f"a choice of item {request.doc_id} of the task {request.task_name}"
+        if not request.args[1] or not added:
             raise UserError(
-                f"a choice of item {request.doc_id} of the task {request.task_name} adds no token to its question",
-                key="evaluation", value=continuation, remedy="give each choice a text of its own",
+                f"{place} adds no token to its question",
+                key="evaluation", value=request.args[1], remedy="give each choice a text of its own",
             )  # fmt: skip
-        return before or [self.prefix_token_id], added
+        if len(added) > self.max_length:
+            raise UserError(
+                f"{place} is longer than what the model reads",
+                key="evaluation", value=f"{len(added)} of {self.max_length} tokens", remedy="take the item out",
+            )  # fmt: skip
+        if len(before) + len(added) > self.max_length + 1:
+            self.noted[request.task_name].truncated.add(request.doc_id)
+        return Scored([*(before or [self.tokens.prefix]), *added], len(added), (request.task_name, request.doc_id))
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """The log-likelihood of each text, read in windows as long as the model reads, cut as the harness cuts them."""
+        windows, counts = list[Scored](), list[int]()
+        for tokens in self.tokens.encode(request.args[0] for request in requests):
+            cut = utils.get_rolling_token_windows(tokens, self.tokens.prefix, self.max_length, context_len=1)
+            pairs = [utils.make_disjoint_window(window) for window in cut]
+            windows += [Scored(before + added, len(added), len(windows) + n) for n, (before, added) in enumerate(pairs)]
+            counts.append(len(pairs))
+        self.tokens.forget()
+        found = iter(self._score(windows, "loglikelihood_rolling", disable_tqdm))
+        return [sum(next(found)[0] for _ in range(count)) for count in counts]
+
+    def _score(self, requests: list[Scored], what: str, silent: bool) -> list[tuple[float, bool]]:
+        with tqdm(total=len(requests), disable=silent, desc=f"Running {what} requests") as bar:
+            return self.engine.score(requests, bar.update)
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """The answer to each prompt, without its thoughts, up to a stop string; equal settings in a batch."""
+        """The answer to each prompt, without its thoughts, up to a stop string."""
         answers = [""] * len(requests)
         groups: dict[tuple[str, bool], list[int]] = defaultdict(list)
         for number, request in enumerate(requests):
             groups[canonical_json(request.args[1]), request.task_name in self.keeps_thoughts].append(number)
-        for (_, keeps), numbers in groups.items():
-            numbers.sort(key=lambda number: -len(self.tok_encode(requests[number].args[0])))
-            for first in range(0, len(numbers), self.batch_size):
-                batch = numbers[first : first + self.batch_size]
-                texts = self._answer([requests[number] for number in batch], keeps)
-                for number, text in zip(batch, texts, strict=True):
+        with tqdm(total=len(requests), disable=disable_tqdm, desc="Running generate_until requests") as bar:
+            for (_, keeps), numbers in groups.items():
+                texts = self._write([requests[number] for number in numbers], keeps, bar.update)
+                for number, text in zip(numbers, texts, strict=True):
                     answers[number] = text
         return answers
 
-    @torch.inference_mode()
-    def _answer(self, requests: list[Instance], keeps: bool) -> list[str]:
-        """The answers of one batch, whose requests have the same settings."""
-        settings: dict[str, Any] = normalize_gen_kwargs(requests[0].args[1], self.max_gen_toks)
-        eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+    def _write(self, requests: list[Instance], keeps: bool, progress: Callable[[int], object]) -> list[str]:
+        """The answers to requests that have the same settings."""
+        settings: dict[str, Any] = normalize_gen_kwargs(requests[0].args[1], NEW_TOKENS)
+        eos = self.tokenizer.decode(self.tokenizer.eos_token_id)
         stops = [stop for stop in handle_stop_sequences(settings.pop("until", None), eos=eos) if stop]
         limit = settings.pop("max_gen_toks")
         room = self.max_length - limit
@@ -107,73 +168,22 @@ class HarnessModel(HFLM):  # type: ignore[misc]
             )  # fmt: skip
         if not settings["do_sample"]:
             settings.pop("temperature", None)
-        prompts = [request.args[0] for request in requests]
-        tokens, mask = self.tok_batch_encode(prompts, truncation=self.truncation)
-        for request, length in zip(requests, mask.sum(dim=1).tolist(), strict=True):
-            if length > room:
+        ending = Ending.of(self.tokenizer, stops, keeps)
+        prompts = []
+        for request, tokens in zip(requests, self.tokens.encode(r.args[0] for r in requests), strict=True):
+            if len(tokens) > room:
                 self.noted[request.task_name].truncated.add(request.doc_id)
-        tokens, mask = tokens[:, -room:].to(self.device), mask[:, -room:].to(self.device)
-        width = tokens.shape[1]
-        opened = [prompt.rstrip().endswith(OPEN) for prompt in prompts]
-        output = self.model.generate(
-            input_ids=tokens,
-            attention_mask=mask,
-            max_length=width + limit,
-            stopping_criteria=StoppingCriteriaList([Stops(self.tokenizer, stops, width, opened, keeps)]),
-            pad_token_id=self.tokenizer.pad_token_id,
-            use_cache=True,
-            **settings,
-        )[:, width:].tolist()
-        return [
-            self._finish(request, row, stops, limit, begun, keeps)
-            for request, row, begun in zip(requests, output, opened, strict=True)
-        ]
-
-    def _finish(self, request: Instance, row: Tokens, stops: list[str], limit: int, begun: bool, keeps: bool) -> str:
-        """A row's tokens as the answer that is scored, and a note on it."""
-        special = {OPEN, CLOSE} & set(self.tokenizer.all_special_tokens)
-        text: str = self.tok_decode(row, skip_special_tokens=not special)
-        noted = self.noted[request.task_name]
-        answer, closed, unclosed = without_thought(OPEN + text if begun else text)
-        whole = text = text if keeps else answer
-        for stop in stops:
-            text = text.split(stop)[0]
+            prompts.append(Prompt(tokens[-room:], Answer(ending, request.args[0])))
+        self.tokens.forget()
         ends = self.model.generation_config.eos_token_id
-        ends = {self.eot_token_id, *(ends if isinstance(ends, list) else [ends])}
-        noted.closed.append(closed)
-        noted.unclosed.append(unclosed)
-        noted.cut.append(len(row) == limit and not ends & set(row) and text == whole)
-        return text
-
-
-def without_thought(text: str) -> tuple[str, bool, bool]:
-    """A text without its thoughts, and whether it had closed ones or one without an end, which leaves no answer."""
-    answer = re.sub(f"{OPEN}.*?{CLOSE}", "", text, flags=re.DOTALL)
-    closed, unclosed = answer != text, OPEN in answer
-    return "" if unclosed else answer.lstrip() if closed else text, closed, unclosed
-
-
-class Stops(StoppingCriteria):
-    """Ends a row once its answer holds a stop string; within a thought none counts, unless thoughts are kept."""
-
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, stops: list[str], width: int, opened: list[bool], keeps: bool
-    ) -> None:
-        self.tokenizer, self.stops, self.keeps = tokenizer, stops, keeps
-        self.thinks, self.begins = [each and not keeps for each in opened], [width] * len(opened)
-        self.done = torch.zeros(len(opened), dtype=torch.bool)
-        watched = [*stops, OPEN, CLOSE]
-        self.looks_back = 2 + max(len(tokenizer.encode(each, add_special_tokens=False)) for each in watched)
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
-        length, first = input_ids.shape[1], max(0, input_ids.shape[1] - self.looks_back)
-        for row, (begin, recent) in enumerate(zip(self.begins, input_ids[:, first:].tolist(), strict=True)):
-            if self.done[row]:
-                continue
-            seen = self.tokenizer.decode(recent[max(0, begin - first) :])
-            if self.thinks[row] and CLOSE in seen:
-                self.thinks[row], self.begins[row] = False, length
-            elif not self.thinks[row]:
-                self.thinks[row] = not self.keeps and OPEN in seen
-                self.done[row] = not self.thinks[row] and any(stop in seen for stop in self.stops)
-        return self.done.to(input_ids.device)
+        ends = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+        longest = sorted(prompts, key=lambda prompt: -len(prompt.tokens))
+        while longest:
+            count = max(1, self.engine.budget // (len(longest[0].tokens) + limit))
+            write_plainly(self.model, longest[:count], limit, self.pad, settings)
+            progress(len(longest[:count]))
+            del longest[:count]
+        return [
+            answer_text(prompt.answer, limit, ends, self.noted[request.task_name])
+            for request, prompt in zip(requests, prompts, strict=True)
+        ]

@@ -1,0 +1,38 @@
+"""Texts of an evaluation as tokens, the way the lm-evaluation-harness makes them: many at once, each text once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from transformers import PreTrainedTokenizerBase
+
+
+class PromptTokens:
+    """Tokens of texts by one tokenizer; what `encode` made is kept until `forget`."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        bos: int | None = tokenizer.bos_token_id
+        self.prefix: int = tokenizer.eos_token_id if bos is None else bos  # stands before a text that has no context
+        self._prefix_text = str(tokenizer.decode(self.prefix))
+        self._made: dict[tuple[str, bool], list[int]] = {}
+
+    def encode(self, texts: Iterable[str], special: bool | None = None) -> list[list[int]]:
+        """The tokens of each text; `special` as the tokenizer's `add_special_tokens`.
+
+        Where it is not given, the tokenizer adds what it always adds, but not to a text that begins with the token
+        that stands before texts.
+        """
+        asked = [(text, self._adds(text) if special is None else special) for text in texts]
+        for adds in (True, False):
+            new = list({text: None for text, kind in asked if kind == adds and (text, adds) not in self._made})
+            if new:
+                found = self.tokenizer(new, add_special_tokens=adds, return_attention_mask=False, verbose=False)
+                self._made.update(zip(((text, adds) for text in new), found["input_ids"], strict=True))
+        return [self._made[key] for key in asked]
+
+    def forget(self) -> None:
+        self._made.clear()
+
+    def _adds(self, text: str) -> bool:
+        return not text.startswith(self._prefix_text)
