@@ -27,7 +27,7 @@ SCHEMA = pa.schema(
         # what was asked, and how
         ("suite", pa.string()), ("task", pa.string()), ("metric", pa.string()), ("filter", pa.string()),
         ("length", pa.int64()), ("formulation", pa.string()), ("shots", pa.int64()), ("repeats", pa.int64()),
-        ("batch_size", pa.int64()), ("dtype", pa.string()),
+        ("batch_tokens", pa.int64()), ("dtype", pa.string()),
         # the score
         ("value", pa.float64()), ("low", pa.float64()), ("high", pa.float64()), ("n", pa.int64()),
         ("chance", pa.float64()), ("share", pa.bool_()), ("higher_is_better", pa.bool_()),
