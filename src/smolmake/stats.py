@@ -19,7 +19,7 @@ def wilson(successes: float, n: int) -> Interval:
     share = successes / n
     centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2)) / (1 + Z**2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))  # rounding may miss 0 and 1
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:

@@ -24,6 +24,8 @@ use rule step as adopted with:
 
 
 use rule step as suite_items with:
+    input:
+        data=role("data"),
     output:
         manifest=ensure("results/suite_items/{step}/manifest.json", non_empty=True),
     log:

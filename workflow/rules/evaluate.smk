@@ -19,6 +19,7 @@ use rule step as evaluation with:
 use rule step as suite with:
     input:
         checkpoint=role("checkpoint"),
+        data=role("data"),
     output:
         manifest=ensure("results/suite/{step}/manifest.json", non_empty=True),
     log:

@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from smolmake.evaluate.answers import ANSWERS, write_answers
 from smolmake.evaluate.checkpoint import measured_checkpoint
 from smolmake.evaluate.harness import run_suite
+from smolmake.evaluate.question_tasks import score_questions
 from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
 from smolmake.graph.specs.evaluate import SuiteRun, SuiteSpec
@@ -23,7 +24,11 @@ def compute(job: Job[SuiteSpec, SuiteRun]) -> None:
     if job.spec.template is not None:
         tokenizer.chat_template = job.spec.template
     answers = list[dict[str, Any]]()
-    scores = run_suite(model, tokenizer, checkpoint, job.spec.harness, answers)
+    if job.spec.questions is not None:
+        generated = job.input("data") if "data" in job.inputs else None
+        scores = score_questions(model, tokenizer, job.spec.questions, job.spec.harness, generated, answers)
+    else:
+        scores = run_suite(model, tokenizer, checkpoint, job.spec.harness, answers)
     write_answers(job.folder / ANSWERS, answers)
     name = job.name.removesuffix(f".{job.run.suite}")
     write_json(job.folder / "scores.json", {"checkpoint": name, "suite": job.run.suite, "scores": scores})

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, SmolLM3Config
 
 from smolmake.evaluate.harness import run_suite
+from smolmake.evaluate.question_tasks import score_questions
 from smolmake.evaluate.tasks import score_tasks
 from smolmake.execution.job import Job
 from smolmake.files import write_json
@@ -40,7 +41,11 @@ def check_tasks(job: Job[CheckTasksSpec, DeviceRun]) -> None:
             if suite.template is not None:
                 tokenizer.chat_template = suite.template
             print(f"suite {name}", file=sys.stderr, flush=True)
-            found[name] = run_suite(model, tokenizer, place, reduced(suite.harness))
+            if suite.questions is not None:
+                generated = job.input(f"data:{name}") if f"data:{name}" in job.inputs else None
+                found[name] = score_questions(model, tokenizer, suite.questions, reduced(suite.harness), generated)
+            else:
+                found[name] = run_suite(model, tokenizer, place, reduced(suite.harness))
     counts = {name: len({score["task"] for score in scores}) for name, scores in found.items()}
     write_json(job.folder / "answered.json", counts)
     job.finish(["answered.json"], {"tasks": sum(counts.values())})

@@ -15,6 +15,7 @@ OPEN, CLOSE = "<think>", "</think>"
 class Noted:
     """What happened while a task was asked: numbers of items, or one entry an answer."""
 
+    added: dict[tuple[int, int], int] = field(default_factory=dict)  # tokens, by item and choice
     merged: set[int] = field(default_factory=set)  # a choice's first letters merge with the question's last token
     truncated: set[int] = field(default_factory=set)  # too long for the model: the beginning was left out
     closed: list[bool] = field(default_factory=list)  # a thought, or several, that ended

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from smolmake.errors import UserError
 from smolmake.evaluate.answers import answers_of
+from smolmake.evaluate.choices import BITS, choice_scores, formulation_of
 from smolmake.evaluate.harness_model import HarnessModel
 from smolmake.evaluate.harness_tasks import Tasks
 from smolmake.recipe.evaluation import HarnessTasks
@@ -50,9 +51,10 @@ def run_harness(
     rounds = [_run(language_model, tasks, asked, seed) for seed in range(asked.repeats)]
     rows = []
     for name, task in sorted(loaded["tasks"].items()):
+        noted = language_model.noted[name]
         of_task = list(_task_rows(task, rounds))
         _check_complete(task, of_task, asked)
-        noted = language_model.noted[name]
+        of_task += _choice_rows(task, rounds[0], noted.added)
         told: Row = {
             "shots": rounds[0]["n-shot"].get(name) or 0,
             "repeats": asked.repeats,
@@ -129,7 +131,7 @@ def _metadata(task: Task) -> dict[str, Any]:
 def _task_rows(task: Task, rounds: list[Result]) -> Iterator[Row]:
     """A task's rows, without those of RULER's lengths that no item has."""
     name, first = task.task_name, rounds[0]
-    chance, formulation = _chance(task, first["samples"][name]), _formulation(task, first["samples"][name])
+    chance, formulation = _chance(task, first["samples"][name]), formulation_of(task, first["samples"][name])
     by_length = "max_length" in first["samples"][name][0]["doc"]
     better = {str(metric): value for metric, value in first["higher_is_better"][name].items()}
     aggregations = {str(metric): aggregation for metric, aggregation in task.aggregation().items()}
@@ -160,6 +162,31 @@ def _task_rows(task: Task, rounds: list[Result]) -> Iterator[Row]:
             "chance": chance if share else 0.0,
             "formulation": formulation,
             "items": items,
+        }
+
+
+def _choice_rows(task: Task, result: Result, added: dict[tuple[int, int], int]) -> Iterator[Row]:
+    """What the likelihoods of choices tell beside the harness's metrics, which have other names."""
+    samples = result["samples"][task.task_name]
+    samples = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
+    for metric, items in choice_scores(task, samples, added).items():
+        value, low, high = mean_interval(items)
+        share = metric != BITS
+        yield {
+            "task": task.task_name,
+            "metric": metric,
+            "filter": "none",
+            "length": None,
+            "value": value,
+            "low": max(low, 0.0),
+            "high": min(high, 1.0) if share else high,
+            "n": len(items),
+            "share": share,
+            "higher_is_better": share,
+            "chance": _chance(task, samples) if share else 0.0,
+            "formulation": formulation_of(task, samples),
+            "items": items,
+            "beside": True,
         }
 
 
@@ -214,14 +241,6 @@ def _chance(task: Task, samples: list[dict[str, Any]]) -> float:
     return sum(1 / len(task.doc_to_choice(item["doc"])) for item in samples) / len(samples)
 
 
-def _formulation(task: Task, samples: list[dict[str, Any]]) -> str:
-    """How the task is scored: by what the model writes, by the letters of choices, or by their texts."""
-    if task.OUTPUT_TYPE != "multiple_choice":
-        return {"generate_until": "FG", "loglikelihood": "CF"}.get(task.OUTPUT_TYPE, "")
-    choices = {argument[-1].strip(" ().:") for item in samples for argument in item["arguments"]}
-    return "MCF" if all(len(choice) == 1 and choice.isalpha() for choice in choices) else "CF"
-
-
 def _check_complete(task: Task, rows: list[Row], asked: HarnessTasks) -> None:
     """Raise UserError for a metric of the task, or a length that was asked for, that gave no row."""
     given, named = {row["metric"] for row in rows}, {str(metric) for metric in task.higher_is_better()}
@@ -239,32 +258,44 @@ def _check_complete(task: Task, rows: list[Row], asked: HarnessTasks) -> None:
 
 
 def _group_rows(group: Any, rows: list[Row], rounds: list[Result]) -> Iterator[Row]:
-    """The means of a group over its tasks, weighted as the group says; with a metric that no task has, none."""
+    """The means of a group over its tasks, weighted as the group says; with a metric that no task has, none.
+
+    What is told beside the tasks' metrics has the weights of the group's first one.
+    """
     members = {task.task_name for task in group.get_all_tasks()}
+    by_size = {str(each.metric): each.weight_by_size for each in group.aggregate_metric_list or ()}
+    of_members = [row for row in rows if row["task"] in members]
     for key, metric, filtered in _keys(rounds[0]["results"][group.name]):
-        parts = [r for r in rows if r["task"] in members and (r["metric"], r["filter"]) == (metric, filtered)]
-        if not parts:
-            continue
-        by_size = next(each.weight_by_size for each in group.aggregate_metric_list if str(each.metric) == metric)
-        weights = [part["n"] if by_size else 1 for part in parts]
-        estimates = [(part["value"], part["low"], part["high"]) for part in parts]
-        mean_value, low, high = weighted_mean(estimates, weights)
-        value = _number(group.name, key, [result["results"][group.name][key] for result in rounds])
-        share = all(part["share"] for part in parts)
-        formulations = {part["formulation"] for part in parts}
-        yield {
-            "task": group.name,
-            "metric": metric,
-            "filter": filtered,
-            "length": parts[0]["length"],
-            "value": value,
-            "low": max(low + value - mean_value, 0.0) if share else low + value - mean_value,
-            "high": min(high + value - mean_value, 1.0) if share else high + value - mean_value,
-            "n": sum(part["n"] for part in parts),
-            "share": share,
-            "higher_is_better": parts[0]["higher_is_better"],
-            "chance": sum(w * part["chance"] for w, part in zip(weights, parts, strict=True)) / sum(weights),
-            "formulation": formulations.pop() if len(formulations) == 1 else "",
-            "items": [],
-            "tasks": sorted(members),
-        }
+        parts = [row for row in of_members if (row["metric"], row["filter"]) == (metric, filtered)]
+        if parts:
+            value = _number(group.name, key, [result["results"][group.name][key] for result in rounds])
+            yield _group_row(group.name, sorted(members), parts, by_size[metric], value)
+    for metric in dict.fromkeys(row["metric"] for row in of_members if row.get("beside")):
+        parts = [row for row in of_members if row["metric"] == metric and row.get("beside")]
+        if by_size and len(parts) == len(members):
+            yield _group_row(group.name, sorted(members), parts, next(iter(by_size.values())), None) | {"beside": True}
+
+
+def _group_row(name: str, members: list[str], parts: list[Row], by_size: bool, value: float | None) -> Row:
+    """A group's mean over its tasks, whose value the harness gives, or None."""
+    weights = [part["n"] if by_size else 1 for part in parts]
+    mean_value, low, high = weighted_mean([(part["value"], part["low"], part["high"]) for part in parts], weights)
+    value = mean_value if value is None else value
+    low, high, share = low + value - mean_value, high + value - mean_value, all(part["share"] for part in parts)
+    formulations = {part["formulation"] for part in parts}
+    return {
+        "task": name,
+        "metric": parts[0]["metric"],
+        "filter": parts[0]["filter"],
+        "length": parts[0]["length"],
+        "value": value,
+        "low": max(low, 0.0) if share else low,
+        "high": min(high, 1.0) if share else high,
+        "n": sum(part["n"] for part in parts),
+        "share": share,
+        "higher_is_better": parts[0]["higher_is_better"],
+        "chance": sum(w * part["chance"] for w, part in zip(weights, parts, strict=True)) / sum(weights),
+        "formulation": formulations.pop() if len(formulations) == 1 else "",
+        "items": [],
+        "tasks": members,
+    }

@@ -120,8 +120,10 @@ class HarnessModel(LM):  # type: ignore[misc]
                 f"{place} is longer than what the model reads",
                 key="evaluation", value=f"{len(added)} of {self.max_length} tokens", remedy="take the item out",
             )  # fmt: skip
+        noted = self.noted[request.task_name]
+        noted.added[request.doc_id, request.idx] = len(added)
         if len(before) + len(added) > self.max_length + 1:
-            self.noted[request.task_name].truncated.add(request.doc_id)
+            noted.truncated.add(request.doc_id)
         return Scored([*(before or [self.tokens.prefix]), *added], len(added), (request.task_name, request.doc_id))
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:

@@ -246,7 +246,9 @@ def named(error: UserError, job: Job[Spec, Run]) -> UserError:
     key = ", ".join(guilty or keys) or error.key
     places = (Path("config/recipes") / f"{job.recipe}.yaml", Path("examples") / job.recipe / "recipe.yaml")
     at = error.file or next((file for file in places if file.is_file()), f"the recipe {job.recipe}")
-    return UserError(error.what, file=at, key=key, value=error.value, remedy=error.remedy)
+    told = UserError(error.what, file=at, key=key, value=error.value, remedy=error.remedy)
+    told.line = error.line
+    return told
 
 
 def tell_time_limit() -> None:

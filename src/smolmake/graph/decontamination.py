@@ -10,7 +10,7 @@ from typing import Literal
 
 from smolmake.execution.step import Step, Steps
 from smolmake.graph.datasets import files_spec
-from smolmake.graph.specs.data import FileDataset, OverlapSpec, SuiteItemsSpec
+from smolmake.graph.specs.data import FileDataset, GeneratedDataset, OverlapSpec, SuiteItemsSpec
 from smolmake.recipe.evaluation import Suite
 from smolmake.recipe.schema import Recipe
 
@@ -28,17 +28,39 @@ def items_to(steps: Steps, recipe: Recipe, how: How, inputs: dict[str, Step]) ->
         tasks = files_spec(steps, recipe.evaluation.data, inputs, "tasks")
         keys += ["evaluation.data"]
     filtered, measured = (
-        {task for suite in recipe.evaluation.suites.values() if _how(suite, recipe) == each for task in suite.tasks}
-        for each in NAMES
+        [suite for suite in recipe.evaluation.suites.values() if _how(suite, recipe) == each] for each in NAMES
     )
-    if names := sorted(filtered if how == "filter" else measured - filtered):
+    asked, others = (filtered, []) if how == "filter" else (measured, filtered)
+    names = sorted(_tasks(asked) - _tasks(others))
+    elsewhere = _questions(steps, others)
+    questions = [found for key, found in sorted(_questions(steps, asked).items()) if key not in elsewhere]
+    if names or questions:
         read = [
-            f"evaluation.suites.{n}.{key}" for n in recipe.evaluation.suites for key in ("tasks", "decontamination")
+            f"evaluation.suites.{n}.{key}"
+            for n in recipe.evaluation.suites
+            for key in ("tasks", "questions", "decontamination")
         ]
+        spec = SuiteItemsSpec(tasks=names, questions=[data for data, _ in questions] or None)
+        reads = {f"data:{number}": made for number, (_, made) in enumerate(questions) if made is not None}
         inputs[f"suite_items:{NAMES[how]}"] = steps.add(
-            "suite_items", NAMES[how], SuiteItemsSpec(tasks=names), {}, "data", (*read, "cleaning.decontamination")
+            "suite_items", NAMES[how], spec, reads, "data", (*read, "cleaning.decontamination")
         )
     return tasks, keys
+
+
+def _tasks(suites: list[Suite]) -> set[str]:
+    return {task for suite in suites for task in suite.tasks}
+
+
+def _questions(steps: Steps, suites: list[Suite]) -> dict[str, tuple[FileDataset, Step | None]]:
+    """The suites' own questions, each once however many suites ask them, and the step that generates them."""
+    found: dict[str, tuple[FileDataset, Step | None]] = {}
+    for suite in suites:
+        if suite.questions is not None:
+            made: dict[str, Step] = {}
+            data = files_spec(steps, suite.questions, made, "data")
+            found[data.generated if isinstance(data, GeneratedDataset) else data.content] = data, made.get("data")
+    return found
 
 
 def _how(suite: Suite, recipe: Recipe) -> How | None:

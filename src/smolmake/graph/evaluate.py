@@ -12,12 +12,14 @@ from smolmake.graph.data import source_labels
 from smolmake.graph.datasets import files_spec
 from smolmake.graph.posttrain import template_text
 from smolmake.graph.specs.data import HeldoutSpec
-from smolmake.graph.specs.evaluate import CheckTasksSpec, EvaluationSpec, SuiteRun, SuiteSpec, TaskFiles
+from smolmake.graph.specs.evaluate import CheckTasksSpec, EvaluationSpec, QuestionFiles, SuiteRun, SuiteSpec, TaskFiles
 from smolmake.graph.specs.pretrain import SegmentRun
 from smolmake.graph.specs.runs import DeviceRun
 from smolmake.recipe.evaluation import Suite
 from smolmake.recipe.runtime import Layout
 from smolmake.recipe.schema import Recipe
+
+Suites = dict[str, tuple[SuiteSpec, dict[str, Step]]]  # by name: what each asks, and what generates its questions
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
     tasks = _task_files(steps, recipe, shared)
     layout, device = recipe.runtime.layouts.get("evaluation") or Layout(), recipe.runtime.device
     keys = tuple(f"evaluation.{key}" for key in ("tasks", "data", "limit", "prompts", "chat_prompts"))
-    _check_tasks(steps, recipe, tasks, template, shared)
+    suites = {name: _asked(steps, suite, template) for name, suite in section.suites.items()}
+    _check_tasks(steps, recipe, tasks, template, shared, suites)
     for checkpoint in evaluated(steps):
         spec = EvaluationSpec(
             tasks=tasks, limit=section.limit, prompts=section.prompts, chat_prompts=section.chat_prompts,
@@ -66,9 +69,10 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
         steps.add("evaluation", checkpoint.name, spec, inputs | shared, stage, (*keys, *checkpoint.keys), run)
         for name, suite in section.suites.items():
             if _requested(suite, checkpoint):
+                asked, reads = suites[name]
                 steps.add(
-                    "suite", f"{checkpoint.name}.{name}", _suite_spec(suite, template, checkpoint.milestone),
-                    inputs, stage, (f"evaluation.suites.{name}", *checkpoint.keys),
+                    "suite", f"{checkpoint.name}.{name}", asked.model_copy(update={"milestone": checkpoint.milestone}),
+                    inputs | reads, stage, (f"evaluation.suites.{name}", *checkpoint.keys),
                     SuiteRun(layout=layout, device=device, suite=name),
                 )  # fmt: skip
 
@@ -82,20 +86,25 @@ def _task_files(steps: Steps, recipe: Recipe, inputs: dict[str, Step]) -> TaskFi
     return TaskFiles(folder=section.tasks, content=tasks_digest(steps.root / section.tasks), data=data)
 
 
-def _suite_spec(suite: Suite, template: str | None, milestone: int | None = None) -> SuiteSpec:
-    return SuiteSpec(harness=suite, template=template if suite.chat else None, milestone=milestone)
+def _asked(steps: Steps, suite: Suite, template: str | None) -> tuple[SuiteSpec, dict[str, Step]]:
+    """What a suite asks, and what generates its questions."""
+    inputs, questions, files = dict[str, Step](), suite.questions, None
+    if questions is not None:
+        data = files_spec(steps, questions, inputs, "data")
+        files = QuestionFiles(data=data, ask=questions.ask, prompt=questions.prompt, delimiter=questions.delimiter)
+    return SuiteSpec(harness=suite, questions=files, template=template if suite.chat else None), inputs
 
 
 def _check_tasks(
-    steps: Steps, recipe: Recipe, tasks: TaskFiles | None, template: str | None, shared: dict[str, Step]
+    steps: Steps, recipe: Recipe, tasks: TaskFiles | None, template: str | None, shared: dict[str, Step], suites: Suites
 ) -> None:
     """Every task on a tiny model, where machines are checked too: a task that cannot run is found before training."""
-    tokenizer, suites = next(iter(steps.of_kind("tokenizer")), None), recipe.evaluation.suites
+    tokenizer = next(iter(steps.of_kind("tokenizer")), None)
     if tokenizer is None or not steps.of_kind("preflight") or not (tasks or suites):
         return
-    asked = {name: _suite_spec(suite, template) for name, suite in suites.items()}
-    spec = CheckTasksSpec(tasks=tasks, template=template, suites=asked)
+    spec = CheckTasksSpec(tasks=tasks, template=template, suites={name: asked for name, (asked, _) in suites.items()})
     inputs = {"tokenizer": tokenizer, **{role: step for role, step in shared.items() if role == "data"}}
+    inputs |= {f"{role}:{name}": step for name, (_, reads) in suites.items() for role, step in reads.items()}
     keys = ("evaluation.tasks", "evaluation.data", *(f"evaluation.suites.{name}" for name in suites))
     run = DeviceRun(device=recipe.runtime.device, threads=recipe.runtime.threads)
     steps.add("check_tasks", recipe.name, spec, inputs, "preflight", keys, run)

@@ -15,8 +15,10 @@ from smolmake.data.documents import needed_columns, told_of_source
 from smolmake.data.readers import check_signature, check_text, open_bytes, read_rows
 from smolmake.errors import UserError
 from smolmake.evaluate.items import question_files
+from smolmake.evaluate.questions import read_questions, ways
 from smolmake.graph.specs.data import PathDataset
 from smolmake.posttrain.columns import CONVERSATIONS, PAIRS, PROMPTS, told_of_section
+from smolmake.recipe.evaluation import Questions
 from smolmake.recipe.formats import TEXTS, file_format, list_data
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Files, Source
@@ -27,15 +29,19 @@ COLUMNS = {"mid_training": CONVERSATIONS, "sft": CONVERSATIONS, "apo": PAIRS, "p
 
 
 def check_first_rows(recipe: Recipe, root: Path) -> None:
-    """Raise UserError for a column that a dataset's first files lack, for such a file that cannot be read, and for two
-    files of evaluation's questions of one name.
+    """Raise UserError for a column that a dataset's first files lack, for such a file that cannot be read, for two
+    files of evaluation's questions of one name, and for a row of a suite's questions that is none.
 
     Only for a `path`: what is generated is not written yet, and the hub's files are elsewhere.
     """
+    asked = dict[str, Path]()
     for key, files in all_files(recipe):
         section, name = key.split(".")[0], key.split(".")[-1]
         if files.path is not None and key == "evaluation.data":
             question_files(PathDataset(path=str(root / files.path), format=files.format, content=""), None)
+        if files.path is not None and isinstance(files, Questions):
+            suite = key.removeprefix("evaluation.suites.").removesuffix(".questions")
+            _check_questions(files, recipe.evaluation.suites[suite].shots or 0, key, root, asked)
         if files.path is None or not (isinstance(files, Source) or section in COLUMNS):
             continue
         try:
@@ -45,6 +51,31 @@ def check_first_rows(recipe: Recipe, root: Path) -> None:
                 raise told_of_section(error, key) from None
             if files.on_error == "stop" or isinstance(error, MissingColumn):
                 raise told_of_source(error, files, name) from None
+
+
+def _check_questions(files: Questions, shots: int, key: str, root: Path, asked: dict[str, Path]) -> None:
+    """Read all of a suite's questions, which are few: a wrong one would end each of its jobs.
+
+    `asked` are the files of the suites before it, and then of this one too, by the names of their questions.
+    """
+    dataset = PathDataset(path=str(root / str(files.path)), format=files.format, content="")
+    try:
+        for name, path in question_files(dataset, None).items():
+            questions = read_questions(path)
+            ways(path, questions, files.ask)
+            if asked.setdefault(name, path) != path:
+                remedy = "rename one of them: their scores and items bear this name"
+                raise UserError(
+                    f"two suites' questions have the name {name}", file=path, value=asked[name], remedy=remedy
+                )
+            if shots >= len(questions):
+                raise UserError(
+                    f"{shots} examples before each question are more than the {len(questions) - 1} others",
+                    file=path, key=key.removesuffix("questions") + "shots", value=shots, remedy="ask for fewer `shots`",
+                )  # fmt: skip
+    except UserError as error:
+        error.key = error.key if error.key and error.key.endswith(".shots") else key
+        raise
 
 
 def _check_first(place: Files, columns: list[str], root: Path) -> None:

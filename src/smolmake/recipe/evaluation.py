@@ -15,7 +15,7 @@ from smolmake.recipe.types import Count, FilePath, Filled, Length, Name, Problem
 class HarnessTasks(Section):
     """Tasks of the lm-evaluation-harness, and how they are asked."""
 
-    tasks: list[Filled] = Field(..., min_length=1, description="Names of tasks or groups of the harness.")
+    tasks: list[Filled] = Field([], description="Names of tasks or groups of the harness.")
     shots: Count | None = Field(None, ge=0, description="Examples before the question; null: as the task says.")
     limit: Count | None = Field(None, ge=1, description="Items per task at most; null: all.")
     chat: bool = Field(False, description="Ask through the chat template, as of post-trained checkpoints.")
@@ -34,9 +34,51 @@ class HarnessTasks(Section):
     )
 
 
-class Suite(HarnessTasks):
-    """Tasks of the lm-evaluation-harness itself, which fetches their data from the hub."""
+Formulation = Literal["cf", "mcf", "hybrid", "fg"]
+PROMPT = "Question: {question}\n{choices}Answer:"
 
+
+class Questions(Files):
+    """Questions of yours, each a row with `question`, `answer` and, where there is a choice, `choices`."""
+
+    ask: list[Formulation] = Field(
+        [],
+        description="How they are asked, each way a task NAME_WAY of the file NAME: cf (the likeliest of the choices "
+        "after the question), mcf (of their letters), hybrid (of the choices, shown with letters), fg (the answer is "
+        "written). Empty: cf where there are choices, else fg.",
+    )
+    prompt: Filled = Field(
+        PROMPT,
+        description="What the model reads; {choices} are lines of letters and choices in mcf and hybrid, else nothing.",
+    )
+    delimiter: str = Field(
+        " ", exclude_if=partial(eq, " "), description="What stands between the prompt and the answer."
+    )
+
+    @model_validator(mode="after")
+    def _is_a_prompt(self) -> Self:
+        shows = bool({"mcf", "hybrid"} & set(self.ask))
+        for needed in ("{question}", *(["{choices}"] if shows else [])):
+            if needed not in self.prompt:
+                raise Problem(f"the prompt lacks {needed}", key="prompt", remedy=f"write it such as {PROMPT!r}")
+        if self.delimiter and self.prompt[-1].isspace():
+            remedy = "take it away: `delimiter` stands between the prompt and the answer"
+            raise Problem("the prompt ends in a space or a line's end", key="prompt", remedy=remedy)
+        return self
+
+    @model_validator(mode="after")
+    def _is_local(self) -> Self:
+        if self.hub is not None or self.format in ("text", "code"):
+            remedy = "give a `path` of JSONL, CSV or Parquet, or what is `generated`; data of the hub are `tasks`"
+            raise Problem("questions are files of rows", key="hub" if self.hub is not None else "format", remedy=remedy)
+        return self
+
+
+class Suite(HarnessTasks):
+    """What is asked together: tasks of the lm-evaluation-harness, which fetches their data from the hub, or questions
+    of yours."""
+
+    questions: Questions | None = Field(None, description="Your own questions instead of tasks of the harness.")
     tokens: Count | None = Field(
         None, ge=1, description="Tokens of all its requests, counted or estimated. For the plan alone."
     )
@@ -51,6 +93,12 @@ class Suite(HarnessTasks):
         description="What is done about its tasks' items in the sources; null: as `cleaning` says. `measure` adds a "
         "suite to what was trained already.",
     )
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if bool(self.tasks) == (self.questions is not None):
+            raise ValueError("give `tasks` (names of the harness's) or `questions` (a file of yours), and not both")
+        return self
 
 
 class Evaluation(Section):

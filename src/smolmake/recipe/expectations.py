@@ -60,7 +60,7 @@ class ScoreExpectation(Expectation):
     suite: SuiteName | None = Field(
         None, description="The suite that the task belongs to; null: the recipe's own tasks."
     )
-    metric: Filled | None = Field(None, description="The metric, such as `acc`; null: each that the task has.")
+    metric: Filled | None = Field(None, description="The metric, such as `acc`; null: each of the task's own.")
     filter: Filled | None = Field(
         None, description="The filter that answers went through, such as `strict-match`; null: each that the task has."
     )

@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from smolmake.errors import UserError, did_you_mean
-from smolmake.recipe.evaluation import Suite
+from smolmake.recipe.evaluation import Formulation, Suite
 from smolmake.recipe.expectations import CHANCE
+from smolmake.recipe.formats import list_data, without_ending
 from smolmake.recipe.pretraining import LongContext, Pretraining, Schedule, Stage
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Files
@@ -81,6 +82,9 @@ def all_files(recipe: Recipe) -> Iterator[tuple[str, Files]]:
         yield "preferences.prompts", recipe.preferences.prompts
     if recipe.evaluation.data is not None:
         yield "evaluation.data", recipe.evaluation.data
+    for name, suite in recipe.evaluation.suites.items():
+        if suite.questions is not None:
+            yield f"evaluation.suites.{name}.questions", suite.questions
 
 
 def checkpoint_names(recipe: Recipe) -> list[str]:
@@ -230,7 +234,7 @@ def _check_scores(recipe: Recipe, root: Path) -> None:
     for name, expectation in recipe.expectations.scores.items():
         key = f"expectations.scores.{name}"
         suite = recipe.evaluation.suites[expectation.suite] if expectation.suite is not None else None
-        tasks = own_tasks(recipe, root) if suite is None else suite.tasks
+        tasks = own_tasks(recipe, root) if suite is None else suite_tasks(suite, root)
         if expectation.task is not None and expectation.task not in tasks:
             what = f"task in the suite {expectation.suite}" if suite is not None else "task"
             remedy = did_you_mean(expectation.task, tasks) if tasks else "the recipe has no tasks: name a suite"
@@ -242,6 +246,18 @@ def _check_scores(recipe: Recipe, root: Path) -> None:
                     "the suite does not measure this checkpoint", key=f"{key}.{field}", value=checkpoint,
                     remedy=f"name one of {', '.join(CHAT_CHECKPOINTS)}, or set `on: all` for the suite",
                 )  # fmt: skip
+
+
+def suite_tasks(suite: Suite, root: Path) -> list[str]:
+    """The names of a suite's tasks, groups among them; of questions all that they may have."""
+    if (questions := suite.questions) is None:
+        return suite.tasks
+    if questions.path is not None:
+        names = list_data(questions.path, questions.format, root).names
+    else:
+        names = [questions.generated or ""]
+    stems = {without_ending(Path(name)) for name in names}
+    return sorted(f"{stem}_{how}" for stem in stems for how in questions.ask or get_args(Formulation))
 
 
 def _measures(suite: Suite, checkpoint: str) -> bool:

@@ -34,7 +34,7 @@ class Score:
     are the shares with a thought, with one that never ended, and that hit the limit of tokens; `merged` are the items
     whose choices merge with their question, `truncated` is how many were too long for the model. `shots` are examples
     before the question, and `repeats` answers of each item. The sources held `items_found` of `items_searched`; None
-    where they were not looked for.
+    where they were not looked for. `beside`: it is told beside the task's own metrics.
     """
 
     task: str
@@ -62,6 +62,7 @@ class Score:
     repeats: int = 1
     items_searched: int | None = None
     items_found: int | None = None
+    beside: bool = False
 
     @property
     def key(self) -> Key:

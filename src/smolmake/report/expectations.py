@@ -176,7 +176,7 @@ def _scores_of(expected: ScoreExpectation, checkpoint: Checkpoint | None) -> lis
         for score in (checkpoint.scores.values() if checkpoint is not None else ())
         if score.suite == (expected.suite or "")
         and (expected.task == score.task or (expected.task is None and not score.tasks))
-        and expected.metric in (None, score.metric)
+        and (expected.metric == score.metric or (expected.metric is None and not score.beside))
         and expected.filter in (None, score.filter)
     ]
 

@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         # the score
         ("value", pa.float64()), ("low", pa.float64()), ("high", pa.float64()), ("n", pa.int64()),
         ("chance", pa.float64()), ("share", pa.bool_()), ("higher_is_better", pa.bool_()),
+        ("beside", pa.bool_()),
         # what the training data held of it
         ("items_searched", pa.int64()), ("items_found", pa.int64()),
         # how it was answered
@@ -41,8 +42,8 @@ SCHEMA = pa.schema(
     ]
 )  # fmt: skip
 OFF: dict[str, Any] = {  # what a row of scores.json leaves out
-    "suite": "", "filter": "none", "shots": 0, "repeats": 1, "share": True, "higher_is_better": True, "truncated": 0,
-    "unclosed": 0.0, "cut": 0.0, "merged": [], "items": [], "tasks": [], "questions": [],
+    "suite": "", "filter": "none", "shots": 0, "repeats": 1, "share": True, "higher_is_better": True, "beside": False,
+    "truncated": 0, "unclosed": 0.0, "cut": 0.0, "merged": [], "items": [], "tasks": [], "questions": [],
 }  # fmt: skip
 
 

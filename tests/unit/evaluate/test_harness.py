@@ -126,13 +126,19 @@ def test_every_number_is_the_harness_s_own(loaded: Loaded, tmp_path: Path) -> No
         if "," in key and "_stderr" not in key
     }
     assert len(says) == 19 and ("write", "exact_match,flexible") in says and ("by_size", "acc_norm,none") in says
-    rows = run_harness(*loaded, HarnessTasks(tasks=names), known(tmp_path))
+    found = run_harness(*loaded, HarnessTasks(tasks=names), known(tmp_path))
+    rows = [row for row in found if not row.get("beside")]
     table = {(row["task"], f"{row['metric']},{row['filter']}"): row for row in rows}
     assert {key: row["value"] for key, row in table.items()} == pytest.approx(says, rel=1e-6, abs=1e-9)
     assert len(rows) == len(table)
     for row in rows:
         assert row["low"] <= row["value"] + 1e-9 and row["value"] <= row["high"] + 1e-9, row
         assert not row["share"] or 0 <= row["low"] <= row["high"] <= 1
+    beside = {(row["task"], row["metric"]): row for row in found if row.get("beside")}
+    shares = [beside[name, "choice_prob_norm"] for name in ("choose", "few")]
+    mean_share = sum(row["value"] * row["n"] for row in shares) / 11
+    assert beside["by_size", "choice_prob_norm"]["value"] == pytest.approx(mean_share)
+    assert ("write", "bits_per_byte") not in beside and beside["continue", "bits_per_byte"]["value"] > 0
     sizes = {"choose": 8, "few": 3, "continue": 8, "read": 5, "write": 8, "translate": 5, "by_size": 11, "equally": 19}
     assert {row["task"]: row["n"] for row in rows} == sizes
     assert table["by_size", "acc,none"]["tasks"] == ["choose", "few"]
@@ -209,7 +215,8 @@ def test_several_answers_to_an_item_are_shares_too(loaded: Loaded, tmp_path: Pat
         "def process_results(doc, results):\n    return {'followed': [True, doc['gold'] == 0]}\n"
         "def share(items):\n    flat = sum(items, [])\n    return sum(flat) / len(flat)\n"
     )
-    (row,) = run_harness(*loaded, HarnessTasks(tasks=names), known(tmp_path))
+    row, *beside = run_harness(*loaded, HarnessTasks(tasks=names), known(tmp_path))
+    assert all(other["beside"] for other in beside)
     assert row["value"] == pytest.approx(11 / 16) and row["share"] and 0.5 <= row["low"] < 11 / 16 < row["high"] <= 1
     assert row["items"] == [] and row["n"] == 8
 
@@ -231,7 +238,7 @@ def test_a_choice_that_merges_with_its_question_is_scored_by_what_it_adds(tmp_pa
     rows = [{"query": query, "choices": ["wer", "werk", "wsy"], "gold": 1} for query in ("the k", "the ans")]
     names = lay_out(tmp_path, [choices("border", "border.jsonl", metric_list=metrics("acc"))], border=rows)
     tasks = known(tmp_path)
-    (row,) = run_harness(model, tokenizer, HarnessTasks(tasks=names), tasks)
+    row = run_harness(model, tokenizer, HarnessTasks(tasks=names), tasks)[0]
     assert row["merged"] == [1]
     whole = tokenizer("the answerk", return_tensors="pt")["input_ids"]
     assert tokenizer.convert_ids_to_tokens(whole[0])[-2:] == ["answer", "k"]

@@ -134,7 +134,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
     "a default": (replace("data/permutation.py", "maxsize=4096", "maxsize=4097"), ("epochs", "mixture", "segment")),
     "which files are read": (first("listing.py", "_inside", "print(1)"), (
         "adopted", "alignment", "check_tasks", "documents", "evaluation", "generated", "overlap", "posttraining",
-        "preferences", "report")),
+        "preferences", "report", "suite", "suite_items")),
     "how files are written": (first("files.py", "write_json", "print(1)"), (
         "alignment", "check_tasks", "documents", "epochs", "evaluation", "heldout", "mixture", "overlap",
         "posttraining", "preflight", "report", "suite", "tokenizer", "tokenizer_comparison")),

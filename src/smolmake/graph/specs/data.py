@@ -81,9 +81,11 @@ class DocumentsSpec(Spec):
 
 
 class SuiteItemsSpec(Spec):
-    """The items of tasks of the lm-evaluation-harness."""
+    """The items of tasks of the lm-evaluation-harness, and the user's own questions; what generates the latter's N-th
+    dataset is the input `data:N`."""
 
     tasks: list[str]
+    questions: list[FileDataset] | None = None
 
 
 class OverlapSpec(Spec):

@@ -7,7 +7,7 @@ from typing import Any
 from smolmake.execution.step import Place, Spec
 from smolmake.graph.specs.data import FileDataset
 from smolmake.graph.specs.runs import DeviceRun
-from smolmake.recipe.evaluation import HarnessTasks
+from smolmake.recipe.evaluation import Formulation, HarnessTasks
 
 
 class TaskFiles(Spec):
@@ -16,6 +16,15 @@ class TaskFiles(Spec):
     folder: Place
     content: str
     data: FileDataset
+
+
+class QuestionFiles(Spec):
+    """Questions of the user's, and how they are asked."""
+
+    data: FileDataset
+    ask: list[Formulation]
+    prompt: str
+    delimiter: str
 
 
 class EvaluationSpec(Spec):
@@ -32,9 +41,10 @@ class EvaluationSpec(Spec):
 
 
 class SuiteSpec(Spec):
-    """A suite that a checkpoint is measured on."""
+    """A suite that a checkpoint is measured on: tasks of the harness, or `questions`."""
 
     harness: HarnessTasks
+    questions: QuestionFiles | None = None
     template: str | None
     milestone: int | None = None
 

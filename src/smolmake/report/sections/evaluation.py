@@ -12,6 +12,7 @@ LINES = ("c1", "c4", "c3", "c5", "c2", "c6")
 FORMULATIONS = {
     "CF": "cloze formulation, of the given answers the likeliest counts",
     "MCF": "multiple choice, of the letters before the answers the likeliest counts",
+    "hybrid": "choices shown with letters, of their texts the likeliest counts",
     "FG": "free generation, the model writes the answer",
 }
 
@@ -28,8 +29,8 @@ def title_of(key: Key) -> str:
 
 
 def score_keys(checkpoints: list[Checkpoint]) -> list[Key]:
-    """All scores, in the order in which they first appear."""
-    return list(dict.fromkeys(key for c in checkpoints for key in c.scores))
+    """The scores of tasks' own metrics, in the order in which they first appear."""
+    return list(dict.fromkeys(key for c in checkpoints for key, score in c.scores.items() if not score.beside))
 
 
 def checkpoint_spans(checkpoints: list[Checkpoint]) -> list[Span]:
@@ -81,6 +82,7 @@ def score_figures(checkpoints: list[Checkpoint], overlap_files: list[str]) -> li
         subtitle = " · ".join(part for part in parts if part)
         spans = checkpoint_spans(having)
         pictures.append(checkpoint_chart(title, subtitle, [Series(title, marks)], spans, y, last.chance))
+    keys = list(dict.fromkeys(key for c in checkpoints for key in c.scores))
     rows = [[*c.cells, *(two_lines(*c.scores[key].words) if key in c.scores else "" for key in keys)] for c in used]
     files = [file for c in used for file in c.score_files]
     latest = {key: next(c.scores[key] for c in reversed(used) if key in c.scores) for key in keys}
@@ -94,9 +96,11 @@ def score_figures(checkpoints: list[Checkpoint], overlap_files: list[str]) -> li
     )
     listed = (
         "Every score with its 95% interval below it, in percent where it is a share; task, metric and filter as the "
-        "harness names them. Then the items that were asked, and how many of a task's items the data held before "
-        "decontamination, as far as they are long enough to be found. Tasks that are made to a length are not looked "
-        "for: they have no items before they are asked."
+        "harness names them; besides, of tasks with choices, the bits per byte of the right answer (lower is better), "
+        "its share of the probability of all choices, and the accuracy by the likelihood per token. Then the "
+        "items that were asked, and how many of a task's items the data held before decontamination, as far as they "
+        "are long enough to be found. Tasks that are made to a length are not looked for: they have no items before "
+        "they are asked."
     )
     columns, table_files = ["Checkpoint", "Tokens", *map(title_of, keys)], files + (overlap_files if known else [])
     table = Table("tab-scores", listed, *upright(columns, rows, "Measure"), table_files, folded="All scores")
@@ -223,7 +227,8 @@ def samples_section(artefacts: list[ReportArtefact]) -> ReportSection | None:
 def extreme_scores(checkpoints: list[Checkpoint]) -> list[Fact]:
     """The scores of the last checkpoint farthest above chance and least above it."""
     last = next((c for c in reversed(checkpoints) if c.scores), None)
-    shares = [s for s in last.scores.values() if s.share and s.higher_is_better and not s.tasks] if last else []
+    scores = last.scores.values() if last is not None else ()
+    shares = [s for s in scores if s.share and s.higher_is_better and not (s.tasks or s.beside)]
     if last is None or not shares:
         return []
     order = sorted(shares, key=lambda s: (s.chance - s.value) / (1 - s.chance or 1))
