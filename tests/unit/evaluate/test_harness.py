@@ -311,7 +311,7 @@ def test_what_was_asked_and_answered_is_kept_item_by_item(chain: Loaded, loaded:
     """The choice that is answered is the one that the score judges; a written answer comes without its thought."""
     answers: list[dict[str, Any]] = []
     names = lay_out(tmp_path, [choices("choose", metric_list=metrics("acc"))], questions=QUESTIONS)
-    (row,) = run_harness(*loaded, HarnessTasks(tasks=names), known(tmp_path), answers=answers)
+    row = run_harness(*loaded, HarnessTasks(tasks=names), known(tmp_path), answers=answers)[0]
     assert [(each["item"], each["question"]) for each in answers] == list(enumerate(q["query"] for q in QUESTIONS))
     for each, asked, score in zip(answers, QUESTIONS, row["items"], strict=True):
         assert each["choices"] == asked["choices"] and each["target"] == asked["choices"][asked["gold"]]

@@ -25,7 +25,7 @@ from smolmake.execution.job import Job, named
 from smolmake.execution.manifest import read_manifest
 from smolmake.execution.step import Run, Spec
 from smolmake.graph.specs.data import PathDataset, SuiteItemsSpec
-from smolmake.graph.specs.evaluate import CheckTasksSpec, EvaluationSpec, SuiteSpec, TaskFiles
+from smolmake.graph.specs.evaluate import CheckTasksSpec, EvaluationSpec, QuestionFiles, SuiteSpec, TaskFiles
 from smolmake.recipe.evaluation import HarnessTasks
 
 SUITE: dict[str, Any] = {
@@ -161,26 +161,40 @@ def test_the_jobs_of_evaluation_give_scores(tmp_path: Path, root: Path) -> None:
     harness = HarnessTasks(tasks=["knowledge"], limit=6)
     own = TaskFiles(folder="own", content="", data=PathDataset(path="questions", format="auto", content=""))
     checkpoint = {"checkpoint": "results/segment/main/manifest.json"}
+    lines = [json.dumps({"question": row["query"], "choices": row["choices"], "answer": row["gold"]})
+             for row in fact_tasks(0)[:5]]  # fmt: skip
+    (tmp_path / "own.jsonl").write_text("\n".join(lines))
+    data = PathDataset(path="own.jsonl", format="auto", content="")
+    mine = QuestionFiles(data=data, ask=["cf", "fg"], prompt="{question}", delimiter="")
     jobs = [
         job("suite", "main.english", SuiteSpec(harness=harness, template=None), checkpoint),
+        job("suite", "main.mine", SuiteSpec(harness=HarnessTasks(limit=2), questions=mine, template=None), checkpoint),
         job("evaluation", "main", EvaluationSpec(tasks=own, limit=3, prompts=["The"], chat_prompts=["How?"],
                                                  template=template, heldout_tokens=None), checkpoint),
         job("check_tasks", "mine", CheckTasksSpec(tasks=own, template=template, suites={
-            "english": SuiteSpec(harness=harness, template=None)}),
+            "english": SuiteSpec(harness=harness, template=None),
+            "mine": SuiteSpec(harness=HarnessTasks(), questions=mine, template=None)}),
             {"tokenizer": "results/tokenizer/bpe/manifest.json"}),
     ]  # fmt: skip
-    for each, more in zip(jobs, ({"suite": "english"}, {}, {}), strict=True):
+    for each, more in zip(jobs, ({"suite": "english"}, {"suite": "mine"}, {}, {}), strict=True):
         run(tmp_path, {**each, "run": {"device": "cpu", **more}}, code=small)
-    suite, evaluation, checked = (
+    suite, asked_mine, evaluation, checked = (
         json.loads((tmp_path / "results" / name).read_text())
-        for name in ("suite/main.english/scores.json", "evaluation/main/scores.json", "check_tasks/mine/answered.json")
+        for name in (
+            "suite/main.english/scores.json",
+            "suite/main.mine/scores.json",
+            "evaluation/main/scores.json",
+            "check_tasks/mine/answered.json",
+        )
     )
     assert (suite["checkpoint"], suite["suite"]) == ("main", "english")
-    assert {(row["task"], row["metric"], row["n"]) for row in suite["scores"]} == {("facts", "acc", 6)}
-    asked = {(row["task"], row["metric"], row["n"], *row["questions"]) for row in evaluation["scores"]}
+    suites_own, tasks_own = ([row for row in each["scores"] if not row.get("beside")] for each in (suite, evaluation))
+    assert {(row["task"], row["metric"], row["n"]) for row in suites_own} == {("facts", "acc", 6)}
+    asked = {(row["task"], row["metric"], row["n"], *row["questions"]) for row in tasks_own}
     chats = {("chat", metric, 3, "chat") for metric in ("format", "switch", "answer")}
     assert asked == {("facts", "acc", 3, "facts")} | chats and evaluation["tokens"] == 100
-    assert checked == {"tasks": 2, "english": 1}
+    assert checked == {"tasks": 2, "english": 1, "mine": 2}
+    assert {(row["task"], row["formulation"]) for row in asked_mine["scores"]} == {("own_cf", "CF"), ("own_fg", "FG")}
     texts = pq.read_table(tmp_path / "results/evaluation/main/answers.parquet").to_pylist()
     assert {(row["task"], row["item"]) for row in texts} == {(name, n) for name in ("facts", "chat") for n in range(3)}
     assert pq.read_table(tmp_path / "results/suite/main.english/answers.parquet").num_rows == 6
