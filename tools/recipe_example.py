@@ -82,7 +82,18 @@ EXAMPLE: dict[str, Any] = {
     "evaluation": {
         "tasks": "my-tasks",
         "data": {"path": "data/tasks"},
-        "suites": {"reading": {"tasks": ["hellaswag"], "shots": 0}},
+        "suites": {
+            "reading": {"tasks": ["hellaswag"], "shots": 0},
+            "mine": {"questions": {"path": "data/questions.jsonl", "ask": ["cf", "mcf"]}},
+        },
+        "models": {"theirs": {"hub": "owner/model", "revision": "COMMIT"}},
+        "published": {
+            "model-card": {
+                "source": "the model card, July 2025",
+                "at": "theirs",
+                "scores": [{"suite": "reading", "task": "hellaswag", "metric": "acc_norm", "value": 51.5}],
+            }
+        },
     },
     "expectations": {
         "cleaning": {

@@ -24,13 +24,14 @@ COMMANDS = {
     "status": ("smolmake.planning.status", "show where a run is: steps, loss, speed, events, time left, disk"),
     "inspect": ("smolmake.data.inspect", "show a document of a source, and the training steps that read it"),
     "trace": ("smolmake.data.inspect", "show which documents a row of a training step holds"),
+    "compare": ("smolmake.report.compare", "compare two checkpoints or models question by question"),
     "estimate": ("smolmake.planning.estimate", "solve model, tokens, GPUs, days, MFU and goodput for the missing one"),
     "adopt": ("smolmake.planning.adopt", "print the lines by which a recipe adopts token shards or a model"),
     "gc": ("smolmake.planning.gc", "list or delete results that no recipe reaches"),
     "nodes": ("smolmake.cluster.excluded_nodes", "list the nodes that a preflight excluded, or take them back"),
 }
 SNAKEMAKE = ("run", "plan")  # take options for Snakemake behind `--`
-IN_A_PROJECT = ("run", "plan", "step", "status", "gc")
+IN_A_PROJECT = ("run", "plan", "step", "status", "compare", "gc")
 WIDTH = 100
 
 

@@ -65,6 +65,12 @@ def paired_difference(
     return bootstrap_ratio(change, np.ones(len(change)) if sizes is None else sizes, resamples=4000)
 
 
+def sign_test(gained: int, lost: int) -> float:
+    """Two-sided p of the exact sign test; of questions that are right or wrong it is McNemar's (1947), exact."""
+    n, fewer = gained + lost, min(gained, lost)
+    return float(min(1, 2 * sum(math.comb(n, k) for k in range(fewer + 1)) / (1 << n)))
+
+
 def bootstrap_ratio(
     numerators: Sequence[float] | np.ndarray,
     denominators: Sequence[float] | np.ndarray,

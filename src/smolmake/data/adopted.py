@@ -34,6 +34,7 @@ def adopt_folder(job: Job[AdoptedSpec, AdoptedRun], folder: Path) -> None:
             remedy=f"bring its files back, or adopt what it has now: smolmake adopt {folder}",
         )  # fmt: skip
     if (folder / "config.json").is_file():
+        check_model(folder, "*.adopt.path")
         link(folder, job.folder / "checkpoint")
         job.finish(["checkpoint"], {"tokens_total": 0})
     else:
@@ -65,18 +66,22 @@ def fetch_model(job: Job[AdoptedSpec, AdoptedRun], name: str) -> None:
         snapshot_download(name, revision=revision, local_dir=job.folder / "checkpoint", allow_patterns=MODEL_FILES)
     except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
         raise UserError(
-            "the hub did not give this model", key="base.hub", value=f"{name} at {revision}: {error}",
+            "the hub did not give this model", key="*.hub", value=f"{name} at {revision}: {error}",
             remedy="check its name and revision, the network and HF_TOKEN, and that HF_HUB_OFFLINE is not set",
         ) from None  # fmt: skip
-    if not matching_files("*.safetensors", job.folder / "checkpoint"):
+    check_model(job.folder / "checkpoint", "*.hub")
+
+
+def check_model(folder: Path, key: str) -> None:
+    """Raise UserError for a model whose weights are pickles, or that would run code of its own."""
+    if not matching_files("*.safetensors", folder):
         raise UserError(
-            "this model has no safetensors weights", key="base.hub", value=name,
+            "this model has no safetensors weights", file=folder, key=key,
             remedy="take a model or revision with safetensors: others are pickles, which are not loaded",
         )  # fmt: skip
-    config = json.loads((job.folder / "checkpoint" / "config.json").read_text())
-    if "auto_map" in config:
+    if "auto_map" in json.loads((folder / "config.json").read_text()):
         raise UserError(
-            "this model brings code of its own, which is never run", key="base.hub", value=name,
+            "this model brings code of its own, which is never run", file=folder, key=key,
             remedy="take a model whose architecture transformers knows",
         )  # fmt: skip
 

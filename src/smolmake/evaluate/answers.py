@@ -13,6 +13,7 @@ from smolmake.files import new_file
 
 ANSWERS = "answers.parquet"
 KEPT = 1000  # characters of a longer text's beginning, and as many of its end
+Answers = dict[tuple[str, int | None], dict[str, list[dict[str, Any]]]]  # rows by task and length, there by filter
 TEXTS = pa.list_(pa.string())
 SCHEMA = pa.schema(
     [("task", pa.string()), ("filter", pa.string()), ("item", pa.int64()), ("length", pa.int64()),
@@ -62,3 +63,11 @@ def shortened(text: str) -> str:
 def write_answers(place: Path, rows: list[dict[str, Any]]) -> None:
     with new_file(place) as beside:
         pq.write_table(pa.Table.from_pylist(rows, SCHEMA), beside, compression="zstd")
+
+
+def read_answers(place: Path) -> Answers:
+    """What `write_answers` wrote; nothing where there is no such file."""
+    found: Answers = {}
+    for row in pq.read_table(place).to_pylist() if place.is_file() else []:
+        found.setdefault((row["task"], row["length"]), {}).setdefault(row["filter"], []).append(row)
+    return found

@@ -18,7 +18,7 @@ from smolmake.graph.specs.data import (
     TokenizerComparisonSpec,
     TokenizerSpec,
 )
-from smolmake.recipe.pretraining import LongContext, Stage
+from smolmake.recipe.pretraining import BaseModelFiles, LongContext, Stage
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Adopted, Rows, Tokenizer, TokenizerFiles
 
@@ -31,13 +31,16 @@ def adopt(steps: Steps, name: str, adopted: Adopted, key: str) -> Step:
 
 def adopt_base(steps: Steps, recipe: Recipe) -> None:
     """The model that a recipe starts from, if it starts from one."""
-    if (base := recipe.base) is None:
-        return
-    if base.adopt is not None:
-        steps.checkpoints["base"] = adopt(steps, "base", base.adopt, "base")
-    else:
-        spec = AdoptedSpec(hub=base.hub, revision=base.revision)
-        steps.checkpoints["base"] = steps.add("adopted", "base", spec, {}, "data", ("base",), AdoptedRun())
+    if recipe.base is not None:
+        steps.checkpoints["base"] = adopt_model(steps, "base", recipe.base, "base")
+
+
+def adopt_model(steps: Steps, name: str, model: BaseModelFiles, key: str) -> Step:
+    """A model that exists, from its folder or from the hub."""
+    if model.adopt is not None:
+        return adopt(steps, name, model.adopt, key)
+    spec = AdoptedSpec(hub=model.hub, revision=model.revision)
+    return steps.add("adopted", name, spec, {}, "data", (key,), AdoptedRun())
 
 
 def add_documents(steps: Steps, recipe: Recipe) -> dict[str, Step]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from smolmake.execution.content_hash import tasks_digest
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step, Steps
-from smolmake.graph.data import source_labels
+from smolmake.graph.data import adopt_model, source_labels
 from smolmake.graph.datasets import files_spec
 from smolmake.graph.posttrain import template_text
 from smolmake.graph.specs.data import HeldoutSpec
@@ -44,12 +44,14 @@ def evaluated(steps: Steps) -> Iterator[Evaluated]:
             for at in step.run_as(SegmentRun).milestones:
                 yield Evaluated(f"{step.stage}-at-{at}", step, at, False)
             yield Evaluated(step.name, step, None, step.key in last)
-        elif KINDS[step.kind].chat or step.label == "adopted/base":
+        elif KINDS[step.kind].chat or (step.kind == "adopted" and step.key in last):
             yield Evaluated(step.name, step, None, True)
 
 
 def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> None:
-    """One evaluation for every checkpoint, milestones included, and one for each of its suites."""
+    """One evaluation for every checkpoint, milestones and other models included, and one for each of its suites."""
+    for name, model in recipe.evaluation.models.items():
+        steps.checkpoints[name] = adopt_model(steps, name, model, f"evaluation.models.{name}")
     section, template = recipe.evaluation, template_text(steps, recipe)
     shared: dict[str, Step] = {"heldout": _heldout(steps, recipe, documents)} if documents else {}
     tasks = _task_files(steps, recipe, shared)
@@ -58,9 +60,10 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
     suites = {name: _asked(steps, suite, template) for name, suite in section.suites.items()}
     _check_tasks(steps, recipe, tasks, template, shared, suites)
     for checkpoint in evaluated(steps):
+        chat = None if checkpoint.name in section.models else template  # another model has a template of its own
         spec = EvaluationSpec(
             tasks=tasks, limit=section.limit, prompts=section.prompts, chat_prompts=section.chat_prompts,
-            template=template, milestone=checkpoint.milestone,
+            template=chat, milestone=checkpoint.milestone,
             # the same text for every checkpoint
             heldout_tokens=recipe.pretraining.sequence_length if recipe.pretraining is not None else None,
         )  # fmt: skip
@@ -68,10 +71,11 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
         run = DeviceRun(layout=layout, device=device)
         steps.add("evaluation", checkpoint.name, spec, inputs | shared, stage, (*keys, *checkpoint.keys), run)
         for name, suite in section.suites.items():
-            if _requested(suite, checkpoint):
+            if _requested(suite, checkpoint, recipe):
                 asked, reads = suites[name]
+                where = {"milestone": checkpoint.milestone, "template": asked.template and chat}
                 steps.add(
-                    "suite", f"{checkpoint.name}.{name}", asked.model_copy(update={"milestone": checkpoint.milestone}),
+                    "suite", f"{checkpoint.name}.{name}", asked.model_copy(update=where),
                     inputs | reads, stage, (f"evaluation.suites.{name}", *checkpoint.keys),
                     SuiteRun(layout=layout, device=device, suite=name),
                 )  # fmt: skip
@@ -118,9 +122,10 @@ def _heldout(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> Step:
     return steps.add("heldout", recipe.name, spec, inputs, "data", (*keys, "evaluation.heldout_documents"))
 
 
-def _requested(suite: Suite, checkpoint: Evaluated) -> bool:
-    """Whether a suite is for a checkpoint; one that asks through the chat template is for post-trained ones alone."""
-    chat = KINDS[checkpoint.step.kind].chat
+def _requested(suite: Suite, checkpoint: Evaluated, recipe: Recipe) -> bool:
+    """Whether a suite is for a checkpoint; one that asks through the chat template is for those that answer by it."""
+    model = recipe.evaluation.models.get(checkpoint.name)
+    chat = KINDS[checkpoint.step.kind].chat if model is None else model.chat
     if suite.on == "chat" or suite.chat:
         return chat
     return suite.on == "all" or checkpoint.ends

@@ -147,8 +147,8 @@ def _check_memory(recipe: Recipe, file: Path) -> None:
 
 def _adopted(recipe: Recipe) -> Iterator[tuple[str, Adopted]]:
     yield from ((f"sources.{name}.shards", s.shards) for name, s in recipe.sources.items() if s.shards is not None)
-    if recipe.base is not None and recipe.base.adopt is not None:
-        yield "base.adopt", recipe.base.adopt
+    models = {"base": recipe.base} | {f"evaluation.models.{n}": m for n, m in recipe.evaluation.models.items()}
+    yield from ((f"{key}.adopt", model.adopt) for key, model in models.items() if model is not None and model.adopt)
 
 
 def _check_adopted(adopted: Adopted, key: str, file: Path, root: Path) -> None:

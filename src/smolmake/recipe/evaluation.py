@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
+from smolmake.recipe.comparison import MeasuredModel, Published
 from smolmake.recipe.sources import Argument, Files
 from smolmake.recipe.types import Count, FilePath, Filled, Length, Name, Problem, Section
 
@@ -110,6 +111,12 @@ class Evaluation(Section):
     data: Files | None = Field(None, description="The folder that holds the tasks' data files.")
     limit: Count | None = Field(None, ge=1, description="Items per task at most; null: all.")
     suites: dict[Name, Suite] = Field({}, description="Tasks of the harness by suite; each suite is a job of its own.")
+    models: dict[Name, MeasuredModel] = Field(
+        {}, description="Models that exist, by name, measured beside the recipe's own checkpoints, or alone."
+    )
+    published: dict[Name, Published] = Field(
+        {}, description="Published numbers, by a name, that the report shows beside what was measured."
+    )
     heldout_documents: Count = Field(60, ge=1, description="Held-out documents per source for the loss.")
     prompts: list[str] = Field(["The "], description="What base checkpoints continue for the report's samples.")
     chat_prompts: list[str] = Field([], description="What all checkpoints answer for the report's samples.")

@@ -29,7 +29,7 @@ RESERVED = (
 def known_names(recipe: Recipe, root: Path) -> dict[str, Any]:
     """The context in which a recipe's names and files are looked up: what there is of each kind of `Named`."""
     sources, checkpoints = recipe.sources, checkpoint_names(recipe)
-    measured = [*checkpoints, *(["merged"] if recipe.merge is not None else [])]
+    measured = [*checkpoints, *(["merged"] if recipe.merge is not None else []), *recipe.evaluation.models]
     stages = [stage.name for _, stage in all_stages(recipe)]
     templates = (root / "config" / "templates").glob("[!._]*")
     return {
@@ -52,6 +52,7 @@ def known_names(recipe: Recipe, root: Path) -> dict[str, Any]:
 def check_recipe(recipe: Recipe, root: Path) -> None:
     """Raise UserError for contradictions between the sections of a recipe."""
     _check_sections(recipe)
+    _check_models(recipe)
     _check_repeats(recipe)
     _check_stages(recipe)
     _check_schedules(recipe)
@@ -96,17 +97,19 @@ def checkpoint_names(recipe: Recipe) -> list[str]:
 
 
 def _check_sections(recipe: Recipe) -> None:
-    """What a recipe must have to start from nothing, or from a base model."""
+    """What a recipe must have to start from nothing, or from a base model, or to measure models alone."""
     pretrains, from_base = recipe.pretraining is not None, recipe.base is not None
-    needed = ["pretraining"] if not from_base or recipe.long_context else []
+    trains = [recipe.mid_training, recipe.sft, recipe.preferences, recipe.apo, recipe.merge] != [None] * 5
+    starts = from_base or (recipe.evaluation.models and not trains)
+    needed = ["pretraining"] if not starts or recipe.long_context else []
     if pretrains:
         needed += ["sources"] if from_base else ["sources", "tokenizer", "model"]
     for key in needed:
         if not getattr(recipe, key):
             raise UserError(
                 "a required section is missing", key=key,
-                remedy=f"add `{key}` (see docs/reference/recipe.md); without pretraining a recipe starts from a model: "
-                "`base`",
+                remedy=f"add `{key}` (see docs/reference/recipe.md); without pretraining a recipe starts from a model, "
+                "`base`, or measures some: `evaluation.models`",
             )  # fmt: skip
     if from_base and recipe.model is not None and pretrains:
         raise UserError("a base model has its own architecture", key="model", remedy="remove `model`, or remove `base`")
@@ -116,6 +119,17 @@ def _check_sections(recipe: Recipe) -> None:
             "there is no text to train a tokenizer on: all sources are adopted shards", key="tokenizer",
             remedy="name the tokenizer that the shards were made with: `path` or `hub`",
         )  # fmt: skip
+
+
+def _check_models(recipe: Recipe) -> None:
+    """A measured model has a name of its own: results and the report are found by it."""
+    stages = [stage.name for _, stage in all_stages(recipe)]
+    for name in recipe.evaluation.models:
+        if name in (*RESERVED, *stages, *recipe.sources):
+            raise UserError(
+                "a model has the name of another part of the run", key=f"evaluation.models.{name}", value=name,
+                remedy="give it another name, such as its own on the hub",
+            )  # fmt: skip
 
 
 def _check_repeats(recipe: Recipe) -> None:

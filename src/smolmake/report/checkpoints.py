@@ -34,7 +34,8 @@ class Score:
     are the shares with a thought, with one that never ended, and that hit the limit of tokens; `merged` are the items
     whose choices merge with their question, `truncated` is how many were too long for the model. `shots` are examples
     before the question, and `repeats` answers of each item. The sources held `items_found` of `items_searched`; None
-    where they were not looked for. `beside`: it is told beside the task's own metrics.
+    where they were not looked for. `beside`: it is told beside the task's own metrics. `file` is the scores.json that
+    has it.
     """
 
     task: str
@@ -63,6 +64,7 @@ class Score:
     items_searched: int | None = None
     items_found: int | None = None
     beside: bool = False
+    file: str = ""
 
     @property
     def key(self) -> Key:
@@ -101,7 +103,10 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The evaluation of one checkpoint; `ends` is its name in the recipe, empty inside a stage."""
+    """The evaluation of one checkpoint; `ends` is its name in the recipe, empty inside a stage.
+
+    `compared`: it is another model, which the recipe's own checkpoints are compared with.
+    """
 
     name: str
     ends: str
@@ -111,6 +116,12 @@ class Checkpoint:
     heldout: list[HeldOut]
     file: str
     suite_files: tuple[str, ...] = ()
+    compared: bool = False
+
+    @property
+    def label(self) -> str:
+        """What stands below it on an axis."""
+        return self.name if self.compared else self.stage.short
 
     @property
     def score_files(self) -> list[str]:
@@ -132,5 +143,11 @@ def read_checkpoints(artefacts: list[ReportArtefact], table: pa.Table) -> list[C
         by_key = {score.key: score for score in (pick(Score, row) for row in scores[a.name])}
         heldout, tokens = [pick(HeldOut, h) for h in raw["heldout"]], raw["tokens"] or 0
         files = tuple(dict.fromkeys(row["file"] for row in scores[a.name] if row["file"] != file))
-        checkpoints.append(Checkpoint(a.name, a.checkpoint, a.stage, tokens, by_key, heldout, file, files))
+        compared = a.measures.startswith("adopted/") and a.checkpoint != "base"
+        checkpoints.append(Checkpoint(a.name, a.checkpoint, a.stage, tokens, by_key, heldout, file, files, compared))
     return checkpoints
+
+
+def own_checkpoints(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """The recipe's own, without the models that they are compared with."""
+    return [c for c in checkpoints if not c.compared]

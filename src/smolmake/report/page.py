@@ -14,13 +14,15 @@ from smolmake.execution.kinds import KINDS
 from smolmake.recipe.schema import Recipe
 from smolmake.report.artifacts import GraphData, ReportArtefact, of_kind
 from smolmake.report.blocks import Fact, ReportSection
-from smolmake.report.checkpoints import Checkpoint, read_checkpoints
+from smolmake.report.checkpoints import Checkpoint, own_checkpoints, read_checkpoints
 from smolmake.report.expectations import Outcome, check_all
 from smolmake.report.score_table import SCORES, score_table, write_scores
+from smolmake.report.sections.comparison import comparison_section
 from smolmake.report.sections.data import data_section, tokenizer_section
 from smolmake.report.sections.effects import effect_section, expectations_section
 from smolmake.report.sections.evaluation import evaluation_section, extreme_scores, final_loss, samples_section
 from smolmake.report.sections.mixtures import mixture_section
+from smolmake.report.sections.questions import score_folders
 from smolmake.report.sections.training import graph_section, time_of_all, trained_tokens, training_section
 from smolmake.report.text import compact
 from smolmake.report.token_axis import PlacedSegment, place_segments
@@ -55,6 +57,7 @@ def build_page(
 ) -> tuple[list[Fact], list[ReportSection]]:
     """The headline, and the sections that this run has something to say in; `scores` is the table of all scores."""
     checkpoints, segments = read_checkpoints(artefacts, scores), place_segments(artefacts)
+    own, folders = own_checkpoints(checkpoints), score_folders(artefacts)
     outcomes = check_all(recipe.expectations, artefacts, checkpoints)
     sections = [
         graph_section(graph, artefacts),
@@ -63,11 +66,12 @@ def build_page(
         mixture_section(artefacts),
         training_section(artefacts, segments),
         evaluation_section(artefacts, checkpoints),
-        effect_section(checkpoints, list(recipe.expectations.scores.values())),
+        effect_section(own, list(recipe.expectations.scores.values()), folders),
+        comparison_section(checkpoints, recipe.evaluation.published, folders),
         expectations_section(outcomes),
         samples_section(artefacts),
     ]
-    return headline(artefacts, segments, checkpoints, outcomes), [section for section in sections if section]
+    return headline(artefacts, segments, own or checkpoints[:1], outcomes), [section for section in sections if section]
 
 
 def write_report(

@@ -19,6 +19,8 @@ LONG = (
     "long_context: [{name: NAME, steps: 5, mixture: {notes: 1}, sequence_length: 128, global_batch_size: 2,"
     " rope_theta: 1e5, schedule: {lr: 1e-3}}]\n"
 )
+MODEL = "evaluation: {models: {NAME: {hub: a/b, revision: c0ffee}}}\n"
+CARD = "evaluation: {published: {card: {source: a card, at: stage2, scores: [{task: a, metric: acc, value: 1}]}}}\n"
 CRAWL = "generated: {crawl: {script: notes.txt}}\n"
 
 
@@ -75,6 +77,18 @@ def generated(name: str) -> str:
         (SMALL + "merge: {weights: {stage1: 1, sft: 1}}\n", "merge.weights", "no such checkpoint"),
         (SMALL + "merge: {weights: {stage1: 0, stage2: 0}}\n", "merge.weights", "sum to nothing"),
         (SMALL + APO, "apo", "SFT"),
+        (SMALL + MODEL.replace("NAME", "sft"), "evaluation.models.sft", "another part of the run"),
+        (SMALL + MODEL.replace("NAME", "stage2"), "evaluation.models.stage2", "another part of the run"),
+        (SMALL + MODEL.replace("NAME", "notes"), "evaluation.models.notes", "another part of the run"),
+        (SMALL + MODEL.replace("NAME", "a").replace(", revision: c0ffee", ""), "evaluation.models.a", "revision"),
+        (SMALL + CARD.replace("stage2", "stage9"), "evaluation.published.card.at", "`stage2`"),
+        (
+            SMALL + CARD.replace("value: 1", "suite: exams, value: 1"),
+            "evaluation.published.card.scores.0.suite",
+            "suite",
+        ),
+        ("name: mine\nevaluation: {prompts: [A]}\n", "pretraining", "`evaluation.models`"),
+        (f"name: mine\n{MODEL.replace('NAME', 'llama')}{SFT}", "pretraining", "`base`"),
         (SMALL + SFT + APO.replace("{pairs: {path: notes.txt}}", "{}"), "apo", "pairs"),
     ],
 )

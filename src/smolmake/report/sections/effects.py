@@ -8,8 +8,10 @@ from smolmake.report.charts.bars import change_mark
 from smolmake.report.checkpoints import Checkpoint, Key
 from smolmake.report.expectations import Outcome, change_verdict, score_change
 from smolmake.report.sections.evaluation import score_keys, title_of
+from smolmake.report.sections.questions import Folders, changed_questions
 from smolmake.report.text import listed, plural, signed, whole
 
+EFFECT = ("Measure", "Before", "After", "Change, points", "95% interval", "", "Verdict")
 COUNTED = {"holds": "hold", "does not hold": "do not hold", "within noise": "cannot be told from noise",
            "not measured": "were not measured"}  # fmt: skip
 
@@ -22,7 +24,9 @@ def post_training_steps(checkpoints: list[Checkpoint]) -> list[tuple[Checkpoint,
     return list(pairwise([*base, *trained]))
 
 
-def effect_section(checkpoints: list[Checkpoint], expected: list[ScoreExpectation]) -> ReportSection | None:
+def effect_section(
+    checkpoints: list[Checkpoint], expected: list[ScoreExpectation], folders: Folders
+) -> ReportSection | None:
     """Every score before and after each post-training step; what the recipe expects something of comes first."""
     steps, keys = post_training_steps(checkpoints), score_keys(checkpoints)
     spoken_of = {(e.suite or "", e.task) for e in expected if e.at in {after.ends for _, after in steps}}
@@ -31,24 +35,24 @@ def effect_section(checkpoints: list[Checkpoint], expected: list[ScoreExpectatio
         [k for k in keys if k not in first],
         [file for pair in steps for c in pair for file in c.score_files],
     )
-    columns = ["Measure", "Before", "After", "Change, points", "95% interval", "", "Verdict"]
     blocks: list[Block] = []
     for chosen, id_, folded in (first, "tab-effect", ""), (others, "tab-side", "Effect on all other tasks"):
         if rows := effect_rows(steps, chosen):
-            blocks.append(Table(id_, effect_caption(rows), columns, rows, files, folded=folded))
+            blocks.append(Table(id_, effect_caption(rows), EFFECT, rows, files, folded=folded))
+    blocks += changed_questions("txt-effect", steps, first, folders)
     lead = f"Post-training took {plural(len(steps), 'step')}: {listed([c.stage.title for _, c in steps])}."
     return ReportSection("effect", "Effect of each post-training step", lead, blocks) if blocks else None
 
 
-def effect_caption(rows: list[list[Cell]]) -> str:
+def effect_caption(rows: list[list[Cell]], what: str = "Scores before and after each step") -> str:
     """How to read the table, and how often chance alone would give a verdict."""
     count = sum(len(row) > 1 for row in rows)
     return (
-        "Scores before and after each step, with 95% intervals, shares in percent; the change in points with "
+        f"{what}, with 95% intervals, shares in percent; the change in points with "
         "the interval of a bootstrap over the items, the same before and after, else of the two intervals (Newcombe's "
         "way). "
         "Better or worse only if that "
-        f"interval leaves out zero: if no step had any effect, about {max(1, round(0.05 * count))} of the "
+        f"interval leaves out zero: if nothing differed, about {max(1, round(0.05 * count))} of the "
         f"{count} comparisons would do so all the same."
     )
 
@@ -62,7 +66,8 @@ def effect_rows(steps: list[tuple[Checkpoint, Checkpoint]], keys: list[Key]) -> 
     reach = max((abs(bound) for each in shares for bound in ranges[each]), default=1.0)
     for before, after, shared in pairs:
         if shared:
-            rows.append([f"{after.stage.title}: {before.name} → {after.name}"])
+            title = f"{after.stage.title}: " if after.stage.post_trains else ""
+            rows.append([f"{title}{before.name} → {after.name}"])
         for key in shared:
             a, b = before.scores[key], after.scores[key]
             low, high = ranges[after.name, key]

@@ -4,7 +4,7 @@ from smolmake.report.artifacts import ReportArtefact, load, read_overlap
 from smolmake.report.blocks import Block, Chart, Details, Fact, Item, ReportSection, Table, two_lines, upright
 from smolmake.report.charts.lines import Mark, Series, Span, checkpoint_chart
 from smolmake.report.charts.svg import SMALL, Axis, text_width, value_axis
-from smolmake.report.checkpoints import Checkpoint, Key, Score
+from smolmake.report.checkpoints import Checkpoint, Key, Score, own_checkpoints
 from smolmake.report.expectations import change_verdict, loss_change, pooled
 from smolmake.report.text import percent, plural, signed, whole
 
@@ -37,7 +37,7 @@ def checkpoint_spans(checkpoints: list[Checkpoint]) -> list[Span]:
     """Where each stage lies on the axis of checkpoints."""
     spans: list[Span] = []
     for k, c in enumerate(checkpoints):
-        label = c.stage.short
+        label = c.label
         if spans and spans[-1].label == label:
             spans[-1] = Span(spans[-1].start, k + 0.5, label)
         else:
@@ -81,7 +81,9 @@ def score_figures(checkpoints: list[Checkpoint], overlap_files: list[str]) -> li
         parts = [last.formulation, shots, repeats, f"n = {last.n}", chance]
         subtitle = " · ".join(part for part in parts if part)
         spans = checkpoint_spans(having)
-        pictures.append(checkpoint_chart(title, subtitle, [Series(title, marks)], spans, y, last.chance))
+        series = [Series(title, [m for m, c in zip(marks, having, strict=True) if not c.compared])]
+        series += [Series(c.name, [m]) for m, c in zip(marks, having, strict=True) if c.compared]
+        pictures.append(checkpoint_chart(title, subtitle, [s for s in series if s.marks], spans, y, last.chance))
     keys = list(dict.fromkeys(key for c in checkpoints for key in c.scores))
     rows = [[*c.cells, *(two_lines(*c.scores[key].words) if key in c.scores else "" for key in keys)] for c in used]
     files = [file for c in used for file in c.score_files]
@@ -190,7 +192,8 @@ def heldout_figures(checkpoints: list[Checkpoint]) -> list[Block]:
 
 def heldout_rise(checkpoints: list[Checkpoint]) -> str:
     """A sentence where the held-out loss of the last checkpoint of post-training is measurably above the base's."""
-    base, last = base_of(checkpoints), checkpoints[-1]
+    own = own_checkpoints(checkpoints)
+    base, last = base_of(own), (own or checkpoints)[-1]
     if base is None or not last.stage.post_trains:
         return ""
     before, after = ({h.source: h for h in c.heldout if h.bits_per_byte > 0} for c in (base, last))
