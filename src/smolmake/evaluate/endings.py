@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from transformers import PreTrainedTokenizerBase
+from smolmake.evaluate.prompt_tokens import PromptTokens
 
 OPEN, CLOSE = "<think>", "</think>"
 
@@ -25,26 +25,28 @@ class Noted:
 
 @dataclass(frozen=True)
 class Ending:
-    """What ends the answers of a task: stop strings, though not within a thought, unless thoughts are kept."""
+    """What ends the answers of a task: tokens, and stop strings, though not in a thought, unless thoughts are kept."""
 
-    tokenizer: PreTrainedTokenizerBase
+    tokens: PromptTokens
     stops: list[str]
+    ends: set[int]
     keeps_thoughts: bool
-    looks_back: int  # tokens that may hold a stop string
 
-    @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, stops: list[str], keeps_thoughts: bool) -> Ending:
-        lengths = [len(tokenizer.encode(each, add_special_tokens=False)) for each in (*stops, OPEN, CLOSE)]
-        return cls(tokenizer, stops, keeps_thoughts, 2 + max(lengths))
+    @cached_property
+    def looks_back(self) -> int:
+        """The number of tokens that may hold a stop string or the mark of a thought."""
+        tokenizer = self.tokens.tokenizer
+        return 2 + max(len(tokenizer.encode(each, add_special_tokens=False)) for each in (*self.stops, OPEN, CLOSE))
 
-    @property
-    def watched(self) -> list[str]:
-        """Texts whose arrival changes something."""
-        return self.stops if self.keeps_thoughts else [*self.stops, OPEN, CLOSE]
+    @cached_property
+    def telling(self) -> set[int]:
+        """Tokens that end an answer, or can complete such a text: they hold its last letter, or part of a letter."""
+        letters = {text[-1] for text in (*self.stops, OPEN, CLOSE)} | {"\ufffd"}
+        return self.ends | {token for token, text in enumerate(self.tokens.shown) if letters & {*text}}
 
 
 class Answer:
-    """The tokens of an answer as they come; `ended` once a stop string came."""
+    """The tokens of an answer as they come; `ended` once something ended it."""
 
     def __init__(self, ending: Ending, prompt: str) -> None:
         self.ending = ending
@@ -53,15 +55,20 @@ class Answer:
         self.ended = False
         self._thinks, self._begins = self.opened and not ending.keeps_thoughts, 0
 
-    def add(self, tokens: Iterable[int]) -> None:
-        """Tokens after which nothing can have ended but with the last one."""
-        self.tokens += tokens
-        seen = self.ending.tokenizer.decode(self.tokens[max(self._begins, len(self.tokens) - self.ending.looks_back) :])
+    def add(self, token: int) -> None:
+        """The next token."""
+        self.tokens.append(token)
+        if token not in self.ending.telling:
+            return
+        seen = self.ending.tokens.tokenizer.decode(
+            self.tokens[max(self._begins, len(self.tokens) - self.ending.looks_back) :]
+        )
         if self._thinks and CLOSE in seen:
             self._thinks, self._begins = False, len(self.tokens)
         elif not self._thinks:
             self._thinks = not self.ending.keeps_thoughts and OPEN in seen
             self.ended = not self._thinks and any(stop in seen for stop in self.ending.stops)
+        self.ended = self.ended or token in self.ending.ends
 
 
 def without_thought(text: str) -> tuple[str, bool, bool]:
@@ -71,16 +78,17 @@ def without_thought(text: str) -> tuple[str, bool, bool]:
     return "" if unclosed else answer.lstrip() if closed else text, closed, unclosed
 
 
-def answer_text(answer: Answer, limit: int, ends: set[int], noted: Noted) -> str:
-    """The text of an answer that is scored, and a note on it; `ends` are the tokens that end a text."""
-    tokenizer = answer.ending.tokenizer
+def answer_text(answer: Answer, noted: Noted) -> str:
+    """The text of an answer that is scored, and a note on it."""
+    ending, tokens, tokenizer = answer.ending, answer.tokens, answer.ending.tokens.tokenizer
     special = {OPEN, CLOSE} & set(tokenizer.all_special_tokens)
-    text = str(tokenizer.decode(answer.tokens, skip_special_tokens=not special))
+    tokens = tokens[:-1] if tokens and tokens[-1] in ending.ends else tokens
+    text = str(tokenizer.decode(tokens, skip_special_tokens=not special))
     stripped, closed, unclosed = without_thought(OPEN + text if answer.opened else text)
-    whole = text = text if answer.ending.keeps_thoughts else stripped
-    for stop in answer.ending.stops:
+    text = text if ending.keeps_thoughts else stripped
+    for stop in ending.stops:
         text = text.split(stop)[0]
     noted.closed.append(closed)
     noted.unclosed.append(unclosed)
-    noted.cut.append(len(answer.tokens) == limit and not ends & set(answer.tokens) and text == whole)
+    noted.cut.append(not answer.ended)
     return text

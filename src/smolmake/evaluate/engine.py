@@ -13,10 +13,9 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
-from smolmake.evaluate.shared_prefixes import Batch, Row, Scored, make_batches, make_rows, shared_runs
+from smolmake.evaluate.shared_prefixes import LEAST_SAVED, Batch, Row, Scored, make_batches, make_rows, shared_runs
 
 GPU_TOKENS, CPU_TOKENS = 16_384, 2_048  # of a batch, padding included
-LEAST = 2_048  # tokens that a prefix must save to be encoded apart
 POSITIONS = 1_024  # whose probabilities are computed at once: float32 over the whole vocabulary
 Answer = tuple[float, bool]
 
@@ -39,12 +38,13 @@ class Engine:
         self.budget = budget or (GPU_TOKENS if on_gpu else CPU_TOKENS)
         self.align = 8 if on_gpu else 1  # kernels for masked attention read eight columns at once
         self.obstacle = obstacle_to_sharing(model)
+        self._encoded: tuple[list[int], DynamicCache] | None = None
         if self.obstacle:
             print(f"evaluation: prefixes are not shared, since {self.obstacle}", file=sys.stderr, flush=True)
 
     @torch.inference_mode()
     def score(
-        self, requests: list[Scored], progress: Callable[[int], object] = lambda _: None, least: int = LEAST
+        self, requests: list[Scored], progress: Callable[[int], object] = lambda _: None, least: int = LEAST_SAVED
     ) -> list[Answer]:
         """For each request the log-likelihood of its scored tokens, and whether each of them was the likeliest.
 
@@ -63,25 +63,20 @@ class Engine:
                 answers[number] = float(likelihoods.sum(dtype=torch.float64)), bool(likeliest.all())
             progress(len(parts))
 
-        kept: tuple[Any, DynamicCache | None] = (None, None)
         for batch in make_batches(runs, self.budget, self.align):
-            prefix = batch.rows[0].stem[: batch.prefix]
-            if prefix != kept[0]:
-                kept = prefix, self._encode(prefix)
-            for selected, found in self._read(batch, cut, kept[1]):
-                waiting.append((selected, found))
+            for read in self._read(batch, cut):
+                waiting.append(read)
                 if len(waiting) > 1:
                     collect()
         while waiting:
             collect()
+        self.forget()
         return answers
 
-    def _read(
-        self, batch: Batch, requests: list[Scored], prefix: DynamicCache | None
-    ) -> Iterator[tuple[Selected, torch.Tensor]]:
+    def _read(self, batch: Batch, requests: list[Scored]) -> Iterator[tuple[Selected, torch.Tensor]]:
         """The predictions of a batch; of its halves, and with half the budget from then on, where memory is short."""
         try:
-            yield self._predict(batch, requests, prefix)
+            yield self._predict(batch, requests)
             return
         except torch.OutOfMemoryError:
             if len(batch.rows) == 1:
@@ -91,22 +86,31 @@ class Engine:
         print(f"evaluation: memory is short, batches of {self.budget} tokens from here on", file=sys.stderr, flush=True)
         half = len(batch.rows) // 2
         for rows in (batch.rows[:half], batch.rows[half:]):
-            yield from self._read(Batch(batch.prefix, rows), requests, prefix)
+            yield from self._read(Batch(batch.prefix, rows), requests)
 
-    def _predict(
-        self, batch: Batch, requests: list[Scored], prefix: DynamicCache | None
-    ) -> tuple[Selected, torch.Tensor]:
+    def _predict(self, batch: Batch, requests: list[Scored]) -> tuple[Selected, torch.Tensor]:
+        tokens, given = self.inputs(batch)
+        selected = self._select(batch, requests, tokens.shape[1])
+        return selected, _likelihoods(chosen_logits(self.model, tokens, selected.positions, **given), selected.targets)
+
+    def inputs(self, batch: Batch, keep: bool = False) -> tuple[torch.Tensor, dict[str, Any]]:
+        """The tokens [rows, width] of a batch behind its prefix, and what the model is given beside them.
+
+        Rows are padded behind. With `keep` the keys and values of all that the rows read are kept in `past_key_values`.
+        """
         width = -(-batch.width // self.align) * self.align
-        selected = self._select(batch, requests, width)
         tokens = torch.zeros(len(batch.rows), width, dtype=torch.long)
         for number, row in enumerate(batch.rows):
             fed = [*row.stem[batch.prefix :], *(token for branch in row.branches for token in branch.tokens)]
             tokens[number, : len(fed)] = torch.tensor(fed)
         given: dict[str, Any] = {}
         if batch.prefix or batch.rows[0].forks:
-            given = self._masked(batch, width) | ({"past_key_values": Shared(prefix)} if prefix is not None else {})
-        logits = chosen_logits(self.model, tokens.to(self.device), selected.positions, **given)
-        return selected, _likelihoods(logits, selected.targets)
+            given = self._masked(batch, width)
+        if batch.prefix:
+            given["past_key_values"] = Shared(self.encoded(batch.rows[0].stem[: batch.prefix]), keep)
+        elif keep:
+            given["past_key_values"] = DynamicCache(config=self.model.config)
+        return tokens.to(self.device), given
 
     def _select(self, batch: Batch, requests: list[Scored], width: int) -> Selected:
         positions, targets, spans = list[int](), list[int](), list[tuple[int, int]]()
@@ -141,32 +145,38 @@ class Engine:
         mask[:, 0, :, batch.prefix :].masked_fill_(~seen, float("-inf"))
         return {"position_ids": places, "attention_mask": mask}
 
-    def _encode(self, prefix: Any) -> DynamicCache | None:
-        """The keys and values of a prefix."""
-        if not len(prefix):
-            return None
-        cache = DynamicCache(config=self.model.config)
-        tokens = torch.tensor([list(prefix)], device=self.device)
-        chosen_logits(self.model, tokens, torch.zeros(1, dtype=torch.long, device=self.device), past_key_values=cache)
-        return cache
+    def encoded(self, prefix: list[int]) -> DynamicCache:
+        """The keys and values of a prefix; the last one's are kept, until `forget`."""
+        if self._encoded is None or self._encoded[0] != prefix:
+            cache = DynamicCache(config=self.model.config)
+            tokens, last = torch.tensor([prefix]).to(self.device), torch.tensor([0]).to(self.device)
+            chosen_logits(self.model, tokens, last, past_key_values=cache)
+            self._encoded = prefix, cache
+        return self._encoded[1]
+
+    def forget(self) -> None:
+        self._encoded = None
 
 
 class Shared(Cache):
-    """A prefix's keys and values in front of those of each row, which are not kept."""
+    """A prefix's keys and values in front of those of each row, which are kept behind it if asked."""
 
-    def __init__(self, prefix: DynamicCache) -> None:
-        super().__init__(layers=[_SharedLayer(layer) for layer in prefix.layers])
+    def __init__(self, prefix: DynamicCache, keep: bool) -> None:
+        super().__init__(layers=[_SharedLayer(layer, keep) for layer in prefix.layers])
 
 
 class _SharedLayer(DynamicLayer):
-    def __init__(self, prefix: Any) -> None:
+    def __init__(self, prefix: Any, keep: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.lazy_initialization(prefix.keys, prefix.values)
-        self.keys, self.values = prefix.keys, prefix.values
+        self.keys, self.values, self.keep = prefix.keys, prefix.values, keep
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
         pairs = ((self.keys, key_states), (self.values, value_states))
-        return tuple(torch.cat([kept.expand(len(own), -1, -1, -1), own], -2) for kept, own in pairs if kept is not None)
+        both = [torch.cat([kept.expand(len(own), -1, -1, -1), own], -2) for kept, own in pairs if kept is not None]
+        if self.keep:
+            self.keys, self.values = both
+        return both
 
 
 def chosen_logits(model: PreTrainedModel, tokens: torch.Tensor, chosen: torch.Tensor, **given: Any) -> torch.Tensor:

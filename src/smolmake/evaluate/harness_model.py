@@ -6,11 +6,13 @@ But for the border of choices, which are scored by the tokens that they add, and
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
+import zlib
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import jinja2
+import torch
 from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
@@ -21,9 +23,10 @@ from transformers.utils.logging import tqdm
 from smolmake.errors import UserError
 from smolmake.evaluate.endings import Answer, Ending, Noted, answer_text
 from smolmake.evaluate.engine import Engine
-from smolmake.evaluate.generate import Prompt, write_plainly
+from smolmake.evaluate.generate import write
 from smolmake.evaluate.prompt_tokens import PromptTokens
 from smolmake.evaluate.shared_prefixes import Scored, common
+from smolmake.evaluate.slots import Prompt
 from smolmake.files import canonical_json
 
 Tokens = list[int]
@@ -170,22 +173,19 @@ class HarnessModel(LM):  # type: ignore[misc]
             )  # fmt: skip
         if not settings["do_sample"]:
             settings.pop("temperature", None)
-        ending = Ending.of(self.tokenizer, stops, keeps)
-        prompts = []
+        ends = self.model.generation_config.eos_token_id
+        ends = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        ending, prompts, asked = Ending(self.tokens, stops, ends, keeps), list[Prompt](), Counter[tuple[Any, ...]]()
         for request, tokens in zip(requests, self.tokens.encode(r.args[0] for r in requests), strict=True):
             if len(tokens) > room:
                 self.noted[request.task_name].truncated.add(request.doc_id)
-            prompts.append(Prompt(tokens[-room:], Answer(ending, request.args[0])))
+            place = zlib.crc32(str(request.task_name).encode()), request.doc_id, request.idx
+            seed = torch.initial_seed(), *place, asked[place]
+            asked[place] += 1
+            prompts.append(Prompt(tokens[-room:], Answer(ending, request.args[0]), seed))
         self.tokens.forget()
-        ends = self.model.generation_config.eos_token_id
-        ends = {self.tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
-        longest = sorted(prompts, key=lambda prompt: -len(prompt.tokens))
-        while longest:
-            count = max(1, self.engine.budget // (len(longest[0].tokens) + limit))
-            write_plainly(self.model, longest[:count], limit, self.pad, settings)
-            progress(len(longest[:count]))
-            del longest[:count]
+        write(self.engine, prompts, limit, self.pad, settings, progress)
         return [
-            answer_text(prompt.answer, limit, ends, self.noted[request.task_name])
+            answer_text(prompt.answer, self.noted[request.task_name])
             for request, prompt in zip(requests, prompts, strict=True)
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
@@ -30,6 +31,14 @@ class PromptTokens:
                 found = self.tokenizer(new, add_special_tokens=adds, return_attention_mask=False, verbose=False)
                 self._made.update(zip(((text, adds) for text in new), found["input_ids"], strict=True))
         return [self._made[key] for key in asked]
+
+    @cached_property
+    def shown(self) -> list[str]:
+        """The text of each token of the vocabulary, behind another one: some tokenizers drop a text's first space."""
+        before = self.tokenizer.encode("a", add_special_tokens=False)
+        first = str(self.tokenizer.decode(before))
+        texts = self.tokenizer.batch_decode([[*before, token] for token in range(len(self.tokenizer))])
+        return [str(text).removeprefix(first) for text in texts]
 
     def forget(self) -> None:
         self._made.clear()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 Tokens = list[int]
 SEEN = 16
+LEAST_SAVED = 2_048  # tokens that a prefix must save to be read apart
 
 
 @dataclass(frozen=True)

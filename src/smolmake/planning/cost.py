@@ -31,7 +31,7 @@ from smolmake.recipe.sources import Files
 
 BYTES_PER_TOKEN = 4.5  # of English text in a large vocabulary: for data whose tokens nobody has counted
 TEXT_COMPRESSION = 0.4  # of cleaned documents in zstd Parquet
-ANSWERS = 16  # answers that the harness lets a model write side by side
+ANSWERS = 16  # written side by side: as many long ones fit a GPU's memory; of short ones there are up to 256
 LAYER_SECONDS = 1e-3  # for a token of each: SmolLM3-3B (36 layers) on an H200 took 28 to 44 ms, with 18 layers 13 to 19
 OF_ROWS = "tokens guessed from rows, each a quarter of max_length"
 OF_SUITES = "tokens as the recipe estimates them, answers in batches that end with their longest"
