@@ -92,6 +92,11 @@ def interrupt(tree: Path) -> None:
         manifest.unlink()
 
 
+STEP_RULE = "workflow/rules/step.smk"
+MERGING = '    message:\n        "merging {wildcards.step}"\n'
+MERGE_COMMAND = 'of_step(lambda step: "OMP_DYNAMIC=true " + WORKFLOW.command(step, None))'
+
+
 # name: change, the steps that run again, what the plan says
 CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "a copy": (lambda tree: None, NOTHING, ""),
@@ -112,6 +117,17 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "a script": (
         edit("workflow/scripts/epochs.py", "compute"), ("epochs/*", "report/*"),
         "workflow/scripts/epochs.py: compute() changed",
+    ),
+    "a comment in a rule": (
+        replace(STEP_RULE, "    shell:\n", "    # A comment.\n    shell:\n"), NOTHING, "",
+    ),
+    "what a rule asks for and says": (
+        replace("workflow/rules/posttrain.smk", "    priority: 10\n", "    threads: 3\n    priority: 9\n"), NOTHING, "",
+    ),
+    "a rule's command": (
+        replace("workflow/rules/posttrain.smk", MERGING, f"{MERGING}    params:\n        command={MERGE_COMMAND},\n"),
+        ("merge/*", "evaluation/merged", "report/*"),
+        "workflow/rules/posttrain.smk: params.command of rule merge is new",
     ),
     "the learning rate's function": (
         edit("src/smolmake/recipe/schedule.py", "learning_rate"), FROM_STAGE1,

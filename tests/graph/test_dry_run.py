@@ -193,3 +193,17 @@ def test_a_layout_of_several_nodes_does_not_start_on_this_machine(copy: Path) ->
     said = fail(copy, recipe=edited(copy, "runtime:", layout))
     assert "needs 2 nodes, and this machine has" in said and "run with --profile slurm" in said
     assert not any((copy / "results").glob("*/*"))
+
+
+def test_a_rule_that_runs_another_script_is_refused_by_the_plan(copy: Path) -> None:
+    file = copy / "workflow" / "rules" / "step.smk"
+    before = file.read_text()
+    try:
+        file.write_text(
+            before.replace('"{params.command} --workers', '"python tools/mine.py {params.command} --workers')
+        )
+        said = fail(copy, *DRY, recipe="toy")
+    finally:
+        file.write_text(before)
+    assert "does not run the script of its kind alone" in said and f"{file}:17" in said
+    assert "rule step: shell" in said and "tools/mine.py" in said and "remedy" in said

@@ -2,8 +2,6 @@
 
 import json
 
-from smolmake.execution.fingerprint import code_definitions
-from smolmake.execution.kinds import script_of
 from smolmake.execution.manifest import MANIFEST, RECORD
 from smolmake.execution.remote_storage import REMOTE
 from smolmake.files import write_json
@@ -24,7 +22,8 @@ def pretend_done(workflow: Workflow) -> None:
             "recipe_values": workflow.steps.recipe_values(step),
             "config_hash": step.config_hash,
             "inputs": {role: other.key for role, other in step.inputs.items()},
-            "code": code_definitions(script_of(step.kind, root)),
+            "code": workflow.steps.code_of(step.kind),
+            "versions": step.versions,
         }
         about = {"seconds": 3600.0, "recipe": workflow.recipe.name, "gpus": 0}
         milestones = step.run.milestones if isinstance(step.run, SegmentRun) else ()

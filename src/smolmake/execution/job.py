@@ -21,10 +21,12 @@ from pydantic import ValidationError
 from smolmake.errors import UserError, run_as_program
 from smolmake.execution.code_memory import remembered_code
 from smolmake.execution.devices import hold_gpus
-from smolmake.execution.fingerprint import code_definitions, code_fingerprint
+from smolmake.execution.kinds import KINDS
 from smolmake.execution.lease import Lease, Lost, await_end, await_main, heartbeat, hold
+from smolmake.execution.libraries import installed_versions
 from smolmake.execution.manifest import MANIFEST, RECORD, read_manifest, verify_payload, write_manifest
 from smolmake.execution.parts import Valid, Work, do_parts, helpers, part_payload
+from smolmake.execution.rules import step_code
 from smolmake.execution.step import Run, Spec
 from smolmake.files import write_json
 
@@ -37,7 +39,8 @@ class Job(Generic[SpecT, RunT]):
     """One step to compute: what it is (spec), what it reads (inputs: role -> manifest), how it runs (run).
 
     `recipe_values` is the slice of the recipe it was made from, `config_hash` its identity without the code, `code` the
-    fingerprint of the code that its id was made with, `recipe` and `recipe_file` the recipe that asked for it.
+    fingerprint of the code that its id was made with, `versions` those of libraries that are in it, `recipe` and
+    `recipe_file` the recipe that asked for it.
     """
 
     kind: str
@@ -50,6 +53,7 @@ class Job(Generic[SpecT, RunT]):
     recipe_values: dict[str, Any] = field(default_factory=dict)
     config_hash: str = ""
     code: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
     recipe: str = ""
     recipe_file: str = ""
     started: float = field(default_factory=time.time)
@@ -76,23 +80,37 @@ class Job(Generic[SpecT, RunT]):
         """Write identity.json: what the step was made from, for the reasons that later plans give.
 
         Raises:
-            UserError: if the code is no longer what the graph was laid out with.
+            UserError: if the code is no longer what the graph was laid out with, this is not the kind's script, or its
+                environment has other libraries than count in its identity.
         """
-        with remembered_code(self.folder.parents[2]):
-            fingerprint, definitions = code_fingerprint(script), code_definitions(script)
-        if self.code and self.code != fingerprint:
+        if self.code and script.name != Path(KINDS[self.kind].script).name:
             raise UserError(
-                "this script or code that it calls has changed since the run started: what it computes now would not"
-                " be what its path says",
+                "another script than the kind's was started: what it computes would not be what its path says",
+                file=script, key="step", value=f"{self.kind}/{self.name}",
+                remedy=f"let the rule {self.kind} in workflow/rules run {KINDS[self.kind].script}",
+            )  # fmt: skip
+        with remembered_code(self.folder.parents[2]):
+            code = step_code(self.kind, script)
+        if self.code and self.code != code[""][""]:
+            raise UserError(
+                "this step's rule, its script or code that it calls has changed since the run started: what it computes"
+                " now would not be what its path says",
                 file=script, key="step", value=f"{self.kind}/{self.name}",
                 remedy="run the same command again: what is still valid is kept",
+            )  # fmt: skip
+        if (here := installed_versions(self.versions)) != self.versions:
+            raise UserError(
+                "the environment of this step has other versions of libraries than its identity counts with",
+                file=script, key=f"library_versions.{self.kind}", value=f"{here}, planned {self.versions}",
+                remedy="install the same versions where the plan is made and where the step runs",
             )  # fmt: skip
         record = {
             "spec": self.spec.values(),
             "recipe_values": self.recipe_values,
             "config_hash": self.config_hash,
             "inputs": {role: f"{path.parts[-3]}/{path.parts[-2]}" for role, path in self.inputs.items()},
-            "code": definitions,
+            "code": code,
+            "versions": self.versions,
         }
         write_json(self.folder / RECORD, record)
 

@@ -9,11 +9,11 @@ import socket
 import subprocess
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError
+from smolmake.execution.libraries import installed_versions
 from smolmake.execution.remote_storage import download, has_remote
 from smolmake.files import digest, file_digest, file_stamp, is_settled, write_json
 
@@ -21,7 +21,6 @@ MANIFEST = "manifest.json"
 HASHED = ".hashed.json"  # beside it: what the payload's files looked like when their hashes were last right
 REMOVED = "removed.json"  # beside it: files of the payload that were removed on purpose
 RECORD = "identity.json"  # beside it: what the step was made from, for the reasons that later plans give
-LIBRARIES = ("torch", "transformers", "trl", "datasets", "lm_eval", "tokenizers", "numpy", "pyarrow", "snakemake")
 
 
 def write_manifest(
@@ -156,19 +155,13 @@ def payload_under(path: Path, place: str) -> tuple[str, ...]:
 
 
 def _provenance(started: float) -> dict[str, Any]:
-    versions = {}
-    for library in LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
     return {
         "seconds": round(time.time() - started, 3),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "command": [Path(sys.argv[0]).name],
-        "versions": versions,
+        "versions": installed_versions(),
         "git": _git_commit(),
     }
 

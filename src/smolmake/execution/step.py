@@ -11,10 +11,11 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, PlainSerializer, SerializationInfo
 
 from smolmake.errors import UserError, did_you_mean
-from smolmake.execution.fingerprint import code_fingerprint
+from smolmake.execution.code_memory import Definitions
 from smolmake.execution.kinds import script_of
 from smolmake.execution.manifest import RECORD
 from smolmake.execution.pins import Pin
+from smolmake.execution.rules import step_code
 from smolmake.files import digest
 
 
@@ -72,7 +73,7 @@ class Step:
     """One node of the graph. `spec`, `inputs` and the code decide `id`; `run` and `stage` do not.
 
     `recipe_keys` are the places of the recipe that `spec` was made from, in the user's terms, and `config_hash` is the
-    identity without the code: what a pin holds on to.
+    identity without the code: what a pin holds on to. `versions` are those of libraries that count in it.
     """
 
     kind: str
@@ -85,6 +86,7 @@ class Step:
     recipe_keys: tuple[str, ...]
     config_hash: str
     code: str
+    versions: dict[str, str]
     pin: Pin | None = None
 
     def spec_as(self, kind: type[SpecT]) -> SpecT:
@@ -118,15 +120,17 @@ class Step:
 class Steps:
     """All steps of one recipe, in an order in which inputs come first.
 
-    `values` is the recipe in the user's terms (see `recipe_values`), `pins` holds pins by step label.
+    `values` is the recipe in the user's terms (see `recipe_values`), `pins` holds pins by step label, `versions`
+    by kind those of the libraries that count.
     """
 
     root: Path
     values: dict[str, Any] = field(default_factory=dict)
     pins: dict[str, Pin] = field(default_factory=dict)
+    versions: dict[str, dict[str, str]] = field(default_factory=dict)
     all: dict[str, Step] = field(default_factory=dict)
     checkpoints: dict[str, Step] = field(default_factory=dict)
-    _code: dict[str, str] = field(default_factory=dict)
+    _code: dict[str, Definitions] = field(default_factory=dict)
     _labels: dict[str, Step] = field(default_factory=dict)
 
     def add(
@@ -144,20 +148,20 @@ class Steps:
         Raises:
             UserError: if a pin names this step and cannot be kept, or another step has its label.
         """
-        code = self._code.get(kind)
-        if code is None:
-            code = self._code[kind] = code_fingerprint(script_of(kind, self.root))
+        code = self.code_of(kind)[""][""]
         asked_for = digest(spec.values())
         content = {"kind": kind, "spec": asked_for, "inputs": {role: other.id for role, other in inputs.items()}}
         hashes = {role: other.config_hash for role, other in inputs.items()}
         config_hash = digest({"kind": kind, "spec": asked_for, "inputs": hashes})
-        identity, pin = digest(content | {"code": code})[:10], self.pins.get(f"{kind}/{name}")
+        versions = self.versions.get(kind, {})
+        content |= {"code": code} | ({"versions": versions} if versions else {})
+        identity, pin = digest(content)[:10], self.pins.get(f"{kind}/{name}")
         if pin is not None and pin.id != identity:
             check_pin(pin, config_hash, self.root)
             identity, inputs = pin.id, {}
         elif pin is not None:
             pin = None  # it names what the step is anyway
-        step = Step(kind, name, spec, inputs, identity, stage, run, recipe_keys, config_hash, code, pin)
+        step = Step(kind, name, spec, inputs, identity, stage, run, recipe_keys, config_hash, code, versions, pin)
         other = self._labels.setdefault(step.label, step)
         if other.id != step.id:
             raise UserError(
@@ -166,6 +170,12 @@ class Steps:
                 key=recipe_keys[-1] if recipe_keys else None, value=name, remedy="give one of them another name",
             )  # fmt: skip
         return self.all.setdefault(step.key, step)
+
+    def code_of(self, kind: str) -> Definitions:
+        """The code that computes steps of a kind, found out once (see `step_code`)."""
+        if kind not in self._code:
+            self._code[kind] = step_code(kind, script_of(kind, self.root))
+        return self._code[kind]
 
     def of_kind(self, kind: str) -> list[Step]:
         return [step for step in self.all.values() if step.kind == kind]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.execution.kinds import KINDS
+from smolmake.execution.libraries import counted_versions
 from smolmake.execution.pins import read_pins
 from smolmake.execution.step import Step, Steps
 from smolmake.graph.data import add_documents, add_shards, add_tokenizers, adopt_base
@@ -22,7 +23,11 @@ from smolmake.recipe.schema import Recipe
 
 def build_steps(recipe: Recipe, root: Path) -> Steps:
     """All steps of a recipe."""
-    steps = Steps(root, recipe_values(recipe), read_pins(recipe.name, root))
+    versions = {
+        kind: counted_versions(libraries, f"library_versions.{kind}")
+        for kind, libraries in recipe.library_versions.items()
+    }
+    steps = Steps(root, recipe_values(recipe), read_pins(recipe.name, root), versions)
     adopt_base(steps, recipe)
     add_generated(steps, recipe)
     documents = add_documents(steps, recipe)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from smolmake.errors import UserError, did_you_mean
 from smolmake.execution.devices import machine_gpus
+from smolmake.execution.rules import runs_plainly
 from smolmake.execution.step import Step
 from smolmake.planning.requests import check_one_machine, own_gpus
 from smolmake.planning.workflow import Workflow, job_environment, load_workflow
@@ -40,6 +41,12 @@ def run_step_by_hand(recipe: str, label: str, root: Path) -> int:
             file=workflow.file, key="step", value=label,
             remedy=f"compute that first, each in the same way, or all of it with: snakemake --config recipe={recipe}"
             f" {step.manifest}",
+        )  # fmt: skip
+    if not runs_plainly(step.kind, root):
+        raise UserError(
+            f"the rule {step.kind} adds to the command of its steps what a step by hand would leave out",
+            file=root / "workflow" / "rules", key=f"rule {step.kind}", value=step.label,
+            remedy=f"compute it by its rule: snakemake --config recipe={recipe} {step.manifest}",
         )  # fmt: skip
     workflow.write_jobs([step.manifest])
     machine = len(machine_gpus())

@@ -95,6 +95,10 @@ class History:
                 spent += provenance.get("gpus", 0) * provenance.get("seconds", 0.0) / 3600
         return spent
 
+    def versions(self, step: Step) -> dict[str, str]:
+        """The versions of libraries that a finished step was computed with."""
+        return dict(self._provenance(self.root / "results" / step.key).get("versions", {}))
+
     def _provenance(self, folder: Path) -> dict[str, Any]:
         return self._json(folder / "provenance.json") or {}
 

@@ -13,6 +13,7 @@ from typing import Any
 from smolmake.execution.step import Step
 from smolmake.planning.cost import Cost, Costs
 from smolmake.planning.history import History
+from smolmake.planning.library_changes import LibraryChange, library_changes
 from smolmake.planning.reasons import Reasons
 from smolmake.planning.requests import gpus_here
 from smolmake.planning.workflow import Workflow
@@ -147,6 +148,12 @@ class Plan:
         return found
 
     @cached_property
+    def library_changes(self) -> list[LibraryChange]:
+        """The libraries of which finished steps that are used were made with another version than today's."""
+        steps = self.workflow.steps
+        return library_changes([steps.all[key] for key in sorted(self.done)], self.history, steps.root)
+
+    @cached_property
     def by_cause(self) -> list[tuple[str, list[Step]]]:
         """Every cause with the steps that it alone or with others makes run, the largest first."""
         found: dict[str, list[Step]] = {}
@@ -163,6 +170,7 @@ class Plan:
             "file": str(self.workflow.file),
             "done": sorted(self.done),
             "data": self.data,
+            "library_changes": [asdict(change) for change in self.library_changes],
             "run": [
                 {
                     "step": step.key,

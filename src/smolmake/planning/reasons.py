@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from smolmake.execution.fingerprint import code_definitions
-from smolmake.execution.kinds import script_of
 from smolmake.execution.step import Step, Steps, flatten, look_up
 from smolmake.planning.history import History
 
@@ -60,7 +58,8 @@ class Reasons:
         if before != now:
             changes += recipe_changes(earlier["recipe_values"], self.steps.recipe_values(step))
             changes += content_changes(before, now) or ([] if changes else spec_changes(before, now))
-        changes += code_changes(earlier["code"], code_definitions(script_of(step.kind, self.steps.root)))
+        changes += code_changes(earlier["code"], self.steps.code_of(step.kind))
+        changes += version_changes(earlier.get("versions", {}), step.versions, step.kind)
         if not changes and earlier["inputs"] == {role: other.key for role, other in step.inputs.items()}:
             return [NEW]  # an equal result once, now lost
         return changes
@@ -110,6 +109,13 @@ def spec_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for place in sorted({*old, *new})
         if old.get(place) != new.get(place)
     ]
+
+
+def version_changes(before: dict[str, str], now: dict[str, str], kind: str) -> list[str]:
+    """Versions of libraries that count and differ, or which libraries count of a kind."""
+    if set(before) != set(now):
+        return [f"library_versions.{kind} {_told(sorted(before) or None)} → {_told(sorted(now) or None)}"]
+    return [f"{library} {before[library]} → {now[library]}" for library in now if before[library] != now[library]]
 
 
 def code_changes(before: dict[str, dict[str, str]], now: dict[str, dict[str, str]]) -> list[str]:

@@ -31,7 +31,7 @@ def plan_text(plan: Plan) -> str:
         parts += ["\n".join(_why(plan)), "\n".join(_what(plan)), "\n".join(_cost(plan))]
     else:
         parts.append("Nothing would run: every result is there.")
-    notes = (budget_text(plan), _pins(plan), _machine(plan), _warnings(plan))
+    notes = (budget_text(plan), _pins(plan), _libraries(plan), _machine(plan), _warnings(plan))
     parts += ["\n".join(lines) for lines in notes if lines]
     return "\n\n".join(parts)
 
@@ -132,6 +132,16 @@ def _pins(plan: Plan) -> list[str]:
     pinned = [step for step in plan.workflow.steps.all.values() if step.pin is not None]
     told = [f"  {step.label} stays {step.id}: {step.pin.reason}" for step in pinned if step.pin is not None]
     return ["Pinned, although their code has changed", *told] if told else []
+
+
+def _libraries(plan: Plan) -> list[str]:
+    told = [
+        f"  {change.library} {change.before} → {change.now}: {_count(change.steps, 'step')} of"
+        f" {', '.join(sorted(change.kinds, key=lambda kind: -change.kinds[kind]))}"
+        for change in plan.library_changes
+    ]
+    head = "Finished with other versions of libraries than today's, and kept (`library_versions` makes them count)"
+    return [head, *told[:CAUSES], *_more(len(told) - CAUSES, "library")] if told else []
 
 
 def _machine(plan: Plan) -> list[str]:

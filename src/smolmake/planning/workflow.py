@@ -122,6 +122,7 @@ class Workflow:
                 "recipe": self.recipe.name,
                 "recipe_file": str(self.file),
                 "code": step.code,
+                "versions": step.versions,
             }
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from operator import eq
 from typing import Any
 
 from pydantic import Field
@@ -12,7 +14,7 @@ from smolmake.recipe.posttraining import Apo, Merge, Preferences, SupervisedTrai
 from smolmake.recipe.pretraining import BaseModelFiles, LongContext, Model, Pretraining
 from smolmake.recipe.runtime import CostSettings, Runtime
 from smolmake.recipe.sources import Cleaning, Generated, Source, Tokenizer
-from smolmake.recipe.types import Name, Section, Seed
+from smolmake.recipe.types import Filled, KindName, Name, Section, Seed
 
 
 class Recipe(Section):
@@ -37,6 +39,12 @@ class Recipe(Section):
     merge: Merge | None = Field(None, description="The last model.")
     evaluation: Evaluation = Field(Evaluation(), description="Suites and samples.")
     expectations: Expectations = Field(Expectations(), description="What the steps should do, for the report.")
+    library_versions: dict[KindName, list[Filled]] = Field(
+        {},
+        exclude_if=partial(eq, {}),
+        description="Libraries whose installed versions count in the identity of steps, by kind: {segment: [torch]}. "
+        "The plan tells of all others without running anything again.",
+    )
     runtime: Runtime = Field(Runtime(), description="Machine settings.")
     cost: CostSettings = Field(CostSettings(), description="What the plan calculates with, and the budget.")
 

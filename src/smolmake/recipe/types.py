@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from smolmake.errors import did_you_mean
+from smolmake.execution.kinds import KINDS
 
 COUNT_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 TIME_UNITS = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 86400}
@@ -106,6 +107,17 @@ def known_name(what: str, name: str, info: ValidationInfo) -> str:
     return name
 
 
+def known_kind(name: str) -> str:
+    """A kind of steps.
+
+    Raises:
+        Problem: if there is none of this name.
+    """
+    if name not in KINDS:
+        raise Problem("there is no such kind of steps", remedy=did_you_mean(name, KINDS))
+    return name
+
+
 def known_first(what: str, text: str, info: ValidationInfo) -> str:
     """As `known_name`, of NAME/FILE."""
     known_name(what, text.partition("/")[0], info)
@@ -151,6 +163,8 @@ Rate = Annotated[float, Field(gt=0, le=10)]  # learning rate
 Seed = Annotated[Count, Field(ge=0, lt=2**32)]  # what NumPy takes
 Filled = Annotated[str, Field(min_length=1)]
 FilePath = Annotated[Filled, AfterValidator(possible_path)]
+
+KindName = Annotated[str, AfterValidator(known_kind), Field(json_schema_extra={"enum": list(KINDS)})]
 
 # Names of something else in the recipe.
 SourceName = Annotated[Name, AfterValidator(partial(known_name, "source"))]
