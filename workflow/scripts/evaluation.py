@@ -19,6 +19,7 @@ from smolmake.files import write_json
 from smolmake.graph.specs.evaluate import EvaluationSpec
 from smolmake.graph.specs.runs import DeviceRun
 from smolmake.model.device import choose_device
+from smolmake.model.logits import check_logits
 
 
 def compute(job: Job[EvaluationSpec, DeviceRun]) -> None:
@@ -27,6 +28,7 @@ def compute(job: Job[EvaluationSpec, DeviceRun]) -> None:
     checkpoint = measured_checkpoint(job)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).eval().to(device)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    apart = check_logits(model, tokenizer, checkpoint)
     generated = job.input("data") if "data" in job.inputs else None
     spec, scores, answers = job.spec, list[dict[str, Any]](), list[dict[str, Any]]()
     if spec.tasks is not None:
@@ -42,7 +44,7 @@ def compute(job: Job[EvaluationSpec, DeviceRun]) -> None:
         {"checkpoint": job.name, "tokens": tokens, "scores": scores, "heldout": heldout},
     )
     write_json(job.folder / "samples.json", {"checkpoint": job.name, "samples": samples})
-    job.finish(["scores.json", ANSWERS, "samples.json"], {"tasks": len(scores)})
+    job.finish(["scores.json", ANSWERS, "samples.json"], {"tasks": len(scores), "logits_apart": apart})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from smolmake.posttrain.merge import merge_linear
 
 def compute(job: Job[MergeSpec, Run]) -> None:
     models = {name: folder / "checkpoint" for name, folder in job.group("model").items()}
-    others = shutil.ignore_patterns("model.safetensors", "optimizer.safetensors", "state.json")
+    others = shutil.ignore_patterns("model.safetensors", "optimizer.safetensors", "logits.safetensors", "state.json")
     with new_folder(job.folder / "checkpoint") as beside:
         shutil.copytree(job.input("tokenizer") / "checkpoint", beside, ignore=others, dirs_exist_ok=True)
         merge_linear(models, job.spec.weights, beside)

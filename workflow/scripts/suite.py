@@ -13,6 +13,7 @@ from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
 from smolmake.graph.specs.evaluate import SuiteRun, SuiteSpec
 from smolmake.model.device import choose_device
+from smolmake.model.logits import check_logits
 
 
 def compute(job: Job[SuiteSpec, SuiteRun]) -> None:
@@ -21,6 +22,7 @@ def compute(job: Job[SuiteSpec, SuiteRun]) -> None:
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype).eval().to(device)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    apart = check_logits(model, tokenizer, checkpoint)
     if job.spec.template is not None:
         tokenizer.chat_template = job.spec.template
     answers = list[dict[str, Any]]()
@@ -32,7 +34,7 @@ def compute(job: Job[SuiteSpec, SuiteRun]) -> None:
     write_answers(job.folder / ANSWERS, answers)
     name = job.name.removesuffix(f".{job.run.suite}")
     write_json(job.folder / "scores.json", {"checkpoint": name, "suite": job.run.suite, "scores": scores})
-    job.finish(["scores.json", ANSWERS], {"tasks": len(scores)})
+    job.finish(["scores.json", ANSWERS], {"tasks": len(scores), "logits_apart": apart})
 
 
 if __name__ == "__main__":

@@ -105,7 +105,8 @@ class HeldOut:
 class Checkpoint:
     """The evaluation of one checkpoint; `ends` is its name in the recipe, empty inside a stage.
 
-    `compared`: it is another model, which the recipe's own checkpoints are compared with.
+    `compared`: it is another model, which the recipe's own checkpoints are compared with. `logits_apart` is how far its
+    logits are from the trainer's, None of what was not converted.
     """
 
     name: str
@@ -117,6 +118,7 @@ class Checkpoint:
     file: str
     suite_files: tuple[str, ...] = ()
     compared: bool = False
+    logits_apart: float | None = None
 
     @property
     def label(self) -> str:
@@ -144,7 +146,11 @@ def read_checkpoints(artefacts: list[ReportArtefact], table: pa.Table) -> list[C
         heldout, tokens = [pick(HeldOut, h) for h in raw["heldout"]], raw["tokens"] or 0
         files = tuple(dict.fromkeys(row["file"] for row in scores[a.name] if row["file"] != file))
         compared = a.measures.startswith("adopted/") and a.checkpoint != "base"
-        checkpoints.append(Checkpoint(a.name, a.checkpoint, a.stage, tokens, by_key, heldout, file, files, compared))
+        apart = [row.get("logits_apart") for row in [a.facts, *scores[a.name]]]
+        farthest = max((each for each in apart if each is not None), default=None)
+        checkpoints.append(
+            Checkpoint(a.name, a.checkpoint, a.stage, tokens, by_key, heldout, file, files, compared, farthest)
+        )
     return checkpoints
 
 

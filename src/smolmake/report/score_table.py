@@ -24,6 +24,7 @@ SCHEMA = pa.schema(
         # whose score it is
         ("recipe", pa.string()), ("checkpoint", pa.string()), ("ends", pa.string()), ("stage", pa.string()),
         ("checkpoint_step", pa.string()), ("milestone", pa.int64()), ("tokens", pa.int64()),
+        ("logits_apart", pa.float64()),
         # what was asked, and how
         ("suite", pa.string()), ("task", pa.string()), ("metric", pa.string()), ("filter", pa.string()),
         ("length", pa.int64()), ("formulation", pa.string()), ("shots", pa.int64()), ("repeats", pa.int64()),
@@ -64,11 +65,12 @@ def _rows(artefacts: list[ReportArtefact], recipe: str, overlap: Overlap) -> Ite
             "milestone": evaluation.milestone,
             "tokens": raw["tokens"] or None,
         }
-        found = [(raw, "", file)]
-        found += [(each, each["suite"], name) for _, each, name in suites if each["checkpoint"] == evaluation.name]
-        for content, suite, source in found:
+        found = [(evaluation, raw, "", file)]
+        found += [(a, each, each["suite"], name) for a, each, name in suites if each["checkpoint"] == evaluation.name]
+        for artefact, content, suite, source in found:
+            about |= {"suite": suite, "file": source, "logits_apart": artefact.facts.get("logits_apart")}
             for score in content["scores"]:
-                row = OFF | score | about | {"suite": suite, "file": source}
+                row = OFF | score | about
                 yield row | _contamination(row, overlap)
 
 

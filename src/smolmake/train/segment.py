@@ -31,6 +31,7 @@ from smolmake.train.parallel import (
     parallelize,
 )
 from smolmake.train.spikes import dropped_facts
+from smolmake.train.trained_logits import save_logits
 from smolmake.train.trainer import Batches, Trainer
 
 OPTIMIZER = "optimizer.safetensors"
@@ -155,6 +156,7 @@ def save_weights(
         end_of_text = next(token["id"] for token in vocabulary if token["content"] == "<|end_of_text|>")
         with new_folder(folder) as beside:
             save_tensors(model.config, weights, beside, tokenizer, end_of_text)
+            save_logits(model.config, weights, tokenizer, beside)
             more(beside)
     parallel.barrier()
 

@@ -27,6 +27,7 @@ from smolmake.execution.step import Run, Spec
 from smolmake.graph.specs.data import PathDataset, SuiteItemsSpec
 from smolmake.graph.specs.evaluate import CheckTasksSpec, EvaluationSpec, QuestionFiles, SuiteSpec, TaskFiles
 from smolmake.recipe.evaluation import HarnessTasks
+from smolmake.train.trained_logits import save_logits
 
 SUITE: dict[str, Any] = {
     "tasks": ["facts"], "shots": None, "limit": 12, "chat": False, "system": "", "generation": {}, "repeats": 1,
@@ -144,7 +145,9 @@ def lay_out_checkpoint(place: Path, root: Path) -> None:
     size = write_tokenizer(place / "results/tokenizer/bpe", [str(row) for row in rows], 500)
     finish(place / "results/tokenizer/bpe", ["tokenizer.json", "tokenizer_config.json"], {})
     shape = {"vocab_size": size, "num_hidden_layers": 2, "max_position_embeddings": 2048}
-    save_model(decoder(**shape), folder / "checkpoint", place / "results/tokenizer/bpe", 0)
+    model, tokenizer = decoder(**shape), place / "results/tokenizer/bpe"
+    save_model(model, folder / "checkpoint", tokenizer, 0)
+    save_logits(model.config, model.state_dict(), tokenizer, folder / "checkpoint")
     files = [f"checkpoint/{file.name}" for file in (folder / "checkpoint").iterdir()]
     finish(folder, files, {"tokens_total": 100})
 
@@ -198,3 +201,18 @@ def test_the_jobs_of_evaluation_give_scores(tmp_path: Path, root: Path) -> None:
     texts = pq.read_table(tmp_path / "results/evaluation/main/answers.parquet").to_pylist()
     assert {(row["task"], row["item"]) for row in texts} == {(name, n) for name in ("facts", "chat") for n in range(3)}
     assert pq.read_table(tmp_path / "results/suite/main.english/answers.parquet").num_rows == 6
+    for name in ("suite/main.english", "evaluation/main"):
+        assert 0 <= read_manifest(tmp_path / "results" / name / "manifest.json")["facts"]["logits_apart"] < 1e-4
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_not_the_trainer_s_model_is_not_scored(tmp_path: Path, root: Path) -> None:
+    lay_out_checkpoint(tmp_path, root)
+    folder = tmp_path / "results/segment/main"
+    config = json.loads((folder / "checkpoint/config.json").read_text())
+    (folder / "checkpoint/config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-2}))
+    finish(folder, [f"checkpoint/{file.name}" for file in (folder / "checkpoint").iterdir()], {"tokens_total": 100})
+    asked = SuiteSpec(harness=HarnessTasks(tasks=["facts"]), template=None)
+    step = job("suite", "main.english", asked, {"checkpoint": "results/segment/main/manifest.json"})
+    said = fail(tmp_path, {**step, "run": {"device": "cpu", "suite": "english"}})
+    assert "other logits" in said and not (tmp_path / "results/suite/main.english/scores.json").exists()

@@ -12,7 +12,9 @@ from helpers.report_run import make_recipe
 from smolmake.errors import UserError
 from smolmake.graph.stages import recipe_stages
 from smolmake.report.artifacts import ReportArtefact
+from smolmake.report.checkpoints import Checkpoint
 from smolmake.report.score_table import SCHEMA, read_scores, score_table, write_scores
+from smolmake.report.sections.evaluation import conversion_told
 
 STAGES = recipe_stages(make_recipe())
 SCORE = {"metric": "acc", "value": 0.5, "low": 0.2, "high": 0.8, "n": 4, "chance": 0.25, "formulation": "CF"}
@@ -22,6 +24,7 @@ Rows = list[dict[str, Any]]
 def artefact(root: Path, kind: str, name: str, file: str, content: Any, **more: Any) -> ReportArtefact:
     folder = root / kind / f"{name}-00"
     folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"facts": more.pop("facts", {})}))
     (folder / file).write_text(json.dumps(content))
     return ReportArtefact(kind, name, folder, more.pop("order", 0), STAGES["main"], **more)
 
@@ -40,7 +43,7 @@ def rows(tmp_path: Path) -> Rows:
         artefact(tmp_path, "evaluation", "main-at-4", "scores.json", {"tokens": 400, "scores": own},
                  order=1, measures=step, milestone=4),
         artefact(tmp_path, "evaluation", "main-0-8", "scores.json", {"tokens": 0, "scores": own},
-                 order=2, measures=step, checkpoint="main"),
+                 order=2, measures=step, checkpoint="main", facts={"logits_apart": 2e-6}),
         artefact(tmp_path, "documents", "web", "cleaning.json", {"overlap": about}),
     ]  # fmt: skip
     write_scores(score_table(artefacts, "toy"), tmp_path / "scores.parquet")
@@ -59,6 +62,7 @@ def test_a_row_stands_for_each_score_in_the_order_of_the_checkpoints(rows: Rows)
     assert (second["milestone"], second["tokens"], second["ends"]) == (None, None, "main")
     assert first["items"] == [1.0, 0.0, 1.0, 0.0] and first["merged"] == [2] and first["filter"] == "none"
     assert (law["filter"], law["length"], law["shots"], law["recipe"]) == ("strict", 4096, 5, "toy")
+    assert [row["logits_apart"] for row in rows] == [None, 2e-6, None, None, None]
     assert law["file"] == "suite/main-0-8.exams-00/scores.json"
 
 
@@ -78,3 +82,11 @@ def test_another_table_is_refused(tmp_path: Path) -> None:
             pq.write_table(table, tmp_path / name)
         with pytest.raises(UserError, match="no readable table of scores"):
             read_scores(tmp_path / name)
+
+
+def test_the_largest_distance_from_the_trainer_s_logits_is_told() -> None:
+    apart = (None, 3.14e-6, 2e-4)
+    scored = [Checkpoint(str(n), "", STAGES["main"], 0, {}, [], "", logits_apart=each) for n, each in enumerate(apart)]
+    told = conversion_told(scored)
+    assert told.startswith(" Of 2 checkpoints transformers computes") and "0.0002 of their standard deviation" in told
+    assert conversion_told(scored[:1]) == ""

@@ -9,9 +9,11 @@ import torch
 from helpers.models import decoder
 from helpers.trainers import trainer
 from helpers.training import LENGTH, finished, make_artefacts, segment
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from smolmake.errors import UserError
 from smolmake.model.conversion import load_model
+from smolmake.model.logits import check_logits
 from smolmake.recipe.pretraining import Guard, Optimizer
 from smolmake.train.optimizer import load_optimizer, make_optimizer, optimizer_tensors, set_learning_rate, slow_mean
 from smolmake.train.spikes import GradientGuard
@@ -67,6 +69,10 @@ def test_milestones_are_models_of_their_step(tmp_path: Path) -> None:
     payload = json.loads((whole / "manifest.json").read_text())["payload"]
     assert "milestones/step-5/config.json" in payload
     assert found.config.max_position_embeddings == LENGTH
+    for folder in (whole / "milestones" / "step-5", whole / "milestones" / "step-8", whole / "checkpoint"):
+        read = AutoModelForCausalLM.from_pretrained(folder).eval()
+        apart = check_logits(read, AutoTokenizer.from_pretrained(folder), folder)
+        assert apart is not None and apart < 1e-4
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon", "ademamix"])

@@ -55,9 +55,20 @@ def evaluation_section(artefacts: list[ReportArtefact], checkpoints: list[Checkp
     lead = (
         f"{plural(len(checkpoints), 'checkpoint')} evaluated on {measures}. "
         "Intervals are 95%: Wilson's for shares, of the standard error for other means, else a bootstrap over items or "
-        "documents."
+        "documents." + conversion_told(checkpoints)
     )
     return ReportSection("evaluation", "Evaluation over checkpoints", lead, blocks)
+
+
+def conversion_told(checkpoints: list[Checkpoint]) -> str:
+    """How far the logits that transformers computes are from the trainer's, in a sentence."""
+    apart = [c.logits_apart for c in checkpoints if c.logits_apart is not None]
+    if not apart:
+        return ""
+    return (
+        f" Of {plural(len(apart), 'checkpoint')} transformers computes the logits that the trainer computed, on a fixed"
+        f" text: they differ by {max(apart):.1g} of their standard deviation at most."
+    )
 
 
 def score_figures(checkpoints: list[Checkpoint], overlap_files: list[str]) -> list[Block]:
