@@ -76,12 +76,15 @@ def _files(module: str) -> list[Path]:
 
 
 def pins() -> dict[str, str]:
-    """Version by package name: the direct dependencies at the versions of constraints.txt."""
+    """The direct dependencies by name, with their extras and at the versions of constraints.txt."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     frozen = dict(line.split("==") for line in lines if "==" in line)
-    names = [canonicalize_name(Requirement(text).name) for text in project["dependencies"]]
-    return {name: frozen[name] for name in names}
+    found: dict[str, str] = {}
+    for needed in map(Requirement, project["dependencies"]):
+        name, extras = canonicalize_name(needed.name), ",".join(sorted(needed.extras))
+        found[name] = f"{name}[{extras}]=={frozen[name]}" if extras else f"{name}=={frozen[name]}"
+    return found
 
 
 def render() -> dict[Path, str]:
@@ -106,7 +109,7 @@ def render() -> dict[Path, str]:
             "  - python=3.11",
             "  - pip",
             "  - pip:",
-            *(f"      - {name}=={known[name]}" for name in sorted(packages)),
+            *(f"      - {known[name]}" for name in sorted(packages)),
         ]
         files[ROOT / "envs" / f"{environment}.yaml"] = "\n".join(lines) + "\n"
     return files

@@ -170,7 +170,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
         "evaluation.suites.reading.tasks nothing → ['hellaswag']",
     ),
     "a suite that is made to a length": (
-        put("evaluation.suites", {"far": {"tasks": ["niah_single_1"], "lengths": [4096], "on": "stage_ends"}}),
+        put("evaluation.suites", {"far": {"tasks": ["niah_single_1"], "lengths": [512], "on": "stage_ends"}}),
         ("suite/*", "report/*"), "evaluation.suites.far.tasks nothing → ['niah_single_1']",
     ),
 }  # fmt: skip

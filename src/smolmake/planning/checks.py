@@ -18,6 +18,7 @@ from smolmake.hardware.gpus import gpu_kind
 from smolmake.hardware.memory import MemoryLayout
 from smolmake.model.counts import count_parameters
 from smolmake.planning.cost import shape_of, source_tokens
+from smolmake.planning.suite_contexts import check_contexts
 from smolmake.planning.task_files import check_task_files
 from smolmake.planning.task_names import check_task_names
 from smolmake.recipe.runtime import Layout
@@ -30,8 +31,9 @@ FAR = 2.0  # times a repeat cap: the estimate of the tokens is no better than th
 
 
 def check_plan(recipe: Recipe, file: Path, root: Path) -> None:
-    """Raise UserError for an unknown GPU, a missed parameter count, a layout that cannot be, a task that the harness
-    does not have, a task file that it reads otherwise, data that is not what the recipe says, a wrong digest."""
+    """Raise UserError for an unknown GPU, a missed parameter count, a layout that cannot be, a suite that asks for
+    more than its checkpoints read, a task that the harness does not have or cannot load, a task file that it reads
+    otherwise, data that is not what the recipe says, a wrong digest."""
     try:
         gpu_kind(recipe.cost.gpu)
     except UserError as error:
@@ -39,6 +41,7 @@ def check_plan(recipe: Recipe, file: Path, root: Path) -> None:
     _check_parameters(recipe, file)
     _check_layouts(recipe, file)
     _check_memory(recipe, file)
+    check_contexts(recipe, file)
     check_task_names(recipe, root)
     check_task_files(recipe, root)
     if any(files.path is not None for _, files in all_files(recipe)):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import asdict
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from smolmake.errors import UserError, did_you_mean
 from smolmake.planning.remembered import remember, remembered
+from smolmake.planning.task_needs import Needs, task_needs
 from smolmake.recipe.schema import Recipe
 
 # A line that names a task, a group or a tag, and one that is an entry of a list of them.
@@ -21,7 +24,8 @@ REMEMBERED = Path(".smolmake") / "harness_tasks.json"
 
 
 def check_task_names(recipe: Recipe, root: Path) -> None:
-    """Raise UserError for a task of a suite that no file of the harness names.
+    """Raise UserError for a task of a suite that no file of the harness names, that needs a package which is not here,
+    or that runs what the model writes.
 
     Its files are searched only for tasks that this version of it was not found to have before.
     """
@@ -32,28 +36,52 @@ def check_task_names(recipe: Recipe, root: Path) -> None:
     }
     if not asked or find_spec("lm_eval") is None:
         return
-    version, kept = metadata.version("lm_eval"), remembered(root / REMEMBERED)
-    sure = set(kept.get(version, ()))
-    if sure.issuperset(asked.values()):
-        return
+    version = metadata.version("lm_eval")
+    kept = remembered(root / REMEMBERED).get(version)
+    needs: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
+    if not needs.keys() >= set(asked.values()):
+        for key, task in asked.items():
+            if task not in harness_names():
+                raise UserError(
+                    "the lm-evaluation-harness has no such task", key=key, value=task,
+                    remedy=did_you_mean(task, harness_names()),
+                )  # fmt: skip
+            needs[task] = asdict(task_needs(task, mentions()))
+        remember(root / REMEMBERED, {version: needs})
     for key, task in asked.items():
-        if task not in harness_names():
-            raise UserError(
-                "the lm-evaluation-harness has no such task", key=key, value=task,
-                remedy=did_you_mean(task, harness_names()),
-            )  # fmt: skip
-    remember(root / REMEMBERED, {version: sorted(sure.union(asked.values()))})
+        _check_needs(Needs(**needs[task]), key, task)
+
+
+def _check_needs(needs: Needs, key: str, task: str) -> None:
+    if needs.missing:
+        raise UserError(
+            f"the task `{task}` needs packages that are not installed: {', '.join(needs.missing)}", key=key, value=task,
+            remedy="run `make setup` again, which installs what the project's recipes need; for other tasks install "
+            "them (pip install -c constraints.txt PACKAGE), or take the task out",
+        )  # fmt: skip
+    if needs.unsafe:
+        raise UserError(
+            f"{', '.join(needs.unsafe)} runs what the model writes, which is not done outside a sandbox",
+            key=key, value=task, remedy="take the task out of the suite",
+        )  # fmt: skip
+
+
+def harness_names() -> frozenset[str]:
+    """What may be a task, a group or a tag of the harness: all of them, and some words more."""
+    return frozenset(mentions())
 
 
 @cache
-def harness_names() -> frozenset[str]:
-    """What may be a task, a group or a tag of the harness: all of them, and some words more."""
-    names: set[str] = set()
+def mentions() -> dict[str, list[Path]]:
+    """The files of the harness in which each of its names, and some words more, may be one of a task, group or tag."""
+    found: dict[str, list[Path]] = {}
     package = find_spec("lm_eval")
     for place in (package.submodule_search_locations or []) if package is not None else []:
         for folder, _, files in os.walk(Path(place) / "tasks"):
             for file in files:
                 if file.endswith(("yaml", "yml")) or "." not in file:
-                    for line in NAMING.findall((Path(folder) / file).read_bytes()):
-                        names.update(re.findall(r"[^\s\"',\[\]#]+", line.decode(errors="replace")))
-    return frozenset(names)
+                    path = Path(folder) / file
+                    words = b" ".join(NAMING.findall(path.read_bytes())).decode(errors="replace")
+                    for word in set(re.findall(r"[^\s\"',\[\]#]+", words)):
+                        found.setdefault(word, []).append(path)
+    return found

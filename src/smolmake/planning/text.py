@@ -14,6 +14,7 @@ from smolmake.planning.payloads import passed_milestones
 from smolmake.planning.plan import Plan, number_text
 from smolmake.planning.reasons import NEW
 from smolmake.planning.requests import beyond_machine, gpus_here, machine_text
+from smolmake.planning.suite_contexts import context_warnings
 
 CAUSES, STEPS = 12, 24  # lines at most
 
@@ -171,6 +172,8 @@ def _machine(plan: Plan) -> list[str]:
 
 def _warnings(plan: Plan) -> list[str]:
     passed = [f"Warning: {told}." for told in passed_milestones(plan.workflow.steps, plan.running)]
+    if any(step.kind == "suite" for step in plan.running):
+        passed += [f"Warning: {told}." for told in context_warnings(plan.workflow.recipe)]
     return passed + [
         f"Warning: {told} (an estimate)."
         for told in repeat_warnings(plan.workflow.recipe, plan.workflow.steps, plan.keys)
