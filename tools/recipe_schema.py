@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from smolmake.recipe.load import FRAGMENTS
+from smolmake.recipe.load import FRAGMENTS, SUITES_FROM
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.types import NAME
 
@@ -49,6 +49,8 @@ def recipe_schema() -> Schema:
     for key, folder in FRAGMENTS.items():
         named = {"type": "string", "description": f"The whole section from config/{folder}/NAME.yaml."}
         schema["properties"][key]["anyOf"].insert(1, named)
+    listed = {"type": "array", "items": {"type": "string"}, "description": "Suites from files config/suites/NAME.yaml."}
+    schema["$defs"]["Evaluation"]["properties"][SUITES_FROM] = listed
     extends = {"type": "string", "description": "The recipe that this one is laid over, key by key: a name or a path."}
     schema["properties"] = {"extends": extends} | schema["properties"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A recipe of smolmake"} | schema

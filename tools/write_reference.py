@@ -14,7 +14,7 @@ from typing import Any
 from recipe_example import commented_example, scalar
 from recipe_schema import BOUNDS, render_schema
 
-from smolmake.recipe.load import FRAGMENTS
+from smolmake.recipe.load import FRAGMENTS, SUITES_FROM
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.types import COUNT_UNITS, TIME_UNITS
 
@@ -69,6 +69,9 @@ extension). The first line of a recipe names it, by a path that is relative to t
   list or a value replaces the base's. `null` removes a key.
 {fragments}
 """
+SUITES = f"""
+- `evaluation: {{{SUITES_FROM}: [NAME, ...]}}` takes suites from `config/suites/NAME.yaml`; the recipe's own `suites`
+  are laid over them key by key."""
 EXAMPLE = """\
 ## An example with every key
 
@@ -88,7 +91,8 @@ def render() -> str:
         fragments="\n".join(
             f"- `{key}: NAME` takes the whole section from `config/{folder}/NAME.yaml`."
             for key, folder in FRAGMENTS.items()
-        ),
+        )
+        + SUITES,
     )
     schema = Recipe.model_json_schema()
     sections, places = {"Recipe": schema} | schema["$defs"], section_places(schema)

@@ -46,6 +46,7 @@ NOT = {  # what a value of another type is not
     "invalid_key": "a text, as keys are",
 }
 FRAGMENTS = {"sources": "sources", "model": "models"}  # keys that may name a file under config/<folder>
+SUITES_FROM = "suites_from"  # beside `suites`: files of config/suites
 
 
 def load_recipe(recipe: str, root: Path) -> Recipe:
@@ -106,12 +107,15 @@ def read_with_overlays(path: Path, root: Path) -> dict[str, Any]:
     """The file's values laid over those of the recipe that it `extends`, and of that one's, and so on."""
     values: dict[str, Any] = {}
     for layer in reversed(list(_layers(path, root))):
-        values = overlay(values, {layer.key: layer.values} if layer.key else layer.values)
+        inner = layer.values
+        for key in reversed(layer.key.split(".") if layer.key else []):
+            inner = {key: inner}
+        values = overlay(values, inner)
     return values
 
 
 class Layer(NamedTuple):
-    """A file that a recipe is made of, and the key that it stands for; "" for a whole recipe."""
+    """A file that a recipe is made of, and the dotted key that it stands for; "" for a whole recipe."""
 
     file: Path
     key: str
@@ -125,10 +129,12 @@ def _layers(path: Path, root: Path, seen: tuple[Path, ...] = ()) -> Iterator[Lay
     values = read_yaml(path)
     base = values.pop("extends", None)
     fragments = {key: values.pop(key) for key in FRAGMENTS if isinstance(values.get(key), str)}
+    suites = _named_suites(values, path, root)
     yield Layer(path, "", values)
     for key, name in fragments.items():
         file = _fragment(name, FRAGMENTS[key], key, path, root)
         yield Layer(file, key, read_yaml(file))
+    yield from suites
     if base is None:
         return
     try:
@@ -136,6 +142,32 @@ def _layers(path: Path, root: Path, seen: tuple[Path, ...] = ()) -> Iterator[Lay
     except UserError as error:
         raise UserError(error.what, file=path, key="extends", value=base, remedy=error.remedy) from None
     yield from _layers(base_file, root, (*seen, path.resolve()))
+
+
+def _named_suites(values: dict[str, Any], path: Path, root: Path) -> list[Layer]:
+    """The files of suites that a recipe's section on evaluation names; the names are taken out of it.
+
+    Raises:
+        UserError: for what is no list of names, a file that is not there, and a suite that two of them have.
+    """
+    key, section = f"evaluation.{SUITES_FROM}", values.get("evaluation")
+    if not isinstance(section, dict) or SUITES_FROM not in section:
+        return []
+    values["evaluation"] = {name: value for name, value in section.items() if name != SUITES_FROM}
+    names, found, layers = section[SUITES_FROM], dict[str, str](), list[Layer]()
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        remedy = "write the names of files of config/suites, such as [base-ablation, long-context]"
+        raise UserError("not a list of names", file=path, key=key, value=names, remedy=remedy)
+    for name in names:
+        file = _fragment(name, "suites", key, path, root)
+        layers.append(Layer(file, "evaluation.suites", read_yaml(file)))
+        for suite in layers[-1].values:
+            if found.setdefault(suite, name) != name:
+                raise UserError(
+                    f"two files of suites have the suite {suite}: {found[suite]} and {name}",
+                    file=path, key=key, value=name, remedy="leave one of them out, or rename the suite in one",
+                )  # fmt: skip
+    return layers
 
 
 def locate(error: UserError, path: Path, root: Path) -> UserError:

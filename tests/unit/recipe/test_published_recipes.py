@@ -323,6 +323,24 @@ def test_no_source_is_repeated_beyond_its_cap() -> None:
         assert set(loaded.sources) == set().union(*mixtures), name
 
 
+def test_suites_have_the_published_shots_limits_and_answers() -> None:
+    suites = recipe("smollm3").evaluation.suites
+    files = {file.stem: read_yaml(file) for file in (ROOT / "config" / "suites").glob("*.yaml")}
+    assert set(suites) == {suite for name, each in files.items() for suite in each if name != "base-ablation"}
+    shots = {name: suites[name].shots for name in ("english", "mathematics", "mathematics-long", "translation")}
+    assert shots == {"english": 0, "mathematics": 5, "mathematics-long": 4, "translation": 5}
+    assert suites["long-context"].lengths == [4096, 8192, 16384, 32768, 65536]
+    chat = {name: suite for name, suite in suites.items() if suite.on == "chat"}
+    assert {suite.repeats for name, suite in chat.items() if "aime" in name} == {64}
+    assert {suite.repeats for name, suite in chat.items() if "gpqa" in name} == {8}
+    for name, suite in chat.items():
+        asked = {"do_sample": True, "temperature": 0.6, "top_p": 0.95, "max_gen_toks": 32768}
+        assert suite.chat and suite.shots == 0 and suite.system in ("/think", "/no_think"), name
+        assert suite.generation == asked or name == "chat-multilingual"
+    ablation = recipe("baseline-1b").evaluation.suites["ablation"]
+    assert (ablation.shots, ablation.limit, len(ablation.tasks)) == (0, 1000, 8)
+
+
 @pytest.mark.slow
 def test_the_harness_knows_every_task() -> None:
     from lm_eval.tasks import TaskManager

@@ -126,6 +126,50 @@ def test_sources_and_model_can_be_fragments_by_name(tree: Path) -> None:
     assert error_of(tree, text.replace("sources: both", "sources: ../recipes/toy")).key == "sources"
 
 
+def test_suites_are_taken_from_files_and_changed_in_place(tree: Path) -> None:
+    suites = tree / "config" / "suites"
+    suites.mkdir(exist_ok=True)
+    (suites / "one.yaml").write_text("reading: {tasks: [hellaswag], shots: 3}\nsums: {tasks: [gsm8k]}\n")
+    (suites / "two.yaml").write_text("far: {tasks: [ruler], lengths: [4k]}\n")
+    own = "evaluation: {suites_from: [one, two], suites: {reading: {shots: 0}, sums: null, mine: {tasks: [piqa]}}}\n"
+    found = load(tree, SMALL + own).evaluation.suites
+    assert {name: suite.tasks for name, suite in found.items()} == {
+        "reading": ["hellaswag"], "far": ["ruler"], "mine": ["piqa"]
+    }  # fmt: skip
+    assert found["reading"].shots == 0
+    write_recipe(tree, SMALL + "evaluation: {suites_from: [one], limit: 7}\n", "base")
+    above = load(
+        tree, "extends: base\nname: above\nevaluation: {suites_from: [two], suites: {sums: null}}\n"
+    ).evaluation
+    assert list(above.suites) == ["reading", "far"] and above.limit == 7
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ("[on]", "`one`"),
+        ("one", "not a list of names"),
+        ("[1]", "not a list of names"),
+        ("[one, again]", "the suite sums"),
+    ],
+)
+def test_a_wrong_file_of_suites_is_told(tree: Path, names: str, told: str) -> None:
+    (tree / "config" / "suites").mkdir(exist_ok=True)
+    for name in ("one", "again"):
+        (tree / "config" / "suites" / f"{name}.yaml").write_text("sums: {tasks: [gsm8k]}\n")
+    error = error_of(tree, f"{SMALL}evaluation: {{suites_from: {names}}}\n")
+    assert error.key == "evaluation.suites_from" and told in str(error)
+
+
+def test_a_mistake_in_a_file_of_suites_is_told_with_that_file(tree: Path) -> None:
+    (tree / "config" / "suites").mkdir(exist_ok=True)
+    file = tree / "config" / "suites" / "one.yaml"
+    file.write_text("reading:\n  tasks: [hellaswag]\n  shot: 3\n")
+    with pytest.raises(UserError) as caught:
+        load(tree, SMALL + "evaluation: {suites_from: [one]}\n")
+    assert (caught.value.file, caught.value.line, caught.value.key) == (file, 3, "evaluation.suites.reading.shot")
+
+
 def test_an_overlay_may_change_one_key_of_a_fragment(tree: Path) -> None:
     model = (
         "{hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1}"
