@@ -71,7 +71,8 @@ def test_two_models_are_measured_compared_and_set_beside_published_numbers(tree:
     succeed(tree, recipe="measured.yaml")
     assert {path.parents[1].name for path in manifests(tree)} == {"adopted", "evaluation", "report"}
     latest = tree / "results" / "latest" / "measured"
-    scores = {row["ends"]: row for row in pq.read_table(latest / "scores.parquet").to_pylist()}
+    table = pq.read_table(latest / "scores.parquet").to_pylist()
+    scores = {row["ends"]: row for row in table if row["metric"] == "acc"}
     assert set(scores) == {"llama", "qwen"} and {row["n"] for row in scores.values()} == {20}
     assert scores["qwen"]["checkpoint_step"].startswith("adopted/qwen-")
     page = (latest / "report.html").read_text()

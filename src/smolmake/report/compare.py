@@ -52,6 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
         )  # fmt: skip
     print_table([COLUMNS, *(_row(first[key], second[key]) for key in shared)])
     for key in shared if arguments.task else ():
+        if first[key].beside and arguments.metric is None:
+            continue
         print("\n".join(["", *_changed(names, first[key], second[key], arguments.questions)]))
 
 
