@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lm_eval import simple_evaluate
 from lm_eval.api.metrics import mean
 from lm_eval.api.task import Task
@@ -18,11 +17,10 @@ from smolmake.evaluate.answers import answers_of
 from smolmake.evaluate.choices import BITS, choice_scores, formulation_of
 from smolmake.evaluate.harness_model import HarnessModel
 from smolmake.evaluate.harness_tasks import Tasks
+from smolmake.evaluate.uncertainty import bootstrapped, chance_of, guessed, item_interval, question_clusters
 from smolmake.recipe.evaluation import HarnessTasks
-from smolmake.stats import Interval, mean_interval, weighted_mean
+from smolmake.stats import weighted_mean
 
-RESAMPLES, OF_SLOW = 1000, 100  # of the bootstrap for what is no mean over items; of metrics that compare texts
-SLOW = ("bleu", "chrf", "chrf++", "ter")
 FILLER = -1.0  # RULER's, of an item at the other lengths
 Result = dict[str, Any]
 Row = dict[str, Any]
@@ -131,7 +129,7 @@ def _metadata(task: Task) -> dict[str, Any]:
 def _task_rows(task: Task, rounds: list[Result]) -> Iterator[Row]:
     """A task's rows, without those of RULER's lengths that no item has."""
     name, first = task.task_name, rounds[0]
-    chance, formulation = _chance(task, first["samples"][name]), formulation_of(task, first["samples"][name])
+    chance, formulation = chance_of(task, first["samples"][name]), formulation_of(task, first["samples"][name])
     by_length = "max_length" in first["samples"][name][0]["doc"]
     better = {str(metric): value for metric, value in first["higher_is_better"][name].items()}
     aggregations = {str(metric): aggregation for metric, aggregation in task.aggregation().items()}
@@ -144,10 +142,14 @@ def _task_rows(task: Task, rounds: list[Result]) -> Iterator[Row]:
                 continue
         value = _number(name, key, [result["results"][name][key] for result in rounds])
         items = _item_scores(values, value)
-        low, high = _interval(metric, values, items, aggregations.get(metric) or mean)
         listed = [each for each in values[0] if isinstance(each, list) and all(isinstance(one, bool) for one in each)]
         several = len(listed) == len(values[0])  # right or wrong more than once an item, as of ifeval's instructions
         share = several or (bool(items) and all(0 <= item <= 1 for item in items))
+        clusters = [] if length is not None else _clusters(task, first["samples"][name], filtered, items)
+        if items:
+            low, high = item_interval(items, clusters, len(rounds), share)
+        else:
+            low, high = bootstrapped(metric, values, aggregations.get(metric) or mean)
         yield {
             "task": name,
             "metric": metric,
@@ -159,10 +161,17 @@ def _task_rows(task: Task, rounds: list[Result]) -> Iterator[Row]:
             "n": len(values[0]),
             "share": share,
             "higher_is_better": better.get(metric) is not False,
-            "chance": chance if share else 0.0,
+            **guessed(chance if share else 0.0, items, len(rounds)),
             "formulation": formulation,
             "items": items,
+            "clusters": clusters,
         }
+
+
+def _clusters(task: Task, samples: list[dict[str, Any]], filtered: str, items: list[float]) -> list[int]:
+    """The numbers of the questions of items, where several items ask one question."""
+    asked = [sample for sample in samples if sample["filter"] == filtered]
+    return question_clusters(task, asked) if len(asked) == len(items) else []
 
 
 def _choice_rows(task: Task, result: Result, added: dict[tuple[int, int], int]) -> Iterator[Row]:
@@ -170,22 +179,24 @@ def _choice_rows(task: Task, result: Result, added: dict[tuple[int, int], int]) 
     samples = result["samples"][task.task_name]
     samples = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
     for metric, items in choice_scores(task, samples, added).items():
-        value, low, high = mean_interval(items)
         share = metric != BITS
+        clusters = _clusters(task, samples, samples[0]["filter"], items)
+        low, high = item_interval(items, clusters, 1, share)
         yield {
             "task": task.task_name,
             "metric": metric,
             "filter": "none",
             "length": None,
-            "value": value,
+            "value": math.fsum(items) / len(items),
             "low": max(low, 0.0),
-            "high": min(high, 1.0) if share else high,
+            "high": high,
             "n": len(items),
             "share": share,
             "higher_is_better": share,
-            "chance": _chance(task, samples) if share else 0.0,
+            **guessed(chance_of(task, samples) if share else 0.0, items, 1),
             "formulation": formulation_of(task, samples),
             "items": items,
+            "clusters": clusters,
             "beside": True,
         }
 
@@ -217,28 +228,6 @@ def _item_scores(rounds: list[list[Any]], value: float) -> list[float]:
     except (TypeError, ValueError):
         return []
     return items if items and math.isclose(math.fsum(items) / len(items), value, abs_tol=1e-12) else []
-
-
-def _interval(
-    metric: str, rounds: list[list[Any]], items: list[float], aggregation: Callable[[list[Any]], float]
-) -> Interval:
-    """Of a mean over items as `mean_interval` says; else by a percentile bootstrap over items."""
-    if items:
-        return mean_interval(items)[1:]
-    generator = np.random.default_rng(0)
-    found = []
-    for _ in range(OF_SLOW if metric in SLOW else RESAMPLES):
-        picks = generator.integers(0, len(rounds[0]), len(rounds[0]))
-        found.append(sum(aggregation([values[pick] for pick in picks]) for values in rounds) / len(rounds))
-    low, high = np.nanquantile(found, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _chance(task: Task, samples: list[dict[str, Any]]) -> float:
-    """What a guesser scores: as the task's metadata says, else one of its choices."""
-    if task.OUTPUT_TYPE != "multiple_choice" or "chance" in _metadata(task):
-        return float(_metadata(task).get("chance", 0.0))
-    return sum(1 / len(task.doc_to_choice(item["doc"])) for item in samples) / len(samples)
 
 
 def _check_complete(task: Task, rows: list[Row], asked: HarnessTasks) -> None:
@@ -283,6 +272,7 @@ def _group_row(name: str, members: list[str], parts: list[Row], by_size: bool, v
     value = mean_value if value is None else value
     low, high, share = low + value - mean_value, high + value - mean_value, all(part["share"] for part in parts)
     formulations = {part["formulation"] for part in parts}
+    chances = weighted_mean([(part["chance"], part["chance_low"], part["chance_high"]) for part in parts], weights)
     return {
         "task": name,
         "metric": parts[0]["metric"],
@@ -294,7 +284,7 @@ def _group_row(name: str, members: list[str], parts: list[Row], by_size: bool, v
         "n": sum(part["n"] for part in parts),
         "share": share,
         "higher_is_better": parts[0]["higher_is_better"],
-        "chance": sum(w * part["chance"] for w, part in zip(weights, parts, strict=True)) / sum(weights),
+        **dict(zip(("chance", "chance_low", "chance_high"), chances, strict=True)),
         "formulation": formulations.pop() if len(formulations) == 1 else "",
         "items": [],
         "tasks": members,

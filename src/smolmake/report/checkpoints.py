@@ -34,8 +34,9 @@ class Score:
     are the shares with a thought, with one that never ended, and that hit the limit of tokens; `merged` are the items
     whose choices merge with their question, `truncated` is how many were too long for the model. `shots` are examples
     before the question, and `repeats` answers of each item. The sources held `items_found` of `items_searched`; None
-    where they were not looked for. `beside`: it is told beside the task's own metrics. `file` is the scores.json that
-    has it.
+    where they were not looked for. `beside`: it is told beside the task's own metrics. `clusters` numbers the questions
+    of `items`, where several items ask one. 95 % of all guessers score from `chance_low` to `chance_high`. `file` is
+    the scores.json that has it.
     """
 
     task: str
@@ -64,6 +65,9 @@ class Score:
     items_searched: int | None = None
     items_found: int | None = None
     beside: bool = False
+    clusters: Sequence[int] = ()
+    chance_low: float = 0.0
+    chance_high: float = 0.0
     file: str = ""
 
     @property

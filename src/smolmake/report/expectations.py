@@ -77,11 +77,12 @@ def check_cleaning(expected: CleaningExpectation, artefacts: list[ReportArtefact
 
 
 def check_loss(expected: LossExpectation, artefacts: list[ReportArtefact]) -> Outcome:
-    """The training loss of a stage: the first tenth of its steps against the last tenth."""
+    """The training loss of a stage: the first tenth of its steps against the last tenth, at least four where there are
+    as many: two tell little of their spread."""
     trained = [a for a in of_kind(artefacts, "segment", "posttraining", "alignment") if a.stage.name == expected.stage]
     lines = sorted((m for a in trained for m in a.metrics), key=lambda m: m.step)
-    tenth = max(2, len(lines) // 10)
-    if len(lines) < 2 * tenth:
+    tenth = max(min(4, len(lines) // 2), len(lines) // 10)
+    if tenth < 2:
         return Outcome(expected.text, "not measured", "training loss")
     first, last = (mean_interval([m.loss for m in part]) for part in (lines[:tenth], lines[-tenth:]))
     low, high = difference(first, last)
@@ -194,7 +195,9 @@ def mean_score(scores: list[Score]) -> Estimate:
 
 def score_change(before: list[Score], after: list[Score]) -> Interval:
     """Interval of the change of a score, or of the mean of several; of one, paired where its items are the same."""
-    paired = paired_difference(before[0].items, after[0].items) if len(after) == 1 else None
+    paired = None
+    if len(after) == 1:
+        paired = paired_difference(before[0].items, after[0].items, clusters=after[0].clusters)
     return paired or difference(mean_score(before), mean_score(after))
 
 

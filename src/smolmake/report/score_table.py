@@ -31,7 +31,8 @@ SCHEMA = pa.schema(
         ("batch_tokens", pa.int64()), ("dtype", pa.string()),
         # the score
         ("value", pa.float64()), ("low", pa.float64()), ("high", pa.float64()), ("n", pa.int64()),
-        ("chance", pa.float64()), ("share", pa.bool_()), ("higher_is_better", pa.bool_()),
+        ("chance", pa.float64()), ("chance_low", pa.float64()), ("chance_high", pa.float64()),
+        ("share", pa.bool_()), ("higher_is_better", pa.bool_()),
         ("beside", pa.bool_()),
         # what the training data held of it
         ("items_searched", pa.int64()), ("items_found", pa.int64()),
@@ -39,12 +40,13 @@ SCHEMA = pa.schema(
         ("thoughts", pa.float64()), ("unclosed", pa.float64()), ("cut", pa.float64()), ("truncated", pa.int64()),
         ("merged", COUNTS),
         # what it is made from
-        ("items", NUMBERS), ("tasks", TEXTS), ("questions", TEXTS), ("file", pa.string()),
+        ("items", NUMBERS), ("clusters", COUNTS), ("tasks", TEXTS), ("questions", TEXTS), ("file", pa.string()),
     ]
 )  # fmt: skip
 OFF: dict[str, Any] = {  # what a row of scores.json leaves out
     "suite": "", "filter": "none", "shots": 0, "repeats": 1, "share": True, "higher_is_better": True, "beside": False,
-    "truncated": 0, "unclosed": 0.0, "cut": 0.0, "merged": [], "items": [], "tasks": [], "questions": [],
+    "truncated": 0, "unclosed": 0.0, "cut": 0.0, "merged": [], "items": [], "clusters": [],
+    "tasks": [], "questions": [],
 }  # fmt: skip
 
 
@@ -70,7 +72,8 @@ def _rows(artefacts: list[ReportArtefact], recipe: str, overlap: Overlap) -> Ite
         for artefact, content, suite, source in found:
             about |= {"suite": suite, "file": source, "logits_apart": artefact.facts.get("logits_apart")}
             for score in content["scores"]:
-                row = OFF | score | about
+                guessing = {"chance_low": score["chance"], "chance_high": score["chance"]}
+                row = OFF | guessing | score | about
                 yield row | _contamination(row, overlap)
 
 

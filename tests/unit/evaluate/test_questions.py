@@ -24,6 +24,7 @@ from smolmake.graph.specs.evaluate import QuestionFiles
 from smolmake.planning.checks import check_plan
 from smolmake.recipe.evaluation import PROMPT, Formulation, HarnessTasks
 from smolmake.recipe.load import load_recipe
+from smolmake.stats import guess_interval, share_interval
 
 ROWS: list[dict[str, Any]] = [
     {"question": "Which sea is salty?", "choices": ["The Black Sea", "the sky", "tea"], "answer": "the sky"},
@@ -123,6 +124,20 @@ def test_scores_are_those_computed_by_hand(untrained: Loaded, tmp_path: Path) ->
             chance = 0.0 if metric == "bits_per_byte" else (1 / 3 + 1 / 2 + 1 / 4) / 3
             assert row["chance"] == pytest.approx(chance) and row["share"] == (metric != "bits_per_byte")
             assert row["higher_is_better"] == (metric != "bits_per_byte") and row["questions"] == ["seas"]
+
+
+def test_items_of_one_question_are_one_draw_and_chance_has_its_interval(untrained: Loaded, tmp_path: Path) -> None:
+    rows = [ROWS[0] | {"answer": number % 3} for number in range(6)] + [ROWS[1]] * 2
+    scores = score_questions(*untrained, files(write(tmp_path / "seas.jsonl", rows), "cf"), HarnessTasks(), None)
+    assert all(row["clusters"] == [0] * 6 + [1] * 2 for row in scores)
+    row = next(row for row in scores if row["metric"] == "acc")
+    assert (row["low"], row["high"]) == share_interval(row["items"], row["clusters"], 8)[1:]
+    alone = share_interval(row["items"])[1:]
+    assert row["high"] - row["low"] > alone[1] - alone[0]
+    chance = (6 / 3 + 2 / 2) / 8
+    assert (row["chance"], row["chance_low"], row["chance_high"]) == (chance, *guess_interval(chance, 8))
+    share = next(row for row in scores if row["metric"] == "choice_prob_norm")
+    assert share["chance_low"] == share["chance_high"] == chance  # it is no count of right answers
 
 
 def test_written_answers_are_compared_as_squad_does(untrained: Loaded, tmp_path: Path) -> None:

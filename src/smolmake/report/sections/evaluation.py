@@ -54,8 +54,9 @@ def evaluation_section(artefacts: list[ReportArtefact], checkpoints: list[Checkp
     measures = f"{plural(len(keys), 'measure')} and on held-out text" if keys else "held-out text"
     lead = (
         f"{plural(len(checkpoints), 'checkpoint')} evaluated on {measures}. "
-        "Intervals are 95%: Wilson's for shares, of the standard error for other means, else a bootstrap over items or "
-        "documents." + conversion_told(checkpoints)
+        "Intervals are 95%: Wilson's for shares, Student's t for other means, else a bootstrap over items or "
+        "documents. Several items or answers of one question count as one draw. Behind chance stands where 95% of "
+        "guessers score." + conversion_told(checkpoints)
     )
     return ReportSection("evaluation", "Evaluation over checkpoints", lead, blocks)
 
@@ -86,7 +87,8 @@ def score_figures(checkpoints: list[Checkpoint], overlap_files: list[str]) -> li
         told = [form.format(c.name, *s.words) for c, s in zip(having, scores, strict=True)]
         marks = [Mark(k, s.value, s.low, s.high, told[k]) for k, s in enumerate(scores)]
         y = percents if last.share else value_axis([bound for s in scores for bound in (s.low, s.high)], 4)
-        chance = f"chance {percent(last.chance, 0)}" if last.chance else ""
+        guessers = f" ({100 * last.chance_low:.0f}–{percent(last.chance_high, 0)})"
+        chance = f"chance {percent(last.chance, 0)}{guessers}" if last.chance else ""
         shots = plural(last.shots, "shot") if last.shots else ""
         repeats = f"mean of {last.repeats} answers" if last.repeats > 1 else ""
         parts = [last.formulation, shots, repeats, f"n = {last.n}", chance]
