@@ -15,11 +15,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from smolmake.errors import UserError
 from smolmake.evaluate.answers import answers_of
 from smolmake.evaluate.choices import BITS, choice_scores, formulation_of
+from smolmake.evaluate.code_scores import prepare_code_tasks, tell_verdicts
 from smolmake.evaluate.harness_model import HarnessModel
 from smolmake.evaluate.harness_tasks import Tasks
-from smolmake.evaluate.uncertainty import bootstrapped, chance_of, guessed, question_clusters
+from smolmake.evaluate.uncertainty import bootstrapped, chance_of, guessed, item_interval, question_clusters
 from smolmake.recipe.evaluation import HarnessTasks
-from smolmake.stats import item_interval, weighted_mean
+from smolmake.stats import weighted_mean
 
 FILLER = -1.0  # RULER's, of an item at the other lengths
 Result = dict[str, Any]
@@ -38,15 +39,17 @@ def run_harness(
     What was asked and answered is added to `answers`, in the form of answers.parquet.
 
     Raises:
-        UserError: if the harness has no such task, its data cannot be had, it runs what the model writes, or one of its
-            metrics gives no number.
+        UserError: if the harness has no such task, its data cannot be had, it runs what the model writes and no sandbox
+            can be had, or one of its metrics gives no number.
     """
     language_model = HarnessModel(model, tokenizer)
     loaded = tasks.load_anew(asked.tasks)  # a task remembers the shots and settings that it was asked with
+    code = prepare_code_tasks(loaded["tasks"])
     language_model.keeps_thoughts = {
         name for name, task in loaded["tasks"].items() if _metadata(task).get("thinking") == "keep"
     }
     rounds = [_run(language_model, tasks, asked, seed) for seed in range(asked.repeats)]
+    tell_verdicts(code)
     rows = []
     for name, task in sorted(loaded["tasks"].items()):
         noted = language_model.noted[name]
@@ -60,7 +63,6 @@ def run_harness(
             "dtype": str(model.dtype).removeprefix("torch."),
             "merged": sorted(noted.merged),
             "truncated": len(noted.truncated),
-            "task_items": len(task.eval_docs),
         }
         if noted.cut:
             parts = {"thoughts": noted.closed, "unclosed": noted.unclosed, "cut": noted.cut}
@@ -86,32 +88,23 @@ def run_suite(
 
 def _run(model: HarnessModel, tasks: Tasks, asked: HarnessTasks, seed: int) -> Result:
     """What the harness says of all tasks, answered once."""
-    try:
-        results: Result = simple_evaluate(
-            model=model,
-            tasks=asked.tasks,
-            task_manager=tasks,
-            num_fewshot=asked.shots,
-            limit=asked.limit,
-            apply_chat_template=asked.chat,
-            fewshot_as_multiturn=bool(asked.chat and asked.shots),
-            system_instruction=asked.system or None,
-            gen_kwargs=asked.generation or None,
-            bootstrap_iters=0,
-            random_seed=seed,
-            numpy_random_seed=seed,
-            torch_random_seed=seed,
-            fewshot_random_seed=0,
-        )
-    except ValueError as error:
-        if "unsafe" not in str(error):
-            raise
-        raise UserError(
-            "a task runs what the model writes, which is not done outside a sandbox",
-            key="evaluation.suites.*.tasks",
-            value=error,
-            remedy="take it out of the suite",
-        ) from None
+    results: Result = simple_evaluate(
+        model=model,
+        tasks=asked.tasks,
+        task_manager=tasks,
+        num_fewshot=asked.shots,
+        limit=asked.limit,
+        apply_chat_template=asked.chat,
+        fewshot_as_multiturn=bool(asked.chat and asked.shots),
+        system_instruction=asked.system or None,
+        gen_kwargs=asked.generation or None,
+        bootstrap_iters=0,
+        random_seed=seed,
+        numpy_random_seed=seed,
+        torch_random_seed=seed,
+        fewshot_random_seed=0,
+        confirm_run_unsafe_code=True,  # as prepare_code_tasks allows: in the sandbox
+    )
     return results
 
 
@@ -233,7 +226,8 @@ def _item_scores(rounds: list[list[Any]], value: float) -> list[float]:
 
 def _check_complete(task: Task, rows: list[Row], asked: HarnessTasks) -> None:
     """Raise UserError for a metric of the task, or a length that was asked for, that gave no row."""
-    given, named = {row["metric"] for row in rows}, {str(metric) for metric in task.higher_is_better()}
+    asked_metrics = getattr(task, "_metric_fn_list", None) or task.higher_is_better()  # which grows with what is given
+    given, named = {row["metric"] for row in rows}, {str(metric) for metric in asked_metrics}
     if any(row["length"] is not None for row in rows):
         named = {str(length) for length in asked.lengths}
     elif given - named:  # a metric that gives several numbers under names of its own

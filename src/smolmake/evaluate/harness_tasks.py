@@ -11,6 +11,7 @@ from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 
 from smolmake.errors import UserError, did_you_mean
+from smolmake.evaluate.code_metric import replaced_metric
 from smolmake.evaluate.items import item_text
 
 KEY = "evaluation.suites.*.tasks"
@@ -38,7 +39,9 @@ class Tasks(TaskManager):  # type: ignore[misc]
                 remedy = did_you_mean(name, self.all_tasks)
                 raise UserError("the lm-evaluation-harness has no such task", key=KEY, value=name, remedy=remedy)
             try:
-                for part, values in super().load([name]).items():
+                with replaced_metric():
+                    parts = super().load([name])
+                for part, values in parts.items():
                     found[part] |= values
                 empty = [task for task, loaded in found["tasks"].items() if not len(loaded.eval_docs)]
             except Exception as error:  # many kinds: of the network, of the hub, of the task's own code

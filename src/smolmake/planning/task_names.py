@@ -25,7 +25,7 @@ REMEMBERED = Path(".smolmake") / "harness_tasks.json"
 
 def check_task_names(recipe: Recipe, root: Path) -> None:
     """Raise UserError for a task of a suite that no file of the harness names, that needs a package which is not here,
-    or that runs what the model writes.
+    or that runs what the model writes where there is no sandbox.
 
     Its files are searched only for tasks that this version of it was not found to have before.
     """
@@ -59,11 +59,18 @@ def _check_needs(needs: Needs, key: str, task: str) -> None:
             remedy="run `make setup` again, which installs what the project's recipes need; for other tasks install "
             "them (pip install -c constraints.txt PACKAGE), or take the task out",
         )  # fmt: skip
-    if needs.unsafe:
+    if needs.outside:
         raise UserError(
-            f"{', '.join(needs.unsafe)} runs what the model writes, which is not done outside a sandbox",
+            f"{', '.join(needs.outside)} runs what the model writes in a way of its own, outside a sandbox",
             key=key, value=task, remedy="take the task out of the suite",
         )  # fmt: skip
+    if needs.unsafe:
+        from smolmake.evaluate.sandbox import find_sandbox  # which tries it
+
+        try:
+            find_sandbox()
+        except UserError as error:
+            raise UserError(error.what, key=key, value=task, remedy=error.remedy) from None
 
 
 def harness_names() -> frozenset[str]:

@@ -18,15 +18,18 @@ import yaml
 FUNCTION = re.compile(r"!function\s+['\"]?([\w./]+)\.\w+")
 NAMING = ("task", "group")
 Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # of tags and of plain words it makes texts
+METRIC = "code_eval"  # the one that is judged in the sandbox
 ALWAYS = {"lm_eval"} | set(sys.stdlib_module_names)
 
 
 @dataclass
 class Needs:
-    """Modules that the code of tasks imports as it is loaded, and the tasks that run what the model writes."""
+    """Modules that the code of tasks imports as it is loaded, the tasks that run what the model writes, and those of
+    them that do so in a way of their own."""
 
     modules: list[str]
     unsafe: list[str]
+    outside: list[str]
 
     @property
     def missing(self) -> list[str]:
@@ -35,24 +38,27 @@ class Needs:
 
 def task_needs(name: str, mentions: dict[str, list[Path]]) -> Needs:
     """What a task, or all tasks of a group or tag, need; `mentions` are the files that name each."""
-    waiting, seen, modules, unsafe = [name], {name}, set[str](), set[str]()
+    waiting, seen, modules, unsafe, outside = [name], {name}, set[str](), set[str](), set[str]()
     while waiting:
         asked = waiting.pop()
         for path in mentions.get(asked, ()):
             content = _read(path)
             if asked not in _named(content):
                 continue
-            for place, settings in _included(path, content):
-                modules |= {module for code in _code(place) for module in loaded_modules(code)}
-                if str(settings.get("unsafe_code")).lower() == "true":
-                    unsafe.add(asked)
+            parts = list(_included(path, content))
+            codes = [code for place, _ in parts for code in _code(place)]
+            modules |= {module for code in codes for module in loaded_modules(code)}
+            if any(str(settings.get("unsafe_code")).lower() == "true" for _, settings in parts):
+                unsafe.add(asked)
+                if not any(METRIC in code.read_text() for code in codes):
+                    outside.add(asked)
             members = content.get("task")
             for member in members if isinstance(members, list) else []:
                 each = member.get("task") or member.get("group") if isinstance(member, dict) else member
                 if isinstance(each, str) and each not in seen:
                     seen.add(each)
                     waiting.append(each)
-    return Needs(sorted(modules), sorted(unsafe))
+    return Needs(sorted(modules), sorted(unsafe), sorted(outside))
 
 
 def _named(content: dict[str, Any]) -> set[str]:

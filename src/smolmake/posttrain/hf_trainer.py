@@ -40,13 +40,8 @@ def load_for_training(
     checkpoint: Path, template: str | None, attention: str = "sdpa"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A checkpoint's model in fp32 and its tokenizer, with a chat template put on it."""
-    tokenizer = load_chat_tokenizer(checkpoint, template)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation=attention)
-    return model, tokenizer
-
-
-def load_chat_tokenizer(checkpoint: Path, template: str | None) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     if TURN_END not in tokenizer.get_vocab():
         raise UserError(
             f"the model's tokenizer does not know {TURN_END}, with which chat templates end a turn",
@@ -56,7 +51,7 @@ def load_chat_tokenizer(checkpoint: Path, template: str | None) -> PreTrainedTok
         )
     if template is not None:
         tokenizer.chat_template = template
-    return tokenizer
+    return model, tokenizer
 
 
 def attention(devices: Devices) -> str:

@@ -197,7 +197,7 @@ def test_a_metric_without_a_number_is_an_error(loaded: Loaded, tmp_path: Path) -
         run_harness(*loaded, HarnessTasks(tasks=names), known(tmp_path))
 
 
-def test_a_task_that_runs_what_the_model_writes_is_refused(loaded: Loaded, tmp_path: Path) -> None:
+def test_a_task_that_runs_what_the_model_writes_in_its_own_way_is_refused(loaded: Loaded, tmp_path: Path) -> None:
     asked = task("code", "generate_until", metric_list=metrics("exact_match"), unsafe_code=True, **WRITES)
     names = lay_out(tmp_path, [asked], questions=QUESTIONS)
     with pytest.raises(UserError, match="outside a sandbox"):

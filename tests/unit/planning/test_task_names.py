@@ -8,6 +8,8 @@ import pytest
 from helpers.recipes import SMALL, load
 
 from smolmake.errors import UserError
+from smolmake.evaluate import sandbox
+from smolmake.evaluate.sandbox import find_sandbox
 from smolmake.planning import task_names
 from smolmake.planning import task_needs as task_needs_module
 from smolmake.planning.task_names import REMEMBERED, check_task_names, mentions
@@ -59,10 +61,18 @@ def test_a_package_that_is_not_there_is_told_with_the_task_s_key(tree: Path, mon
     assert caught.value.key == "evaluation.suites.reading.tasks.1" and "make setup" in caught.value.remedy
 
 
-def test_a_task_that_runs_what_the_model_writes_is_refused_by_the_plan(tree: Path) -> None:
-    with pytest.raises(UserError, match="humaneval runs what the model writes") as caught:
-        check(tree, "humaneval")
+def test_a_task_that_runs_what_the_model_writes_needs_a_sandbox(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that runs it in a way of its own is refused wherever it is planned."""
+    with pytest.raises(UserError, match="cruxeval_input runs what the model writes in a way of its own") as caught:
+        check(tree, "cruxeval_input")
     assert caught.value.key == "evaluation.suites.reading.tasks.0"
+    find_sandbox.cache_clear()
+    monkeypatch.setenv("PATH", str(tree))
+    with pytest.raises(UserError, match="no bubblewrap") as caught:
+        check(tree, "hellaswag, humaneval_plus")
+    assert caught.value.key == "evaluation.suites.reading.tasks.1" and "apt install" in caught.value.remedy
+    monkeypatch.setattr(sandbox, "find_sandbox", lambda: None)
+    check(tree, "humaneval, mbpp_plus")
 
 
 def test_what_code_imports_as_it_is_loaded_is_what_it_needs(tmp_path: Path) -> None:
