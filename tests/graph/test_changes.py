@@ -52,6 +52,23 @@ def put(key: str, value: Any) -> Change:
     return change
 
 
+def rename(old: str, new: str) -> Change:
+    """Call something otherwise, wherever the recipe names it."""
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {new if key == old else key: renamed(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [renamed(inner) for inner in value]
+        return new if value == old else value
+
+    def change(values: Values) -> None:
+        values |= renamed(values)
+        values.pop(old, None)
+
+    return change
+
+
 def reorder(values: Values) -> None:
     for key in list(values)[::-1]:
         values[key] = values.pop(key)
@@ -62,6 +79,17 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "nothing": (lambda values: None, NOTHING, ""),
     "key order": (reorder, NOTHING, ""),
     "title": (put("title", "Another"), ("report/*",), "title The toy in a few steps → Another"),
+    "another name of the recipe": (put("name", "other"), ("report/*",), "name mini → other"),
+    "another name of a stage": (
+        rename("stage2", "second"), ("epochs/*", "report/*"), "pretraining.stages.stage2 is called second now"
+    ),
+    "another name of an extension": (
+        rename("lc1", "longer"), ("epochs/*", "report/*"), "long_context.lc1 is called longer now"
+    ),
+    "a library that counts": (
+        put("library_versions", {"merge": ["torch"]}), ("merge/*", "evaluation/merged", "report/*"),
+        "library_versions.merge nothing → ['torch']",
+    ),
     "an expectation": (
         put("expectations.losses.decay", {"stage": "stage3", "by": 0.1, "text": "It falls."}), ("report/*",),
         "expectations.losses.decay.by nothing → 0.1",
@@ -138,7 +166,9 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
     "APO's beta": (put("apo.beta", 0.2), FROM_APO, "apo.beta 0.1 → 0.2"),
     "a soup": (
         put("apo.soup", 2),
-        ("alignment/*", "merge/*", "evaluation/apo*", "evaluation/merged", "report/*"), "apo.soup 1 → 2",
+        # The first of its runs is the one that was there, and so is its evaluation.
+        ("alignment/apo-2", "merge/*", "evaluation/apo", "evaluation/apo-2", "evaluation/merged", "report/*"),
+        "apo.soup 1 → 2",
     ),
     "merge": (
         put("merge.weights.mid", 0.2), ("merge/*", "evaluation/merged", "report/*"), "merge.weights.mid 0.1 → 0.2"
@@ -184,6 +214,10 @@ SMOLLM3: dict[str, tuple[Change, tuple[str, ...], str]] = {
          "suite/mid.*", "suite/sft.*", "suite/merged.*", "report/*"),
         "pretraining.stages.stage2.mixture.finemath-4plus 0.02 → 0.03",
     ),
+    "another name of a stage": (
+        rename("stage2", "second"), ("epochs/*", "report/*"), "pretraining.stages.stage2 is called second now"
+    ),
+    "another name of the recipe": (put("name", "other"), ("report/*",), "name smollm3 → other"),
     "shots of one suite": (
         put("evaluation.suites.mathematics.shots", 4), ("suite/*.mathematics", "check_tasks/*", "report/*"),
         "evaluation.suites.mathematics.shots 5 → 4",

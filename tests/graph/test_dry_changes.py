@@ -118,6 +118,9 @@ CASES: dict[str, tuple[Change, tuple[str, ...], str]] = {
         edit("workflow/scripts/epochs.py", "compute"), ("epochs/*", "report/*"),
         "workflow/scripts/epochs.py: compute() changed",
     ),
+    "another name of the recipe": (
+        replace(MINI, "name: mini\n", "name: other\n"), ("report/*",), "name mini → other",
+    ),
     "a comment in a rule": (
         replace(STEP_RULE, "    shell:\n", "    # A comment.\n    shell:\n"), NOTHING, "",
     ),

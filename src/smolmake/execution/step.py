@@ -74,6 +74,7 @@ class Step:
 
     `recipe_keys` are the places of the recipe that `spec` was made from, in the user's terms, and `config_hash` is the
     identity without the code: what a pin holds on to. `versions` are those of libraries that count in it.
+    `kept_as` is the name in the step's folder where that is an earlier one than its own (see `other_names`).
     """
 
     kind: str
@@ -88,6 +89,7 @@ class Step:
     code: str
     versions: dict[str, str]
     pin: Pin | None = None
+    kept_as: str | None = None
 
     def spec_as(self, kind: type[SpecT]) -> SpecT:
         """The spec, which is one of this class."""
@@ -102,6 +104,11 @@ class Step:
     @cached_property
     def key(self) -> str:
         """kind/name-id: the step's folder under results/."""
+        return f"{self.kind}/{self.kept_as or self.name}-{self.id}"
+
+    @property
+    def named_key(self) -> str:
+        """The key by the name that the recipe gives it today."""
         return f"{self.kind}/{self.name}-{self.id}"
 
     @cached_property
@@ -121,13 +128,14 @@ class Steps:
     """All steps of one recipe, in an order in which inputs come first.
 
     `values` is the recipe in the user's terms (see `recipe_values`), `pins` holds pins by step label, `versions`
-    by kind those of the libraries that count.
+    by kind those of the libraries that count, `kept_as` by `named_key` the names of folders that have another one.
     """
 
     root: Path
     values: dict[str, Any] = field(default_factory=dict)
     pins: dict[str, Pin] = field(default_factory=dict)
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
+    kept_as: dict[str, str] = field(default_factory=dict)
     all: dict[str, Step] = field(default_factory=dict)
     checkpoints: dict[str, Step] = field(default_factory=dict)
     _code: dict[str, Definitions] = field(default_factory=dict)
@@ -161,7 +169,10 @@ class Steps:
             identity, inputs = pin.id, {}
         elif pin is not None:
             pin = None  # it names what the step is anyway
-        step = Step(kind, name, spec, inputs, identity, stage, run, recipe_keys, config_hash, code, versions, pin)
+        kept_as = self.kept_as.get(f"{kind}/{name}-{identity}")
+        step = Step(
+            kind, name, spec, inputs, identity, stage, run, recipe_keys, config_hash, code, versions, pin, kept_as
+        )  # fmt: skip
         other = self._labels.setdefault(step.label, step)
         if other.id != step.id:
             raise UserError(
@@ -230,6 +241,14 @@ def look_up(values: Any, key: str) -> Any:
             return None
         values = values[part]
     return values
+
+
+def flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Every leaf of nested mappings by its dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        flatten(value, key, found)
+    return found
 
 
 def flatten(value: Any, key: str, found: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.libraries import counted_versions
+from smolmake.execution.other_names import other_names
 from smolmake.execution.pins import read_pins
 from smolmake.execution.step import Step, Steps
 from smolmake.graph.data import add_documents, add_shards, add_tokenizers, adopt_base
@@ -22,12 +23,18 @@ from smolmake.recipe.schema import Recipe
 
 
 def build_steps(recipe: Recipe, root: Path) -> Steps:
-    """All steps of a recipe."""
+    """All steps of a recipe; what is finished under another name than the recipe has today is found there."""
+    steps = _lay_out(recipe, root, {})
+    kept_as = other_names(steps, recipe.name)
+    return _lay_out(recipe, root, kept_as) if kept_as else steps
+
+
+def _lay_out(recipe: Recipe, root: Path, kept_as: dict[str, str]) -> Steps:
     versions = {
         kind: counted_versions(libraries, f"library_versions.{kind}")
         for kind, libraries in recipe.library_versions.items()
     }
-    steps = Steps(root, recipe_values(recipe), read_pins(recipe.name, root), versions)
+    steps = Steps(root, recipe_values(recipe), read_pins(recipe.name, root), versions, kept_as)
     adopt_base(steps, recipe)
     add_generated(steps, recipe)
     documents = add_documents(steps, recipe)
@@ -44,7 +51,7 @@ def build_steps(recipe: Recipe, root: Path) -> Steps:
 
 def add_report(steps: Steps, recipe: Recipe) -> Step:
     """The report, which reads every step that a result depends on."""
-    inputs = {f"step:{step.key}": step for step in steps.all.values() if not KINDS[step.kind].check}
+    inputs = {f"step:{step.named_key}": step for step in steps.all.values() if not KINDS[step.kind].check}
     pins = {step.label: step.pin.reason for step in steps.all.values() if step.pin is not None}
     spec = ReportSpec(recipe=recipe.printed(), pins=pins or None)
     return steps.add("report", recipe.name, spec, inputs, "report", tuple(spec.recipe))

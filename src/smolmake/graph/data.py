@@ -100,8 +100,8 @@ def add_packings(steps: Steps, recipe: Recipe, stage: Stage, shards: dict[str, S
     assert shaped is not None and recipe.pretraining is not None
     if (shaped.packing or recipe.pretraining.packing) != "best-fit":
         return {}
-    spec, section = PackingSpec(sequence_length=shaped.sequence_length), packing_key(stage).removesuffix(".packing")
-    keys = (f"{section}.packing", f"{section}.sequence_length")
+    spec, section = PackingSpec(sequence_length=shaped.sequence_length), shaped_by(stage)
+    keys = (*packing_keys(stage), f"{section}.sequence_length")
     packings = {}
     for role, step in shards.items():
         name, inputs = role.removeprefix("shards:"), {"shards": step}
@@ -111,9 +111,15 @@ def add_packings(steps: Steps, recipe: Recipe, stage: Stage, shards: dict[str, S
     return packings
 
 
-def packing_key(stage: Stage) -> str:
-    """Where the recipe says how a stage's sequences are made."""
-    return f"long_context.{stage.name}.packing" if isinstance(stage, LongContext) else "pretraining.packing"
+def packing_keys(stage: Stage) -> tuple[str, ...]:
+    """Where the recipe says how a stage's sequences are made: an extension that does not say it inherits it."""
+    own = f"{shaped_by(stage)}.packing"
+    return ("pretraining.packing", own) if isinstance(stage, LongContext) and stage.packing is None else (own,)
+
+
+def shaped_by(stage: Stage) -> str:
+    """The section of the recipe that says what sequences a stage reads."""
+    return f"long_context.{stage.name}" if isinstance(stage, LongContext) else "pretraining"
 
 
 def add_tokenizers(steps: Steps, recipe: Recipe, documents: dict[str, Step]) -> Step:

@@ -10,7 +10,7 @@ from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step, Steps
 from smolmake.graph.data import adopt_model, source_labels
 from smolmake.graph.datasets import files_spec
-from smolmake.graph.posttrain import template_text
+from smolmake.graph.posttrain import template_keys, template_text
 from smolmake.graph.specs.data import HeldoutSpec
 from smolmake.graph.specs.evaluate import CheckTasksSpec, EvaluationSpec, QuestionFiles, SuiteRun, SuiteSpec, TaskFiles
 from smolmake.graph.specs.pretrain import SegmentRun
@@ -57,6 +57,7 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
     tasks = _task_files(steps, recipe, shared)
     layout, device = recipe.runtime.layouts.get("evaluation") or Layout(), recipe.runtime.device
     keys = tuple(f"evaluation.{key}" for key in ("tasks", "data", "limit", "prompts", "chat_prompts"))
+    chat_keys = template_keys(recipe)
     suites = {name: _asked(steps, suite, template) for name, suite in section.suites.items()}
     _check_tasks(steps, recipe, tasks, template, shared, suites)
     for checkpoint in evaluated(steps):
@@ -69,14 +70,17 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
         )  # fmt: skip
         inputs, stage = {"checkpoint": checkpoint.step}, checkpoint.step.stage
         run = DeviceRun(layout=layout, device=device)
-        steps.add("evaluation", checkpoint.name, spec, inputs | shared, stage, (*keys, *checkpoint.keys), run)
+        steps.add(
+            "evaluation", checkpoint.name, spec, inputs | shared, stage, (*keys, *chat_keys, *checkpoint.keys), run
+        )
         for name, suite in section.suites.items():
             if _requested(suite, checkpoint, recipe):
                 asked, reads = suites[name]
                 where = {"milestone": checkpoint.milestone, "template": asked.template and chat}
                 steps.add(
                     "suite", f"{checkpoint.name}.{name}", asked.model_copy(update=where),
-                    inputs | reads, stage, (f"evaluation.suites.{name}", *checkpoint.keys),
+                    inputs | reads, stage,
+                    (f"evaluation.suites.{name}", *(chat_keys if suite.chat else ()), *checkpoint.keys),
                     SuiteRun(layout=layout, device=device, suite=name),
                 )  # fmt: skip
 
@@ -109,7 +113,12 @@ def _check_tasks(
     spec = CheckTasksSpec(tasks=tasks, template=template, suites={name: asked for name, (asked, _) in suites.items()})
     inputs = {"tokenizer": tokenizer, **{role: step for role, step in shared.items() if role == "data"}}
     inputs |= {f"{role}:{name}": step for name, (_, reads) in suites.items() for role, step in reads.items()}
-    keys = ("evaluation.tasks", "evaluation.data", *(f"evaluation.suites.{name}" for name in suites))
+    keys = (
+        "evaluation.tasks",
+        "evaluation.data",
+        *template_keys(recipe),
+        *(f"evaluation.suites.{name}" for name in suites),
+    )
     run = DeviceRun(device=recipe.runtime.device, threads=recipe.runtime.threads)
     steps.add("check_tasks", recipe.name, spec, inputs, "preflight", keys, run)
 

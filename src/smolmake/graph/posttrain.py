@@ -60,7 +60,7 @@ def _preferences(steps: Steps, recipe: Recipe, section: Preferences) -> Step:
     layout = _layout(recipe, "apo")
     one = Layout(gpus_per_node=min(layout.gpus_per_node, 1), mfu=layout.mfu)
     run = DeviceRun(layout=one, device=recipe.runtime.device, threads=recipe.runtime.threads_posttraining)
-    return steps.add("preferences", "pairs", spec, inputs, "apo", ("preferences", "seed"), run)
+    return steps.add("preferences", "pairs", spec, inputs, "apo", ("preferences", "seed", *template_keys(recipe)), run)
 
 
 def _alignment(steps: Steps, recipe: Recipe, section: Apo, pairs: Step | None) -> None:
@@ -122,3 +122,9 @@ def template_text(steps: Steps, recipe: Recipe) -> str | None:
     """The chat template that prompts are rendered with: the SFT step's, else mid-training's."""
     section = recipe.sft or recipe.mid_training
     return None if section is None else _template(steps, section)
+
+
+def template_keys(recipe: Recipe) -> tuple[str, ...]:
+    """Where the recipe says which that is."""
+    sections = {"sft": recipe.sft, "mid_training": recipe.mid_training}
+    return tuple(f"{name}.chat_template" for name, section in sections.items() if section is not None)[:1]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from smolmake.execution.step import Step, Steps
-from smolmake.graph.data import add_packings, packing_key
+from smolmake.graph.data import add_packings, packing_keys, shaped_by
 from smolmake.graph.specs.data import EpochsSpec, MixtureSpec, RepeatCap, StageSequences
 from smolmake.graph.specs.pretrain import PreflightRun, PreflightSpec, SegmentRun, SegmentSpec
 from smolmake.recipe.pretraining import LongContext, Pretraining, Stage
@@ -53,7 +53,7 @@ def _mixtures(steps: Steps, recipe: Recipe, pretraining: Pretraining, shards: di
         weights = {name: weight / total for name, weight in sorted(stage.mixture.items()) if weight > 0}
         inputs = {f"shards:{name}": shards[name] for name in weights}
         inputs |= add_packings(steps, recipe, stage, inputs)
-        keys = [f"{section}.{stage.name}.mixture", "pretraining.sequence_length", "seed", packing_key(stage)]
+        keys = [f"{section}.{stage.name}.mixture", f"{shaped_by(stage)}.sequence_length", "seed", *packing_keys(stage)]
         if before is not None:
             inputs["before"] = before[0]
             keys += [f"{section}.{before[0].name}.steps", "pretraining.global_batch_size", "pretraining.batch_warmup"]
@@ -61,7 +61,8 @@ def _mixtures(steps: Steps, recipe: Recipe, pretraining: Pretraining, shards: di
             weights=weights,
             sequence_length=shaped.sequence_length,
             seed=recipe.seed,
-            label=extension.name if extension is not None else "pretraining",
+            # By its place: a mixture's order is drawn for this, so that another name would be another order.
+            label="pretraining" if extension is None else f"lc{recipe.long_context.index(extension) + 1}",
             before_sequences=before[1] if before is not None else None,
         )
         mixtures[stage.name] = steps.add("mixture", stage.name, spec, inputs, "data", tuple(keys))
@@ -127,7 +128,7 @@ def _segments(
     section, own = "pretraining", ["model.rope_theta", f"pretraining.stages.{stage.name}.steps"]
     if extension is not None:
         theta, section = extension.rope_theta, f"long_context.{stage.name}"
-        own = [f"{section}.{key}" for key in ("rope_theta", "fresh_optimizer", "steps")]
+        own = [f"{section}.{key}" for key in ("rope_theta", "fresh_optimizer", "steps", "segment_steps")]
     keys = [f"{section}.{key}" for key in ("schedule", "sequence_length", "global_batch_size")]
     keys += [*SEGMENT_KEYS, *own]
     length, layout = shaped.segment_steps or pretraining.segment_steps, run.layout(stage.name)

@@ -29,11 +29,12 @@ from pathlib import Path
 from smolmake.errors import UserError
 from smolmake.execution.lease import LOCK
 from smolmake.execution.manifest import MANIFEST, note_removed
+from smolmake.execution.other_names import BEGUN
 from smolmake.execution.step import Steps
 from smolmake.files import lock_file
 from smolmake.graph.build import build_steps
 from smolmake.monitoring.run_state import owner
-from smolmake.planning.history import BEGUN, FOLDER, named_results
+from smolmake.planning.history import FOLDER, named_results
 from smolmake.planning.optimizer_states import OPTIMIZER_STATE, TRASH, spare_states
 from smolmake.recipe.load import load_recipe, named_recipes
 from smolmake.yaml_files import read_yaml

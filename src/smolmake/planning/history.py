@@ -14,11 +14,11 @@ from typing import Any
 
 from smolmake.errors import UserError
 from smolmake.execution.manifest import MANIFEST, RECORD
-from smolmake.execution.step import Step, flatten
+from smolmake.execution.step import Step, flat
 from smolmake.listing import matching_files
 
 RECIPE = "recipe.json"  # in results/latest/<recipe>: what the recipe said at its last whole run
-BEGUN = "begun.json"  # beside it: the steps (kind/name: key) of the run that was begun last
+ALIKE = 0.9  # of its values that a renamed or copied recipe has of the other one
 FOLDER = re.compile(r"(?P<name>.+)-(?P<id>[0-9a-f]{10})")
 
 
@@ -45,19 +45,40 @@ class History:
         """The keys (kind/name-id) of all finished steps."""
         return {f"{folder.parent.name}/{folder.name}" for folders in self.folders.values() for folder in folders}
 
-    def earlier(self, step: Step, recipe: str) -> dict[str, Any] | None:
-        """What the newest other result of a step was made from, among those made for this recipe, or None."""
+    def earlier(self, step: Step, recipes: set[str]) -> dict[str, Any] | None:
+        """What the newest other result of a step was made from, among those made for these recipes, or None."""
         for folder in self.folders.get(step.label, []):
-            if folder.name == f"{step.name}-{step.id}":
+            if folder.name == step.key.partition("/")[2]:
                 continue
             record = self._json(folder / RECORD)
-            if record is not None and self._provenance(folder).get("recipe") == recipe:
+            if record is not None and self._provenance(folder).get("recipe") in recipes:
                 return record
         return None
+
+    def made_from(self, key: str) -> dict[str, Any]:
+        """What a result was made from, by its key (kind/name-id); nothing where it is gone."""
+        return self._json(self.root / "results" / key / RECORD) or {}
 
     def last_recipe(self, recipe: str) -> dict[str, Any] | None:
         """The values of a recipe at its last whole run (see `recipe_values`), or None."""
         return self._json(self.root / "results" / "latest" / recipe / RECIPE)
+
+    def called_before(self, recipe: str, values: dict[str, Any]) -> str:
+        """The name of a recipe at its last whole run, which is another one if it was renamed or copied since.
+
+        That is the recipe with a whole run with which a recipe without one shares most, and at least ALIKE, of its
+        values. The recipe's own name where there is none.
+        """
+        if self.last_recipe(recipe) is not None:
+            return recipe
+        now, shares = flat(values), {recipe: 0.0}
+        for file in sorted((self.root / "results" / "latest").glob(f"*/{RECIPE}")):
+            if (last := self._json(file)) is not None:
+                before = flat(last)
+                same = sum(key in now and now[key] == value for key, value in before.items())
+                shares[file.parent.name] = same / max(len(now), len(before), 1)
+        best = max(shares, key=lambda name: shares[name])
+        return best if shares[best] >= ALIKE else recipe
 
     def begun(self, step: Step) -> bool:
         """Whether the step was started and did not end."""
@@ -121,9 +142,8 @@ def last_saved(recovery: Path) -> int | None:
 
 def named_results(values: dict[str, Any], root: Path) -> set[str]:
     """The keys (kind/name-id) of results that a recipe names by a path anywhere in its values, links followed."""
-    results, found, leaves = (root / "results").resolve(), set[str](), dict[str, Any]()
-    flatten(values, "", leaves)
-    for leaf in leaves.values():
+    results, found = (root / "results").resolve(), set[str]()
+    for leaf in flat(values).values():
         for text in leaf if isinstance(leaf, list) else [leaf]:
             for path in _paths(text, root) if isinstance(text, str) else ():
                 if path.is_relative_to(results) and len(parts := path.relative_to(results).parts) > 1:

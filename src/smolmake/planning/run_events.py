@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
+from smolmake.execution.other_names import BEGUN, RUN
 from smolmake.files import write_json
 from smolmake.monitoring.alerts import AlertSender, check_webhook
-from smolmake.planning.history import BEGUN, History, last_saved, named_results
+from smolmake.planning.history import History, last_saved, named_results
 from smolmake.planning.workflow import Workflow
 
 _begun: list[tuple[Workflow, AlertSender]] = []
 
 
 def begin(workflow: Workflow) -> None:
-    """Note the run's steps for gc, and say where trainings go on: when the first job starts, where jobs are started.
+    """Note the run's steps, for its jobs and for gc, and say where trainings go on: before the first job starts.
 
     Raises:
         UserError: if the recipe wants alerts and the environment has no address for them.
@@ -24,6 +26,7 @@ def begin(workflow: Workflow) -> None:
     steps = {step.label: key for key, step in workflow.steps.all.items()}
     steps |= {f"named: {key}": key for key in named_results(workflow.steps.values, workflow.steps.root)}
     write_json(workflow.steps.root / "results" / "latest" / workflow.recipe.name / BEGUN, steps)
+    os.environ[RUN] = workflow.recipe.name
     _begun.append((workflow, AlertSender(settings, {"recipe": workflow.recipe.name})))
     history = History(workflow.steps.root)
     for step in workflow.steps.all.values():

@@ -32,7 +32,7 @@ def plan_text(plan: Plan) -> str:
         parts += ["\n".join(_why(plan)), "\n".join(_what(plan)), "\n".join(_cost(plan))]
     else:
         parts.append("Nothing would run: every result is there.")
-    notes = (budget_text(plan), _pins(plan), _libraries(plan), _machine(plan), _warnings(plan))
+    notes = (budget_text(plan), _pins(plan), _other_names(plan), _libraries(plan), _machine(plan), _warnings(plan))
     parts += ["\n".join(lines) for lines in notes if lines]
     return "\n\n".join(parts)
 
@@ -133,6 +133,14 @@ def _pins(plan: Plan) -> list[str]:
     pinned = [step for step in plan.workflow.steps.all.values() if step.pin is not None]
     told = [f"  {step.label} stays {step.id}: {step.pin.reason}" for step in pinned if step.pin is not None]
     return ["Pinned, although their code has changed", *told] if told else []
+
+
+def _other_names(plan: Plan) -> list[str]:
+    """Finished steps that lie under a name that they had once."""
+    kept = [step for step in plan.workflow.steps.all.values() if step.kept_as]
+    told = [f"  {step.label} is results/{step.key}" for step in kept]
+    head = "Kept under an earlier name: another name changes no result"
+    return [head, *told[:CAUSES], *_more(len(told) - CAUSES, "step")] if told else []
 
 
 def _libraries(plan: Plan) -> list[str]:
