@@ -9,7 +9,7 @@ from smolmake.graph.specs.data import SuiteItemsSpec
 
 
 def compute(job: Job[SuiteItemsSpec, Run]) -> None:
-    items = suite_items(job.spec.tasks) if job.spec.tasks else {}
+    items = suite_items(job.spec.tasks, revisions=job.spec.revisions) if job.spec.tasks else {}
     for number, questions in enumerate(job.spec.questions or ()):
         role = f"data:{number}"
         for name, texts in question_items(questions, job.input(role) if role in job.inputs else None).items():

@@ -53,13 +53,6 @@ def check_tasks(job: Job[CheckTasksSpec, DeviceRun]) -> None:
 
 def reduced(asked: HarnessTasks) -> HarnessTasks:
     """The same tasks with few items and short answers."""
-    return HarnessTasks(
-        tasks=asked.tasks,
-        shots=asked.shots,
-        limit=ITEMS,
-        chat=asked.chat,
-        system=asked.system,
-        generation={**asked.generation, "max_gen_toks": NEW_TOKENS},
-        repeats=1,
-        lengths=sorted(asked.lengths)[:LENGTHS],
-    )
+    generation = {**asked.generation, "max_gen_toks": NEW_TOKENS}
+    few = {"limit": ITEMS, "generation": generation, "repeats": 1, "lengths": sorted(asked.lengths)[:LENGTHS]}
+    return asked.model_copy(update=few)

@@ -43,6 +43,7 @@ def run_harness(
             can be had, or one of its metrics gives no number.
     """
     language_model = HarnessModel(model, tokenizer)
+    tasks.pin(asked.revisions)
     loaded = tasks.load_anew(asked.tasks)  # a task remembers the shots and settings that it was asked with
     code = prepare_code_tasks(loaded["tasks"])
     language_model.keeps_thoughts = {
@@ -144,6 +145,7 @@ def _task_rows(task: Task, rounds: list[Result]) -> Iterator[Row]:
             low, high = item_interval(items, clusters, len(rounds), share)
         else:
             low, high = bootstrapped(metric, values, aggregations.get(metric) or mean)
+        written = len(rounds) if task.OUTPUT_TYPE == "generate_until" else 1  # a choice is the same each time
         yield {
             "task": name,
             "metric": metric,
@@ -155,7 +157,7 @@ def _task_rows(task: Task, rounds: list[Result]) -> Iterator[Row]:
             "n": len(values[0]),
             "share": share,
             "higher_is_better": better.get(metric) is not False,
-            **guessed(chance if share else 0.0, items, len(rounds)),
+            **guessed(chance if share else 0.0, items, written),
             "formulation": formulation,
             "items": items,
             "clusters": clusters,

@@ -9,6 +9,7 @@ from typing import Any
 
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._factory import TaskFactory
 
 from smolmake.errors import UserError, did_you_mean
 from smolmake.evaluate.code_metric import replaced_metric
@@ -17,11 +18,29 @@ from smolmake.evaluate.items import item_text
 KEY = "evaluation.suites.*.tasks"
 
 
+class Pinned(TaskFactory):  # type: ignore[misc]
+    """Makes tasks that read data sets of the hub at given commits."""
+
+    def __init__(self, metadata: dict[str, Any] | None, revisions: dict[str, str]) -> None:
+        super().__init__(meta=metadata)
+        self.revisions = revisions
+
+    def _load_full_config(self, entry: Any, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+        settings: dict[str, Any] = super()._load_full_config(entry, overrides)
+        if (revision := self.revisions.get(str(settings.get("dataset_path")))) is not None:
+            settings["dataset_kwargs"] = {**(settings.get("dataset_kwargs") or {}), "revision": revision}
+        return settings
+
+
 class Tasks(TaskManager):  # type: ignore[misc]
     """The harness's tasks and groups; what `load_anew` gave is kept, for all rounds and for its aggregations."""
 
     names: list[str] | None = None
     loaded: Any = None
+
+    def pin(self, revisions: dict[str, str]) -> None:
+        """Read these data sets of the hub at these commits from now on."""
+        self._factory = Pinned(self.metadata, revisions)
 
     def load(self, task_list: Any) -> Any:
         """As `load_anew`, unless these tasks are kept."""
@@ -69,7 +88,9 @@ def _told(name: str, error: Exception) -> UserError:
     return UserError(what, key=KEY, value=error, remedy=remedy)
 
 
-def suite_items(names: list[str], tasks: Tasks | None = None) -> dict[str, list[str]]:
+def suite_items(
+    names: list[str], tasks: Tasks | None = None, revisions: dict[str, str] | None = None
+) -> dict[str, list[str]]:
     """For each task of the harness, those of groups one by one, the text of the items that it is evaluated on.
 
     An item is what the harness makes its request from: a row of the task's data set, after the task's own changes.
@@ -77,5 +98,7 @@ def suite_items(names: list[str], tasks: Tasks | None = None) -> dict[str, list[
     Raises:
         UserError: if the harness has no such task, or its data cannot be had.
     """
-    loaded: dict[str, Task] = (tasks or Tasks()).load(names)["tasks"]
+    tasks = tasks or Tasks()
+    tasks.pin(revisions or {})
+    loaded: dict[str, Task] = tasks.load(names)["tasks"]
     return {name: [item_text(dict(row)) for row in task.eval_docs] for name, task in sorted(loaded.items())}

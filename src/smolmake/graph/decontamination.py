@@ -38,9 +38,12 @@ def items_to(steps: Steps, recipe: Recipe, how: How, inputs: dict[str, Step]) ->
         read = [
             f"evaluation.suites.{n}.{key}"
             for n in recipe.evaluation.suites
-            for key in ("tasks", "questions", "decontamination")
+            for key in ("tasks", "questions", "revisions", "decontamination")
         ]
-        spec = SuiteItemsSpec(tasks=names, questions=[data for data, _ in questions] or None)
+        revisions = {data: commit for suite in asked for data, commit in suite.revisions.items()}
+        spec = SuiteItemsSpec(
+            tasks=names, questions=[data for data, _ in questions] or None, revisions=revisions or None
+        )
         reads = {f"data:{number}": made for number, (_, made) in enumerate(questions) if made is not None}
         inputs[f"suite_items:{NAMES[how]}"] = steps.add(
             "suite_items", NAMES[how], spec, reads, "data", (*read, "cleaning.decontamination")

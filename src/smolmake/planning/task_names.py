@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -25,9 +25,53 @@ REMEMBERED = Path(".smolmake") / "harness_tasks.json"
 
 def check_task_names(recipe: Recipe, root: Path) -> None:
     """Raise UserError for a task of a suite that no file of the harness names, that needs a package which is not here,
-    or that runs what the model writes where there is no sandbox.
+    or that runs what the model writes where there is no sandbox, and for a revision of what no task of its suite reads.
+    """
+    needs = suite_needs(recipe, root)
+    for key, (task, needed) in needs.items():
+        _check_needs(needed, key, task)
+    pinned: dict[str, tuple[str, str]] = {}
+    for name, suite in recipe.evaluation.suites.items() if needs else ():
+        key = f"evaluation.suites.{name}."
+        known = {data for at, (_, needed) in needs.items() if at.startswith(key) for data in needed.datasets}
+        for data, commit in suite.revisions.items():
+            if data not in known:
+                raise UserError(
+                    "no task of the suite reads this data set", key=f"{key}revisions", value=data,
+                    remedy=did_you_mean(data, sorted(known)) if known else "remove it: they read none of the hub",
+                )  # fmt: skip
+            other, place = pinned.setdefault(data, (commit, name))
+            if other != commit:
+                raise UserError(
+                    f"the suite {place} reads another commit of this data set: {other}",
+                    key=f"{key}revisions.{data}", value=commit, remedy="give both suites one commit",
+                )  # fmt: skip
+
+
+def revision_warnings(recipe: Recipe, root: Path) -> list[str]:
+    """A line on data sets of suites' tasks whose commit neither the recipe nor the task says."""
+    loose: dict[str, str] = {}
+    for key, (_, needed) in suite_needs(recipe, root).items():
+        name = key.removeprefix("evaluation.suites.").rpartition(".tasks.")[0]
+        pinned = recipe.evaluation.suites[name].revisions
+        loose |= {data: name for data, commit in needed.datasets.items() if commit is None and data not in pinned}
+    if not loose:
+        return []
+    listed = ", ".join(sorted(loose)[:3]) + (f" and {len(loose) - 3} more" if len(loose) > 3 else "")
+    data, name = min(loose.items())
+    return [
+        f"of {len(loose)} data sets that suites ask ({listed}) the scores are of what the hub has that day. To ask the"
+        f" same again, pin them: evaluation.suites.{name}.revisions: {{{data}: COMMIT}}"
+    ]
+
+
+def suite_needs(recipe: Recipe, root: Path) -> dict[str, tuple[str, Needs]]:
+    """The tasks of the harness in suites and what they need, by their keys; nothing where the harness is not here.
 
     Its files are searched only for tasks that this version of it was not found to have before.
+
+    Raises:
+        UserError: if no file of the harness names a task.
     """
     asked = {
         f"evaluation.suites.{name}.tasks.{number}": task
@@ -35,8 +79,8 @@ def check_task_names(recipe: Recipe, root: Path) -> None:
         for number, task in enumerate(suite.tasks)
     }
     if not asked or find_spec("lm_eval") is None:
-        return
-    version = metadata.version("lm_eval")
+        return {}
+    version = " ".join((metadata.version("lm_eval"), *(field.name for field in fields(Needs))))
     kept = remembered(root / REMEMBERED).get(version)
     needs: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
     if not needs.keys() >= set(asked.values()):
@@ -48,8 +92,7 @@ def check_task_names(recipe: Recipe, root: Path) -> None:
                 )  # fmt: skip
             needs[task] = asdict(task_needs(task, mentions()))
         remember(root / REMEMBERED, {version: needs})
-    for key, task in asked.items():
-        _check_needs(Needs(**needs[task]), key, task)
+    return {key: (task, Needs(**needs[task])) for key, task in asked.items()}
 
 
 def _check_needs(needs: Needs, key: str, task: str) -> None:

@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 import warnings
+from collections import ChainMap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -24,12 +25,13 @@ ALWAYS = {"lm_eval"} | set(sys.stdlib_module_names)
 
 @dataclass
 class Needs:
-    """Modules that the code of tasks imports as it is loaded, the tasks that run what the model writes, and those of
-    them that do so in a way of their own."""
+    """Modules that the code of tasks imports as it is loaded, the tasks that run what the model writes, those of them
+    that do so in a way of their own, and the data sets of the hub, with the commit where a task file names one."""
 
     modules: list[str]
     unsafe: list[str]
     outside: list[str]
+    datasets: dict[str, str | None]
 
     @property
     def missing(self) -> list[str]:
@@ -39,6 +41,7 @@ class Needs:
 def task_needs(name: str, mentions: dict[str, list[Path]]) -> Needs:
     """What a task, or all tasks of a group or tag, need; `mentions` are the files that name each."""
     waiting, seen, modules, unsafe, outside = [name], {name}, set[str](), set[str](), set[str]()
+    datasets: dict[str, str | None] = {}
     while waiting:
         asked = waiting.pop()
         for path in mentions.get(asked, ()):
@@ -48,17 +51,18 @@ def task_needs(name: str, mentions: dict[str, list[Path]]) -> Needs:
             parts = list(_included(path, content))
             codes = [code for place, _ in parts for code in _code(place)]
             modules |= {module for code in codes for module in loaded_modules(code)}
-            if any(str(settings.get("unsafe_code")).lower() == "true" for _, settings in parts):
+            settings = dict(ChainMap(*(part for _, part in parts)))  # a file's own before those that it includes
+            if str(settings.get("unsafe_code")).lower() == "true":
                 unsafe.add(asked)
                 if not any(METRIC in code.read_text() for code in codes):
                     outside.add(asked)
-            members = content.get("task")
-            for member in members if isinstance(members, list) else []:
-                each = member.get("task") or member.get("group") if isinstance(member, dict) else member
-                if isinstance(each, str) and each not in seen:
-                    seen.add(each)
-                    waiting.append(each)
-    return Needs(sorted(modules), sorted(unsafe), sorted(outside))
+            arguments = settings.get("dataset_kwargs") or {}
+            if (data := settings.get("dataset_path")) and isinstance(arguments, dict) and "data_files" not in arguments:
+                datasets[str(data)] = arguments.get("revision")
+            new = set(_members(content.get("task"))) - seen
+            seen |= new
+            waiting += sorted(new)
+    return Needs(sorted(modules), sorted(unsafe), sorted(outside), dict(sorted(datasets.items())))
 
 
 def _named(content: dict[str, Any]) -> set[str]:
@@ -66,6 +70,16 @@ def _named(content: dict[str, Any]) -> set[str]:
     tags = content.get("tag") or []
     names = {str(content[key]) for key in NAMING if isinstance(content.get(key), str)}
     return names | set(map(str, [tags] if isinstance(tags, str) else tags))
+
+
+def _members(tasks: Any) -> Iterator[str]:
+    """The tasks and groups that a group names, also within groups that it makes itself."""
+    for member in tasks if isinstance(tasks, list) else []:
+        if isinstance(member, str):
+            yield member
+        elif isinstance(member, dict):
+            yield from (str(member[key]) for key in NAMING if isinstance(member.get(key), str))
+            yield from _members(member.get("task"))
 
 
 def _included(path: Path, content: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -15,6 +15,7 @@ from smolmake.planning.plan import Plan, number_text
 from smolmake.planning.reasons import NEW
 from smolmake.planning.requests import beyond_machine, gpus_here, machine_text
 from smolmake.planning.suite_contexts import context_warnings
+from smolmake.planning.task_names import revision_warnings
 
 CAUSES, STEPS = 12, 24  # lines at most
 
@@ -181,7 +182,8 @@ def _machine(plan: Plan) -> list[str]:
 def _warnings(plan: Plan) -> list[str]:
     passed = [f"Warning: {told}." for told in passed_milestones(plan.workflow.steps, plan.running)]
     if any(step.kind == "suite" for step in plan.running):
-        passed += [f"Warning: {told}." for told in context_warnings(plan.workflow.recipe)]
+        recipe, root = plan.workflow.recipe, plan.workflow.steps.root
+        passed += [f"Warning: {told}." for told in (*context_warnings(recipe), *revision_warnings(recipe, root))]
     return passed + [
         f"Warning: {told} (an estimate)."
         for told in repeat_warnings(plan.workflow.recipe, plan.workflow.steps, plan.keys)

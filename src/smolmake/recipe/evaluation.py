@@ -33,6 +33,12 @@ class HarnessTasks(Section):
     lengths: list[Annotated[Length, Field(ge=1)]] = Field(
         [], description="Context lengths of tasks that are made to a length, such as ruler."
     )
+    revisions: dict[str, Filled] = Field(
+        {},
+        exclude_if=partial(eq, {}),
+        description="Commits of the tasks' data sets on the hub, such as `Rowan/hellaswag: 218ec52`; of others what "
+        "the hub has that day.",
+    )
 
 
 Formulation = Literal["cf", "mcf", "hybrid", "fg"]

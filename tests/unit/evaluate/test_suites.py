@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -76,6 +77,24 @@ def test_an_unknown_task_names_the_nearest(scored: Any) -> None:
     with pytest.raises(UserError) as caught:
         scored(tasks=["fact"])
     assert "facts" in caught.value.remedy
+
+
+def test_a_data_set_is_read_at_the_commit_that_the_suite_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    def load_dataset(path: str, name: str | None, **settings: Any) -> Any:
+        read.append((path, settings.get("revision")))
+        return datasets.DatasetDict({"test": datasets.Dataset.from_list(fact_tasks(0)[:3])})
+
+    monkeypatch.setattr("lm_eval.api.task.datasets.load_dataset", load_dataset)
+    task = {"test_split": "test", "output_type": "multiple_choice", "doc_to_text": "query", "doc_to_target": "gold",
+            "doc_to_choice": "choices", "metric_list": [{"metric": "acc"}]}  # fmt: skip
+    for name in ("mine", "other"):
+        (tmp_path / f"{name}.yaml").write_text(json.dumps({"task": name, "dataset_path": f"me/{name}", **task}))
+    (tmp_path / "both.yaml").write_text('{"group": "both", "task": ["mine", "other"]}')
+    tasks = Tasks(include_path=str(tmp_path), include_defaults=False)
+    assert len(suite_items(["both"], tasks, {"me/mine": "12ab"})["mine"]) == 3
+    assert read == [("me/mine", "12ab"), ("me/other", None)]
 
 
 def test_items_of_a_suite_are_those_that_the_harness_asks(tmp_path: Path, root: Path) -> None:

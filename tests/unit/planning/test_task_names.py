@@ -12,9 +12,10 @@ from smolmake.evaluate import sandbox
 from smolmake.evaluate.sandbox import find_sandbox
 from smolmake.planning import task_names
 from smolmake.planning import task_needs as task_needs_module
-from smolmake.planning.task_names import REMEMBERED, check_task_names, mentions
+from smolmake.planning.task_names import REMEMBERED, check_task_names, mentions, revision_warnings
 from smolmake.planning.task_needs import loaded_modules, task_needs
 from smolmake.recipe.load import load_recipe
+from smolmake.recipe.schema import Recipe
 
 SUITE = "evaluation: {suites: {reading: {tasks: [TASKS]}}}\n"
 
@@ -51,6 +52,23 @@ def test_what_the_tasks_of_the_project_s_recipes_need_is_installed(root: Path) -
     assert {"antlr4", "math_verify", "sympy"} <= set(needed["minerva_math"].modules)
     assert {"wonderwords", "nltk", "scipy"} <= set(needed["ruler"].modules)  # of its members
     import_module("lm_eval.tasks.minerva_math.utils")  # it looks at versions too; the others would ask the network
+
+
+def test_data_sets_without_a_commit_are_told_and_can_be_pinned(tree: Path) -> None:
+    def suite(keys: str) -> Recipe:
+        return load(
+            tree, SMALL + f"evaluation: {{suites: {{reading: {{tasks: [hellaswag, mmlu_continuation], {keys}}}}}}}"
+        )
+
+    (told,) = revision_warnings(suite("shots: 0"), tree)
+    assert "Rowan/hellaswag, cais/mmlu" in told  # of MMLU's subjects, which stand in groups within a group
+    assert "evaluation.suites.reading.revisions: {Rowan/hellaswag: COMMIT}" in told
+    pinned = suite("revisions: {Rowan/hellaswag: '12', cais/mmlu: '34'}")
+    check_task_names(pinned, tree)
+    assert revision_warnings(pinned, tree) == []
+    with pytest.raises(UserError, match="no task of the suite reads") as caught:
+        check_task_names(suite("revisions: {rowan/helaswag: '12'}"), tree)
+    assert caught.value.key == "evaluation.suites.reading.revisions" and "Rowan/hellaswag" in caught.value.remedy
 
 
 def test_a_package_that_is_not_there_is_told_with_the_task_s_key(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

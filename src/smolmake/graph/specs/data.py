@@ -86,6 +86,7 @@ class SuiteItemsSpec(Spec):
 
     tasks: list[str]
     questions: list[FileDataset] | None = None
+    revisions: dict[str, str] | None = None
 
 
 class OverlapSpec(Spec):
