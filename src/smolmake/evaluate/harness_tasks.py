@@ -5,17 +5,23 @@ Apart from harness.py, so that a change in how answers are scored makes no new d
 
 from __future__ import annotations
 
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+import lm_eval.tasks
 from lm_eval.api.task import Task
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._factory import TaskFactory
+from lm_eval.tasks._index import Entry, Kind
 
 from smolmake.errors import UserError, did_you_mean
 from smolmake.evaluate.code_metric import replaced_metric
 from smolmake.evaluate.items import item_text
+from smolmake.execution.remembered import remember, remembered
 
 KEY = "evaluation.suites.*.tasks"
+INDEX = Path(".smolmake") / "harness_index.json"  # of the tree that a job runs in
 
 
 class Pinned(TaskFactory):  # type: ignore[misc]
@@ -37,6 +43,14 @@ class Tasks(TaskManager):  # type: ignore[misc]
 
     names: list[str] | None = None
     loaded: Any = None
+
+    def __init__(
+        self, include_path: str | None = None, include_defaults: bool = True, metadata: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(include_path=include_path, include_defaults=False, metadata=metadata)
+        if include_defaults:
+            self._index: dict[str, Entry] = {**_default_index(), **self.task_index}
+            self._all_tasks = sorted(self._index)
 
     def pin(self, revisions: dict[str, str]) -> None:
         """Read these data sets of the hub at these commits from now on."""
@@ -69,6 +83,25 @@ class Tasks(TaskManager):  # type: ignore[misc]
                 raise UserError(f"the task {empty[0]} has no items", key=KEY, value=name, remedy="take it out")
         self.names, self.loaded = list(task_list), found
         return found
+
+
+def _default_index() -> dict[str, Entry]:
+    """Where each of the harness's own tasks, groups and tags is defined: thousands of files are read once a version.
+
+    Each entry's file is read again when it is loaded.
+    """
+    version, folder = metadata.version("lm_eval"), Path(lm_eval.tasks.__file__).parent
+    kept: dict[str, list[Any]] | None = remembered(INDEX).get(version)
+    if kept is None:
+        kept = {
+            name: [entry.kind.name, entry.yaml_path and str(entry.yaml_path.relative_to(folder)), sorted(entry.tags)]
+            for name, entry in TaskManager().task_index.items()
+        }
+        remember(INDEX, {version: kept})
+    return {
+        name: Entry(name, Kind[kind], None if file is None else folder / file, None, set(tags))
+        for name, (kind, file, tags) in kept.items()
+    }
 
 
 def _told(name: str, error: Exception) -> UserError:

@@ -11,10 +11,10 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from smolmake.execution.remembered import remember, remembered
 from smolmake.execution.step import Step
 from smolmake.files import digest, file_digest
 from smolmake.graph.specs.data import AdoptedRun, AdoptedSpec, ShardsSpec, TokenizerSpec
-from smolmake.planning.remembered import remember, remembered
 
 # Times as long as the fast encoder takes for a byte-level BPE: benchmarks/results/2026-11-28-xeon-data.md
 SLOWDOWN = 20  # the reference

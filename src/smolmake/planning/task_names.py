@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from smolmake.errors import UserError, did_you_mean
-from smolmake.planning.remembered import remember, remembered
+from smolmake.execution.remembered import remember, remembered
 from smolmake.planning.task_needs import Needs, task_needs
 from smolmake.recipe.schema import Recipe
 

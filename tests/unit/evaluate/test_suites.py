@@ -12,6 +12,8 @@ import torch
 from helpers.data_jobs import fail, job, run
 from helpers.models import decoder, save_model, write_tokenizer
 from helpers.training import finish
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._index import TaskIndex
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from generators.chats import chat_tasks
@@ -235,3 +237,19 @@ def test_a_checkpoint_that_is_not_the_trainer_s_model_is_not_scored(tmp_path: Pa
     step = job("suite", "main.english", asked, {"checkpoint": "results/segment/main/manifest.json"})
     said = fail(tmp_path, {**step, "run": {"device": "cpu", "suite": "english"}})
     assert "other logits" in said and not (tmp_path / "results/suite/main.english/scores.json").exists()
+
+
+@pytest.mark.slow
+def test_the_harness_s_files_are_read_once_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is kept of them finds each task, group and tag as they did."""
+    monkeypatch.chdir(tmp_path)
+    first, whole = Tasks(), TaskManager()
+    monkeypatch.setattr(TaskIndex, "_iter_yaml_files", lambda root: pytest.fail("read again"))
+    kept = Tasks()
+    assert kept.all_tasks == first.all_tasks == whole.all_tasks and len(kept.all_tasks) > 1000
+    for name, entry in whole.task_index.items():
+        found = kept.task_index[name]
+        assert (found.kind, found.yaml_path, found.tags) == (entry.kind, entry.yaml_path, entry.tags)
+    monkeypatch.setattr("smolmake.evaluate.harness_tasks.metadata.version", lambda _: "another")
+    with pytest.raises(pytest.fail.Exception, match="read again"):
+        Tasks()

@@ -1,4 +1,4 @@
-"""What a plan found out once is kept in a tree's .smolmake, so that the next plan need not find it out again.
+"""What was found out once is kept in a tree's .smolmake, so that the next plan or job need not find it out again.
 
 Whoever keeps something puts into its key all that the answer depends on.
 """
