@@ -36,13 +36,22 @@ from datasets import Dataset  # noqa: E402
 from train import COMMON, SHAPES  # noqa: E402
 from transformers import TrainerCallback  # noqa: E402
 
+from smolmake.data.chat import ChatFormat  # noqa: E402
 from smolmake.data.tokenizer import tokenizer_config, train_bpe  # noqa: E402
-from smolmake.graph.specs.posttrain import AlignmentSpec, PostTrainingRun, SupervisedSpec  # noqa: E402
+from smolmake.graph.specs.data import PathDataset  # noqa: E402
+from smolmake.graph.specs.posttrain import (  # noqa: E402
+    AlignmentSpec,
+    ConversationsSpec,
+    PostTrainingRun,
+    SupervisedSpec,
+)
 from smolmake.model.config import ModelConfig  # noqa: E402
 from smolmake.model.conversion import save_tensors  # noqa: E402
 from smolmake.model.decoder import Decoder  # noqa: E402
 from smolmake.model.device import choose_device  # noqa: E402
 from smolmake.posttrain import trainers  # noqa: E402
+from smolmake.posttrain.chat_data import Preparation, conversation_rows, pair_rows  # noqa: E402
+from smolmake.posttrain.hf_trainer import load_chat_tokenizer  # noqa: E402
 from smolmake.posttrain.parallelism import divide  # noqa: E402
 from smolmake.posttrain.trainers import conversation_trainer, preference_trainer  # noqa: E402
 from smolmake.recipe.posttraining import TrainingSettings  # noqa: E402
@@ -99,7 +108,7 @@ def sentence(words: int, seed: int) -> str:
     return " ".join(np.random.default_rng(seed).choice(WORDS, words))
 
 
-def rows_of(case: dict[str, Any], batch: int) -> Dataset:
+def rows_of(case: dict[str, Any], batch: int) -> list[dict[str, Any]]:
     """Conversations for about one batch of full rows, or pairs; every process makes the same."""
     lengths = np.random.default_rng(0).exponential(case["documents"], 100_000)
     lengths = lengths.clip(16, max(16, case["length"] - 64)).astype(int)
@@ -110,10 +119,22 @@ def rows_of(case: dict[str, Any], batch: int) -> Dataset:
 
     if case["kind"] == "sft":
         count = int(np.searchsorted(lengths.cumsum(), batch * case["length"])) + 1
-        return Dataset.from_list([{"messages": answered(n, seed)} for seed, n in enumerate(lengths[:count])])
+        return [{"messages": answered(n, seed)} for seed, n in enumerate(lengths[:count])]
     pairs = lengths[: 2 * PAIRS].reshape(-1, 2)
-    rows = [{"chosen": answered(a, 2 * k), "rejected": answered(b, 2 * k + 1)} for k, (a, b) in enumerate(pairs)]
-    return Dataset.from_list(rows)
+    return [{"chosen": answered(a, 2 * k), "rejected": answered(b, 2 * k + 1)} for k, (a, b) in enumerate(pairs)]
+
+
+def encoded(case: dict[str, Any], batch: int, folder: Path, checkpoint: Path, template: str | None) -> Dataset:
+    """The rows as the pipeline's own steps encode them, in a folder of the case's."""
+    place = folder / f"{case['kind']}-{case['length']}-{case['documents']}-{batch}"
+    place.mkdir(exist_ok=True)
+    file = place / f"rows-{os.environ.get('RANK', '0')}.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows_of(case, batch)))
+    files = PathDataset(path=str(file), format="auto", content="")
+    form = ChatFormat(load_chat_tokenizer(checkpoint, template))
+    how = Preparation(form, case["kind"], TEMPLATE.name, seed=0, max_length=case["length"])
+    prepare = conversation_rows if case["kind"] == "sft" else pair_rows
+    return prepare({"rows": ConversationsSpec(files=files)}, {}, how, place).data
 
 
 class Clock(TrainerCallback):
@@ -147,9 +168,9 @@ def measure(text: str, arguments: argparse.Namespace) -> dict[str, Any]:
     settings = TrainingSettings(
         learning_rate=1e-5, warmup_ratio=0.1, global_batch_size=batch, max_length=case["length"]
     )
-    data, folder = rows_of(case, batch), arguments.folder
+    folder, template = arguments.folder, TEMPLATE.read_text()
+    data = encoded(case, batch, folder, checkpoint, template if case["kind"] == "sft" else None)
     if case["kind"] == "sft":
-        template = TEMPLATE.read_text()
         spec = SupervisedSpec(training=settings, seed=0, loss="assistant", packing="bfd", template=template, data={})
         trainer, _ = conversation_trainer(spec, devices, folder, checkpoint, data, save_strategy="no")
     else:

@@ -8,8 +8,9 @@ stay_offline()  # before a library reads the environment
 
 import torch
 
-from smolmake.posttrain.chat_data import read_conversations
-from smolmake.posttrain.columns import PAIRS
+from smolmake.data.chat import ChatFormat
+from smolmake.posttrain.chat_data import Preparation, pair_rows
+from smolmake.posttrain.hf_trainer import load_chat_tokenizer
 from smolmake.posttrain.parallelism import divide
 from smolmake.posttrain.trainers import preference_trainer, train_step
 
@@ -21,10 +22,17 @@ def compute(job: Job[AlignmentSpec, PostTrainingRun]) -> None:
     if "pairs" in job.inputs:
         made = PathDataset(path=str(job.input("pairs") / "pairs.parquet"), format="auto", content="")
         datasets["pairs"] = ConversationsSpec(files=made)
-    data = read_conversations(datasets, job.group("data"), job.spec.seed, "apo", PAIRS)
     parent = job.input("parent") / "checkpoint"
-    trainer, tokenizer = preference_trainer(job.spec, devices, job.folder, parent, data)
-    train_step(job, trainer, tokenizer, devices, len(data))
+    how = Preparation(
+        form=ChatFormat(load_chat_tokenizer(parent, None)),
+        section="apo",
+        template="of the SFT",
+        seed=job.spec.seed,
+        max_length=job.spec.training.max_length,
+    )
+    rows = pair_rows(datasets, job.group("data"), how, job.folder)
+    trainer, tokenizer = preference_trainer(job.spec, devices, job.folder, parent, rows.data)
+    train_step(job, trainer, tokenizer, devices, rows)
 
 
 if __name__ == "__main__":

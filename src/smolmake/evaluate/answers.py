@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from smolmake.data.chat import shown
 from smolmake.files import new_file
 
 ANSWERS = "answers.parquet"
@@ -57,6 +58,7 @@ def _answer(sample: dict[str, Any], choices: list[str]) -> str:
 
 def shortened(text: str) -> str:
     """A text without the middle of what is long, such as a document that a needle is hidden in."""
+    text = shown(text)
     return text if len(text) <= 2 * KEPT + 20 else f"{text[:KEPT]} […] {text[-KEPT:]}"
 
 

@@ -20,6 +20,7 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, re
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import tqdm
 
+from smolmake.data.chat import Messages
 from smolmake.errors import UserError
 from smolmake.evaluate.endings import Answer, Ending, Noted, answer_text
 from smolmake.evaluate.engine import Engine
@@ -55,7 +56,7 @@ class HarnessModel(LM):  # type: ignore[misc]
     def chat_template(self, chat_template: bool | str = False) -> str | None:
         return self.tokenizer.chat_template if chat_template else None
 
-    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    def apply_chat_template(self, chat_history: Messages, add_generation_prompt: bool = True) -> str:
         """A conversation as text; without its system message where the template has no place for one."""
         try:
             return self._render(chat_history, add_generation_prompt)
@@ -69,12 +70,14 @@ class HarnessModel(LM):  # type: ignore[misc]
             self._warned.add(warning)
             return self._render(rest, add_generation_prompt)
 
-    def _render(self, messages: list[dict[str, str]], prompt: bool) -> str:
-        return str(
-            self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=prompt, continue_final_message=not prompt
-            )
-        )
+    def _render(self, messages: Messages, prompt: bool) -> str:
+        """Up to where the assistant answers, or with the beginning of its answer as the last message.
+
+        For `tokens`, which alone makes control tokens of the template's and none of what a message says.
+        """
+        if prompt:
+            return self.tokens.chat.prompt(messages)
+        return self.tokens.chat.prompt(messages[:-1]) + str(self.tokens.chat.hidden(messages[-1]["content"]))
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """The log-likelihood of each continuation, and whether it is the likeliest: of the tokens that it adds."""

@@ -7,12 +7,14 @@ from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
+from smolmake.data.chat import NONCHARACTERS, ChatFormat
+
 
 class PromptTokens:
     """Tokens of texts by one tokenizer; what `encode` made is kept until `forget`."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer = tokenizer
+        self.tokenizer, self.chat = tokenizer, ChatFormat(tokenizer)
         bos: int | None = tokenizer.bos_token_id
         self.prefix: int = tokenizer.eos_token_id if bos is None else bos  # stands before a text that has no context
         self._prefix_text = str(tokenizer.decode(self.prefix))
@@ -21,12 +23,17 @@ class PromptTokens:
     def encode(self, texts: Iterable[str], special: bool | None = None) -> list[list[int]]:
         """The tokens of each text; `special` as the tokenizer's `add_special_tokens`.
 
-        Where it is not given, the tokenizer adds what it always adds, but not to a text that begins with the token
+        In a conversation that `chat.prompt` rendered, messages are text alone. Where `special` is not given, the
+        tokenizer adds what it always adds, but not to a text that begins with the token
         that stands before texts.
         """
         asked = [(text, self._adds(text) if special is None else special) for text in texts]
         for adds in (True, False):
             new = list({text: None for text, kind in asked if kind == adds and (text, adds) not in self._made})
+            for text in filter(NONCHARACTERS.search, new):
+                begin = self.tokenizer.encode("", add_special_tokens=adds)
+                self._made[text, adds] = [*begin, *self.chat.encode_hidden(text).ids]
+            new = [text for text in new if (text, adds) not in self._made]
             if new:
                 found = self.tokenizer(new, add_special_tokens=adds, return_attention_mask=False, verbose=False)
                 self._made.update(zip(((text, adds) for text in new), found["input_ids"], strict=True))

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from smolmake.data.chat import ChatFormat
+
 BASE_TOKENS, CHAT_TOKENS = 48, 64
 
 
@@ -20,14 +22,16 @@ def write_samples(
     """Greedy continuations, so that a sample shows the model and not its luck."""
     samples = []
     for prompt in prompts:
-        text = generate(model, tokenizer, [prompt], BASE_TOKENS)[0]
+        ids = tokenizer.encode(prompt, add_special_tokens=False)
+        text = generate(model, tokenizer, [ids], BASE_TOKENS)[0]
         samples.append({"kind": "continuation", "mode": "", "prompt": prompt, "text": text})
-    for prompt in chat_prompts if template is not None else []:
+    if template is None:
+        return samples
+    chat = ChatFormat(tokenizer, template)
+    for prompt in chat_prompts:
         for thinking in (True, False):
-            assert template is not None
-            messages = [{"role": "user", "content": prompt}]
-            rendered = render_prompt(tokenizer, template, messages, enable_thinking=thinking)
-            text = generate(model, tokenizer, [rendered], CHAT_TOKENS)[0]
+            encoded = chat.encode([{"role": "user", "content": prompt}], prompt=True, enable_thinking=thinking)
+            text = generate(model, tokenizer, [encoded.ids], CHAT_TOKENS)[0]
             mode = "think" if thinking else "no_think"
             samples.append({"kind": "chat", "mode": mode, "prompt": prompt, "text": text})
     return samples
@@ -37,12 +41,12 @@ def write_samples(
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: list[str],
+    prompts: list[list[int]],
     max_new_tokens: int,
     temperature: float = 0.0,
 ) -> list[str]:
     """Continue prompts in one left-padded batch, up to the end of a turn or of the text; special tokens left out."""
-    encoded = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+    encoded = tokenizer.pad({"input_ids": prompts}, return_tensors="pt", padding_side="left")
     stops = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>"), model.config.eos_token_id]
     sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     output = model.generate(  # type: ignore[operator]
@@ -54,16 +58,3 @@ def generate(
     )
     width = encoded["input_ids"].shape[1]
     return [str(text) for text in tokenizer.batch_decode(output[:, width:], skip_special_tokens=True)]
-
-
-def render_prompt(
-    tokenizer: PreTrainedTokenizerBase, template: str | None, messages: list[dict[str, str]], **settings: Any
-) -> str:
-    """A conversation as text up to where the assistant answers, by a template or, without one, the tokenizer's own.
-
-    transformers renders it in a sandbox.
-    """
-    text = tokenizer.apply_chat_template(
-        messages, chat_template=template, tokenize=False, add_generation_prompt=True, **settings
-    )
-    return str(text)

@@ -16,12 +16,12 @@ from lm_eval.api.registry import metric_registry
 from lm_eval.tasks._yaml_loader import load_yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from smolmake.data.chat import ChatFormat
 from smolmake.data.columns import MissingColumn
 from smolmake.errors import UserError, did_you_mean
 from smolmake.evaluate.harness import run_harness
 from smolmake.evaluate.harness_tasks import Tasks
 from smolmake.evaluate.items import question_files, question_rows
-from smolmake.evaluate.samples import render_prompt
 from smolmake.graph.specs.evaluate import TaskFiles
 from smolmake.recipe.evaluation import HarnessTasks
 from smolmake.recipe.formats import file_format
@@ -111,12 +111,12 @@ def _write_questions(path: Path, place: Path, tokenizer: PreTrainedTokenizerBase
     """Copy a file of questions; JSON as a row a line, and conversations with the prompt that they make."""
     rows = question_rows(path)
     chat = template is not None and any("messages" in row for row in rows)
+    form = ChatFormat(tokenizer, template) if chat and tokenizer is not None else None
     for number, row in enumerate(rows if chat else [], 1):
         if "messages" not in row:
             raise MissingColumn("messages", row, file=path, place=f"row {number}, though others are conversations")
-        assert tokenizer is not None
-        thinking = row.get("enable_thinking", True)
-        row["query"] = render_prompt(tokenizer, template, row["messages"], enable_thinking=thinking)
+        assert form is not None
+        row["query"] = form.prompt(row["messages"], enable_thinking=row.get("enable_thinking", True))
     kind = file_format(path)
     if kind == "parquet" and chat:
         pq.write_table(pa.Table.from_pylist(rows), place)

@@ -52,6 +52,7 @@ def _preferences(steps: Steps, recipe: Recipe, section: Preferences) -> Step:
     inputs = {"strong": steps.checkpoints[section.strong], "weak": steps.checkpoints[section.weak]}
     spec = PreferencesSpec(
         prompts=dataset_spec(steps, section.prompts, inputs, "prompts"),
+        on_error=section.prompts.on_error,
         template=template_text(steps, recipe),
         max_new_tokens=section.max_new_tokens,
         temperature=section.temperature,
@@ -94,7 +95,12 @@ def _conversations(
     steps: Steps, data: dict[str, Conversations], inputs: dict[str, Step]
 ) -> dict[str, ConversationsSpec]:
     return {
-        name: ConversationsSpec(files=dataset_spec(steps, files, inputs, f"data:{name}"), fraction=files.fraction)
+        name: ConversationsSpec(
+            files=dataset_spec(steps, files, inputs, f"data:{name}"),
+            fraction=files.fraction,
+            on_error=files.on_error,
+            may_lose=sorted(files.may_lose),
+        )
         for name, files in data.items()
     }
 

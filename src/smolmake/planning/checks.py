@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from smolmake.errors import UserError
 from smolmake.execution.content_hash import content_digest
@@ -21,10 +22,14 @@ from smolmake.planning.cost import shape_of, source_tokens
 from smolmake.planning.suite_contexts import check_contexts
 from smolmake.planning.task_files import check_task_files
 from smolmake.planning.task_names import check_task_names
+from smolmake.recipe.posttraining import RowFiles
 from smolmake.recipe.runtime import Layout
 from smolmake.recipe.schema import Recipe
 from smolmake.recipe.sources import Adopted
 from smolmake.recipe.validate import all_files
+
+if TYPE_CHECKING:
+    from smolmake.planning.chat_rows import CheckedRows
 
 POST_TRAINING = {"mid": "mid_training", "sft": "sft", "apo": "apo"}  # stages and their sections of the recipe
 FAR = 2.0  # times a repeat cap: the estimate of the tokens is no better than that
@@ -48,8 +53,18 @@ def check_plan(recipe: Recipe, file: Path, root: Path) -> None:
         from smolmake.planning.first_rows import check_first_rows  # it loads Arrow, which takes its time
 
         check_first_rows(recipe, root)
+    checked_rows(recipe, root)
     for key, adopted in _adopted(recipe):
         _check_adopted(adopted, key, file, root)
+
+
+def checked_rows(recipe: Recipe, root: Path) -> dict[str, CheckedRows]:
+    """What was found of the rows of conversations, pairs and prompts that lie at a path, by the dataset's key."""
+    if not any(isinstance(files, RowFiles) and files.path is not None for _, files in all_files(recipe)):
+        return {}
+    from smolmake.planning.chat_rows import check_chat_rows  # it loads Arrow too
+
+    return check_chat_rows(recipe, root)
 
 
 def _check_parameters(recipe: Recipe, file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whether the beginning of each dataset of the user's is what the recipe says: found before anything runs.
+"""Whether the beginning of each source of the user's is what the recipe says: found before anything runs.
 
 Of a dataset's first file of each ending the schema is read (Parquet, Arrow), the first row (JSON, CSV) or 64 KiB
 (text).
@@ -17,7 +17,6 @@ from smolmake.errors import UserError
 from smolmake.evaluate.items import question_files
 from smolmake.evaluate.questions import read_questions, ways
 from smolmake.graph.specs.data import PathDataset
-from smolmake.posttrain.columns import CONVERSATIONS, PAIRS, PROMPTS, told_of_section
 from smolmake.recipe.evaluation import Questions
 from smolmake.recipe.formats import TEXTS, file_format, list_data
 from smolmake.recipe.schema import Recipe
@@ -25,7 +24,6 @@ from smolmake.recipe.sources import Files, Source
 from smolmake.recipe.validate import all_files
 
 TEXT_BYTES = 2**16
-COLUMNS = {"mid_training": CONVERSATIONS, "sft": CONVERSATIONS, "apo": PAIRS, "preferences": PROMPTS}
 
 
 def check_first_rows(recipe: Recipe, root: Path) -> None:
@@ -36,21 +34,18 @@ def check_first_rows(recipe: Recipe, root: Path) -> None:
     """
     asked = dict[str, Path]()
     for key, files in all_files(recipe):
-        section, name = key.split(".")[0], key.split(".")[-1]
         if files.path is not None and key == "evaluation.data":
             question_files(PathDataset(path=str(root / files.path), format=files.format, content=""), None)
         if files.path is not None and isinstance(files, Questions):
             suite = key.removeprefix("evaluation.suites.").removesuffix(".questions")
             _check_questions(files, recipe.evaluation.suites[suite].shots or 0, key, root, asked)
-        if files.path is None or not (isinstance(files, Source) or section in COLUMNS):
+        if files.path is None or not isinstance(files, Source):
             continue
         try:
-            _check_first(files, needed_columns(files) if isinstance(files, Source) else COLUMNS[section], root)
+            _check_first(files, needed_columns(files), root)
         except UserError as error:
-            if not isinstance(files, Source):
-                raise told_of_section(error, key) from None
             if files.on_error == "stop" or isinstance(error, MissingColumn):
-                raise told_of_source(error, files, name) from None
+                raise told_of_source(error, files, key.split(".")[-1]) from None
 
 
 def _check_questions(files: Questions, shots: int, key: str, root: Path, asked: dict[str, Path]) -> None:

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from smolmake.execution.step import Step
+from smolmake.planning.checks import checked_rows
 from smolmake.planning.cost import Cost, Costs
 from smolmake.planning.history import History
 from smolmake.planning.library_changes import LibraryChange, library_changes
@@ -139,12 +140,16 @@ class Plan:
     @cached_property
     def data(self) -> dict[str, dict[str, Any]]:
         """For each dataset with a path, by its key: how many files of each format, and those passed over by reason."""
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
+        root = self.workflow.steps.root
+        chats = checked_rows(self.workflow.recipe, root)
         for key, files in all_files(self.workflow.recipe):
             if files.path is not None:
-                listing = list_data(files.path, files.format, self.workflow.steps.root)
+                listing = list_data(files.path, files.format, root)
                 formats = count_formats(listing, files.format)
                 found[key] = {"path": files.path, "files": formats, "passed_over": listing.passed_over}
+                if key in chats:
+                    found[key]["rows"] = asdict(chats[key])
         return found
 
     @cached_property

@@ -61,6 +61,10 @@ def _data(plan: Plan) -> Iterator[str]:
     for key, about in list(plan.data.items())[:STEPS]:
         told = ", ".join(f"{count:,} {kind}" for kind, count in about["files"].items())
         yield f"  {key}: {told} ({_cut(about['path'])})"
+        if rows := about.get("rows"):
+            skipped = f", {rows['skipped']:,} skipped: {_cut(rows['first_skipped'])}" if rows["skipped"] else ""
+            lost = "".join(f", {count:,} lose {name}" for name, count in rows["lost"].items())
+            yield f"    {_count(rows['rows'], 'row')}{skipped}{lost}"
         for reason, names in about["passed_over"].items():
             yield f"    {len(names):,} passed over, {reason}: {_cut(', '.join(names[:STEPS]))}"
     yield from _more(len(plan.data) - STEPS, "dataset")

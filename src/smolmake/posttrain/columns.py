@@ -5,11 +5,11 @@ from __future__ import annotations
 from smolmake.data.columns import MissingColumn
 from smolmake.errors import UserError
 
-CONVERSATIONS, PAIRS, PROMPTS = ["messages"], ["chosen", "rejected"], ["prompt"]
 HINTS = {
-    "messages": "Conversations need a column `messages`: a list of {role, content}, the last one with the role"
-    " assistant.",
-    "chosen": "Preference pairs need the columns `chosen` and `rejected`: two conversations with one beginning.",
+    "messages": "Conversations need a column `messages` (a list of {role, content}, the last one with the role"
+    " assistant), `conversations`, or the columns instruction and output, or prompt and completion.",
+    "chosen": "Preference pairs need the columns `chosen` and `rejected`: two conversations with one beginning, or two"
+    " answers to a `prompt`.",
     "prompt": "Prompts need a column `prompt`: a text.",
 }
 HINTS["rejected"] = HINTS["chosen"]

@@ -40,8 +40,13 @@ def load_for_training(
     checkpoint: Path, template: str | None, attention: str = "sdpa"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A checkpoint's model in fp32 and its tokenizer, with a chat template put on it."""
+    tokenizer = load_chat_tokenizer(checkpoint, template)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation=attention)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    return model, tokenizer
+
+
+def load_chat_tokenizer(checkpoint: Path, template: str | None) -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(checkpoint)
     if TURN_END not in tokenizer.get_vocab():
         raise UserError(
             f"the model's tokenizer does not know {TURN_END}, with which chat templates end a turn",
@@ -51,7 +56,7 @@ def load_for_training(
         )
     if template is not None:
         tokenizer.chat_template = template
-    return model, tokenizer
+    return tokenizer
 
 
 def attention(devices: Devices) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pyarrow as pa
@@ -9,16 +10,17 @@ import pyarrow.parquet as pq
 import torch
 from transformers import set_seed
 
+from smolmake.data.chat import ChatFormat
 from smolmake.errors import UserError
-from smolmake.evaluate.samples import generate, render_prompt
+from smolmake.evaluate.samples import generate
 from smolmake.execution.job import Job
 from smolmake.graph.specs.posttrain import PreferencesSpec
 from smolmake.graph.specs.runs import DeviceRun
 from smolmake.model.device import choose_device
 from smolmake.monitoring.progress import Progress
-from smolmake.posttrain.chat_data import read_dataset
-from smolmake.posttrain.columns import PROMPTS
 from smolmake.posttrain.hf_trainer import load_for_training
+from smolmake.posttrain.rows import to_prompt
+from smolmake.posttrain.source_rows import source_rows
 
 BATCH = 64
 
@@ -26,7 +28,8 @@ BATCH = 64
 def make_pairs(job: Job[PreferencesSpec, DeviceRun]) -> None:
     torch.set_num_threads(job.run.threads)
     key, generated = "preferences.prompts", job.input("prompts") if "prompts" in job.inputs else None
-    rows = read_dataset(key, job.spec.prompts, generated, PROMPTS)
+    read = list(source_rows(key, job.spec.prompts, generated, to_prompt, job.spec.on_error))
+    rows = [row.made for row in read if row.made is not None]
     if not rows:
         raise UserError("no prompts", key=key, remedy="it needs rows with a `prompt`")
     chosen, rejected = answers(job, "strong", rows), answers(job, "weak", rows)
@@ -35,7 +38,7 @@ def make_pairs(job: Job[PreferencesSpec, DeviceRun]) -> None:
             "prompt": row["prompt"],
             "chosen": conversation(row["prompt"], better),
             "rejected": conversation(row["prompt"], worse),
-            "chat_template_kwargs": {"enable_thinking": thinks(row)},
+            "chat_template_kwargs": json.dumps(row["chat_template_kwargs"], ensure_ascii=False),
         }
         for row, better, worse in zip(rows, chosen, rejected, strict=True)
         if better.strip() and better != worse
@@ -47,7 +50,8 @@ def make_pairs(job: Job[PreferencesSpec, DeviceRun]) -> None:
             remedy="give more prompts, or a weaker checkpoint for `weak`",
         )
     pq.write_table(pa.Table.from_pylist(pairs), job.folder / "pairs.parquet")
-    job.finish(["pairs.parquet"], {"prompts": len(rows), "pairs": len(pairs)})
+    skipped = {"skipped": len(read) - len(rows)} if len(read) > len(rows) else {}
+    job.finish(["pairs.parquet"], {"prompts": len(rows), "pairs": len(pairs)} | skipped)
 
 
 def answers(job: Job[PreferencesSpec, DeviceRun], role: str, rows: list[dict[str, Any]]) -> list[str]:
@@ -55,10 +59,9 @@ def answers(job: Job[PreferencesSpec, DeviceRun], role: str, rows: list[dict[str
     model, tokenizer = load_for_training(job.input(role) / "checkpoint", None)
     model.eval().to(choose_device(job.run.device, job.run.gpus_per_node))
     set_seed(job.spec.seed)
+    chat = ChatFormat(tokenizer, job.spec.template)
     prompts = [
-        render_prompt(
-            tokenizer, job.spec.template, [{"role": "user", "content": row["prompt"]}], enable_thinking=thinks(row)
-        )
+        chat.encode([{"role": "user", "content": row["prompt"]}], prompt=True, **row["chat_template_kwargs"]).ids
         for row in rows
     ]
     progress = Progress(f"{role} checkpoint answers", len(prompts), "prompts")
@@ -68,10 +71,6 @@ def answers(job: Job[PreferencesSpec, DeviceRun], role: str, rows: list[dict[str
         texts += generate(model, tokenizer, part, job.spec.max_new_tokens, job.spec.temperature)
         progress.add(len(part))
     return texts
-
-
-def thinks(row: dict[str, Any]) -> bool:
-    return bool((row.get("chat_template_kwargs") or {}).get("enable_thinking", True))
 
 
 def conversation(prompt: str, answer: str) -> list[dict[str, str]]:

@@ -19,6 +19,7 @@ from smolmake.execution.step import Run, Spec
 from smolmake.graph.specs.posttrain import AlignmentSpec, SupervisedSpec
 from smolmake.posttrain.hf_trainer import FullBatches, attention, common_settings, load_for_training, train_and_save
 from smolmake.posttrain.parallelism import Devices
+from smolmake.posttrain.token_rows import ROWS, TokenRows
 
 
 class Supervised(FullBatches, SFTTrainer):
@@ -26,7 +27,10 @@ class Supervised(FullBatches, SFTTrainer):
 
 
 class Alignment(FullBatches, DPOTrainer):
-    """APO."""
+    """APO, on rows that are token ids already."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
+        return dataset
 
 
 # In both, the settings are made before a model is loaded: with ZeRO-3 a process keeps only its part of each weight.
@@ -35,9 +39,8 @@ class Alignment(FullBatches, DPOTrainer):
 def conversation_trainer(
     spec: SupervisedSpec, devices: Devices, folder: Path, parent: Path, data: Dataset, **settings: Any
 ) -> tuple[Supervised, PreTrainedTokenizerBase]:
-    """For rows with `messages`; `parent` is the checkpoint to start from, `settings` replace those of SFTConfig."""
+    """For `conversation_rows`; `parent` is the checkpoint to start from, `settings` replace those of SFTConfig."""
     arguments: dict[str, Any] = {
-        "assistant_only_loss": spec.loss == "assistant",
         "eos_token": TURN_END,
         "packing": spec.packing != "none",
         "packing_strategy": "bfd" if spec.packing == "none" else spec.packing,
@@ -53,7 +56,7 @@ def conversation_trainer(
 def preference_trainer(
     spec: AlignmentSpec, devices: Devices, folder: Path, parent: Path, data: Dataset, **settings: Any
 ) -> tuple[Alignment, PreTrainedTokenizerBase]:
-    """For rows with `chosen` and `rejected`, by APO-zero against `parent` itself; `settings` replace DPOConfig's."""
+    """For `pair_rows`, by APO-zero against `parent` itself; `settings` replace DPOConfig's."""
     arguments: dict[str, Any] = {
         "loss_type": ["apo_zero"],
         "beta": spec.beta,
@@ -72,10 +75,11 @@ def train_step(
     trainer: Supervised | Alignment,
     tokenizer: PreTrainedTokenizerBase,
     devices: Devices,
-    rows: int,
+    rows: TokenRows,
 ) -> None:
     """Train a step to its end and finish its artefact; all processes call it."""
     facts = train_and_save(trainer, tokenizer, job.folder, devices)
     if facts is not None:
-        job.finish(["checkpoint"], {**facts, "rows": rows})
-        shutil.rmtree(job.folder / "recovery", ignore_errors=True)
+        job.finish(["checkpoint"], facts | rows.facts())
+        for scratch in ("recovery", ROWS):
+            shutil.rmtree(job.folder / scratch, ignore_errors=True)

@@ -12,6 +12,7 @@ from smolmake.recipe.types import (
     ChatTemplate,
     Checkpoint,
     Count,
+    Filled,
     Fraction,
     Length,
     Name,
@@ -22,10 +23,23 @@ from smolmake.recipe.types import (
 )
 
 
-class Conversations(Files):
-    """A dataset in SmolTalk2's layout: `messages`, optionally `chat_template_kwargs`."""
+class RowFiles(Files):
+    """A dataset of conversations, pairs or prompts."""
+
+    on_error: Literal["stop", "skip"] = Field(
+        "stop", description="What a row does that cannot be trained: stop the run, or be left out and counted."
+    )
+
+
+class Conversations(RowFiles):
+    """A dataset of conversations or pairs, in one of the forms of docs/how-to/conversations.md."""
 
     fraction: Fraction = Field(1.0, description="Share of its rows to use, drawn with the recipe's seed.")
+    may_lose: list[Filled] = Field(
+        [],
+        description="Pieces of its rows that the chat template may leave out: content, reasoning, tool_calls, tools, "
+        "or an argument of the template. Any other piece that is lost stops the run; these are counted.",
+    )
 
 
 class TrainingSettings(Section):
@@ -59,7 +73,7 @@ class SupervisedTraining(PostTraining):
 class Preferences(Section):
     """Preference pairs answered by two checkpoints: the stronger one's answer is chosen, the weaker one's rejected."""
 
-    prompts: Files = Field(..., description="A dataset with a `prompt` column, optionally `chat_template_kwargs`.")
+    prompts: RowFiles = Field(..., description="A dataset with a `prompt` column, optionally `chat_template_kwargs`.")
     strong: Answering = Field("sft", validate_default=True, description="The checkpoint whose answers are chosen.")
     weak: Answering = Field("mid", validate_default=True, description="The checkpoint whose answers are rejected.")
     max_new_tokens: Count = Field(64, ge=1, description="Length limit of an answer.")

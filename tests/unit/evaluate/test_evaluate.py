@@ -74,7 +74,8 @@ def test_special_tokens_in_held_out_text_are_plain_text(untrained: Loaded) -> No
 
 
 def test_generation_stops_and_does_not_depend_on_its_batch(untrained: Loaded) -> None:
-    prompts = ["There are 3 shells", "How", "Rosa has 12 buttons and gives 5 away."]
+    texts = ["There are 3 shells", "How", "Rosa has 12 buttons and gives 5 away."]
+    prompts = [untrained[1].encode(text) for text in texts]
     together = generate(*untrained, prompts, 8)
     assert together == [generate(*untrained, [prompt], 8)[0] for prompt in prompts]
     assert all("<|" not in text for text in together)

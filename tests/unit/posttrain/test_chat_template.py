@@ -8,7 +8,7 @@ import pytest
 from helpers.models import write_tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from smolmake.evaluate.samples import render_prompt
+from smolmake.data.chat import ChatFormat
 
 EMPTY_THOUGHT = "<think>\n\n</think>\n"
 DIALOGUE = [
@@ -110,7 +110,7 @@ def test_a_prompt_is_the_beginning_of_what_was_learned(
     tokenizer: PreTrainedTokenizerBase, thinking: bool, root: Path
 ) -> None:
     template = str(tokenizer.chat_template)
-    prompt = render_prompt(tokenizer, template, DIALOGUE[:3], enable_thinking=thinking)
+    prompt = ChatFormat(tokenizer, template).encode(DIALOGUE[:3], prompt=True, enable_thinking=thinking).text
     whole = text_of(tokenizer, DIALOGUE, enable_thinking=thinking)
     assert whole == prompt + "It is 4.<|im_end|>\n"
 
@@ -123,9 +123,8 @@ def test_the_bare_template_of_mid_training(tokenizer: PreTrainedTokenizerBase, r
     template = (root / "config" / "templates" / "chatml.jinja").read_text()
     text = text_of(tokenizer, DIALOGUE[:2], chat_template=template)
     assert text == turn("user", "What is 1 + 2?") + turn("assistant", "It is 3.")
-    assert (
-        render_prompt(tokenizer, template, DIALOGUE[:1]) == turn("user", "What is 1 + 2?") + "<|im_start|>assistant\n"
-    )
+    prompt = ChatFormat(tokenizer, template).encode(DIALOGUE[:1], prompt=True).text
+    assert prompt == turn("user", "What is 1 + 2?") + "<|im_start|>assistant\n"
 
 
 @pytest.mark.parametrize(
@@ -139,4 +138,4 @@ def test_the_bare_template_of_mid_training(tokenizer: PreTrainedTokenizerBase, r
 )
 def test_a_template_cannot_leave_its_sandbox(tokenizer: PreTrainedTokenizerBase, template: str) -> None:
     with pytest.raises(jinja2.exceptions.SecurityError):
-        render_prompt(tokenizer, template, DIALOGUE[:1])
+        ChatFormat(tokenizer, template).prompt(DIALOGUE[:1])

@@ -9,22 +9,42 @@ import torch
 from helpers.models import decoder, save_model, write_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig
 
+from smolmake.data.chat import ChatFormat
 from smolmake.errors import UserError
 from smolmake.graph.specs.data import PathDataset
 from smolmake.graph.specs.posttrain import ConversationsSpec
-from smolmake.posttrain.chat_data import read_conversations
-from smolmake.posttrain.columns import CONVERSATIONS, PAIRS
+from smolmake.posttrain.chat_data import Preparation, conversation_rows, pair_rows
 from smolmake.posttrain.hf_trainer import WHOLE, last_whole_checkpoint
 from smolmake.posttrain.merge import merge_linear
+from smolmake.posttrain.trainers import Alignment
 
 USER, ASSISTANT = {"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4."}
 
 
-def write_rows(path: Path, rows: list[dict[str, Any]], share: float = 1.0) -> ConversationsSpec:
+def write_rows(path: Path, rows: list[dict[str, Any]], share: float = 1.0, **settings: Any) -> ConversationsSpec:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return ConversationsSpec(files=PathDataset(path=str(path), format="auto", content=""), fraction=share)
+    files = PathDataset(path=str(path), format="auto", content="")
+    return ConversationsSpec(files=files, fraction=share, **settings)
+
+
+@pytest.fixture(scope="module")
+def form(tmp_path_factory: pytest.TempPathFactory, root: Path) -> ChatFormat:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder, ["What is 2 + 2? It is 4."])
+    template = (root / "config" / "templates" / "smollm3-short.jinja").read_text()
+    return ChatFormat(AutoTokenizer.from_pretrained(folder), template)
+
+
+def preparation(form: ChatFormat, section: str = "sft", seed: int = 0, max_length: int = 512) -> Preparation:
+    return Preparation(form, section, "smollm3-short.jinja", seed, max_length)
+
+
+def answers(form: ChatFormat, rows: Any) -> list[str]:
+    """The last answer of each row."""
+    texts = [form.tokenizer.decode(row["input_ids"]) for row in rows.data]
+    return [text.rpartition("assistant\n")[2].removesuffix("<|im_end|>\n") for text in texts]
 
 
 @pytest.mark.parametrize(
@@ -32,49 +52,53 @@ def write_rows(path: Path, rows: list[dict[str, Any]], share: float = 1.0) -> Co
     [None, [], "text", [USER], [USER, ASSISTANT, USER], [{"role": "assistant"}], [{"content": "4."}],
      [USER, {"role": "assistant", "content": None}], [USER, "4."], {"role": "assistant"}],
 )  # fmt: skip
-def test_a_row_that_is_no_conversation_is_refused(tmp_path: Path, messages: Any) -> None:
+def test_a_row_that_is_no_conversation_is_refused(tmp_path: Path, form: ChatFormat, messages: Any) -> None:
     place = write_rows(tmp_path / "a.jsonl", [{"messages": [USER, ASSISTANT]}, {"messages": messages}])
-    with pytest.raises(UserError) as caught:
-        read_conversations({"chats": place}, {}, 0, "sft", CONVERSATIONS)
+    with pytest.raises(UserError, match="row 2: ") as caught:
+        conversation_rows({"chats": place}, {}, preparation(form), tmp_path)
     assert caught.value.key == "sft.data.chats" and len(str(caught.value).splitlines()) <= 12
+    skipped = place.model_copy(update={"on_error": "skip"})
+    counts = conversation_rows({"chats": skipped}, {}, preparation(form), tmp_path).counts["chats"]
+    assert (counts.rows, counts.skipped, counts.trained) == (2, 1, 1) and counts.first_skipped.startswith("row 2: ")
 
 
-def test_a_dataset_without_the_column_is_refused(tmp_path: Path) -> None:
-    place = write_rows(tmp_path / "a.jsonl", [{"conversation": [USER, ASSISTANT]}])
+def test_a_dataset_without_the_column_is_refused(tmp_path: Path, form: ChatFormat) -> None:
+    place = write_rows(tmp_path / "a.jsonl", [{"conversation": [USER, ASSISTANT]}], on_error="skip")
     with pytest.raises(UserError, match="`messages`") as caught:
-        read_conversations({"chats": place}, {}, 0, "mid_training", CONVERSATIONS)
+        conversation_rows({"chats": place}, {}, preparation(form, "mid_training"), tmp_path)
     assert caught.value.key == "mid_training.data.chats" and "`conversation`" in caught.value.remedy
     assert "text: COLUMN" not in caught.value.remedy
     (tmp_path / "b.jsonl").write_text('{"messages": [{"role": "assistant", "content": "4."}]}\n{"text": "4."}\n')
     later = ConversationsSpec(files=PathDataset(path=str(tmp_path / "b.jsonl"), format="auto", content=""))
     with pytest.raises(UserError, match="`messages` is not in row 2"):
-        read_conversations({"chats": later}, {}, 0, "sft", CONVERSATIONS)
+        conversation_rows({"chats": later}, {}, preparation(form), tmp_path)
     with pytest.raises(UserError, match="`chosen`"):
-        read_conversations({"pairs": place}, {}, 0, "apo", PAIRS)
+        pair_rows({"pairs": place}, {}, preparation(form, "apo"), tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.JSONLINES", "lines.json", "array.json"])
-def test_conversations_are_read_whatever_their_texts_hold(tmp_path: Path, name: str) -> None:
+def test_conversations_are_read_whatever_their_texts_hold(tmp_path: Path, form: ChatFormat, name: str) -> None:
     said = "one\u2028two\u2029three\x85four\x0cfive"
     line = json.dumps({"messages": [USER, {"role": "assistant", "content": said}]}, ensure_ascii=False)
     text = f"[{line},\n{line}]" if name == "array.json" else f"\ufeff{line}\n{line}\n\n \n"
     (tmp_path / name).write_bytes(text.encode())
     files = ConversationsSpec(files=PathDataset(path=str(tmp_path / name), format="auto", content=""))
-    data = read_conversations({"chats": files}, {}, 0, "sft", CONVERSATIONS)
-    assert [row["messages"][1]["content"] for row in data] == [said, said]
+    rows = conversation_rows({"chats": files}, {}, preparation(form), tmp_path / "step")
+    assert answers(form, rows) == [said, said]
 
 
-def test_shares_and_order_follow_the_seed(tmp_path: Path) -> None:
+def test_shares_and_order_follow_the_seed(tmp_path: Path, form: ChatFormat) -> None:
     rows = [{"messages": [USER, {"role": "assistant", "content": str(number)}]} for number in range(100)]
     place, quarter, half = (write_rows(tmp_path / "a.jsonl", rows, share) for share in (1.0, 0.25, 0.5))
     orders = []
-    for seed in (0, 0, 1):
-        data = read_conversations({"a": quarter, "b": place}, {}, seed, "sft", CONVERSATIONS)
-        orders.append([row["messages"][1]["content"] for row in data])
+    for number, seed in enumerate((0, 0, 1)):
+        rows = conversation_rows({"a": quarter, "b": place}, {}, preparation(form, seed=seed), tmp_path / str(number))
+        orders.append(answers(form, rows))
+        assert rows.counts["a"].rows == 100 and rows.counts["a"].used == rows.counts["a"].trained == 25
     assert orders[0] == orders[1] != orders[2]
     assert len(orders[0]) == 125
-    halves = read_conversations({"a": half}, {}, 0, "sft", CONVERSATIONS)
-    assert len({row["messages"][1]["content"] for row in halves}) == 50
+    halves = conversation_rows({"a": half}, {}, preparation(form), tmp_path / "half")
+    assert len(set(answers(form, halves))) == 50
 
 
 @pytest.fixture
@@ -95,23 +119,15 @@ def settings(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_datasets_with_and_without_settings_can_be_mixed(tmp_path: Path, model_folder: Path) -> None:
+def test_datasets_with_and_without_settings_can_be_mixed(tmp_path: Path, form: ChatFormat) -> None:
     plain = write_rows(tmp_path / "plain.jsonl", [{"messages": [USER, ASSISTANT]}] * 3)
     row = {
         "messages": [USER, ASSISTANT],
         "chat_template_kwargs": {"enable_thinking": False, "custom_instructions": None},
     }
-    data = read_conversations(
-        {"a": plain, "b": write_rows(tmp_path / "set.jsonl", [row] * 3)}, {}, 0, "sft", CONVERSATIONS
-    )
-    trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32),
-        args=SFTConfig(assistant_only_loss=True, eos_token="<|im_end|>", **settings(tmp_path / "out")),
-        train_dataset=data,
-        processing_class=AutoTokenizer.from_pretrained(model_folder),
-    )
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    texts = [tokenizer.decode(row["input_ids"]) for row in trainer.train_dataset]
+    both = {"a": plain, "b": write_rows(tmp_path / "set.jsonl", [row] * 3)}
+    rows = conversation_rows(both, {}, preparation(form), tmp_path)
+    texts = [form.tokenizer.decode(row["input_ids"]) for row in rows.data]
     assert sum("/no_think" in text for text in texts) == 3 == sum("system\n/think" in text for text in texts)
 
 
@@ -121,17 +137,19 @@ def test_apo_zero_is_its_closed_form(tmp_path: Path, model_folder: Path) -> None
     rows = [
         {"chosen": [USER, ASSISTANT], "rejected": [USER, wrong], "chat_template_kwargs": {"enable_thinking": False}}
     ]
-    data = read_conversations({"a": write_rows(tmp_path / "a.jsonl", rows * 4)}, {}, 0, "apo", PAIRS)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    place = write_rows(tmp_path / "a.jsonl", rows * 4)
+    data = pair_rows({"a": place}, {}, preparation(ChatFormat(tokenizer), "apo"), tmp_path).data
     model, reference = (AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32) for _ in range(2))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
     beta = 0.7
     arguments = DPOConfig(loss_type=["apo_zero"], beta=beta, **settings(tmp_path / "out"))
-    trainer = DPOTrainer(
+    trainer = Alignment(
         model=model, ref_model=reference, args=arguments, train_dataset=data, processing_class=tokenizer
     )
+    trainer.total_rows = len(rows * 4)
     batch = next(iter(trainer.get_train_dataloader()))
     loss = float(trainer.compute_loss(trainer.model, batch))
 

@@ -57,8 +57,8 @@ MESSAGES = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant"
 ROWS = {
     "rows": [{"text": "a", "lang": "x", "score": 5}],
     "chats": MESSAGES,
-    "prompts": [{"prompt": MESSAGES[0]["messages"][:1]}],
-    "pairs": [dict.fromkeys(("prompt", "chosen", "rejected"), MESSAGES[0]["messages"][-1:])],
+    "prompts": [{"prompt": "a"}],
+    "pairs": [{"prompt": "a", "chosen": "b", "rejected": "c"}],
 }
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+from operator import eq
 from typing import Literal
+
+from pydantic import Field
 
 from smolmake.execution.step import Spec
 from smolmake.graph.specs.data import DatasetSpec
 from smolmake.graph.specs.runs import DeviceRun
 from smolmake.recipe.posttraining import TrainingSettings
+
+OnError = Literal["stop", "skip"]
 
 
 class PostTrainingRun(DeviceRun):
@@ -21,6 +27,8 @@ class ConversationsSpec(Spec):
 
     files: DatasetSpec
     fraction: float = 1.0
+    on_error: OnError = Field("stop", exclude_if=partial(eq, "stop"))
+    may_lose: list[str] = Field([], exclude_if=partial(eq, []))
 
 
 class SupervisedSpec(Spec):
@@ -38,6 +46,7 @@ class PreferencesSpec(Spec):
     """Pairs of answers of two checkpoints."""
 
     prompts: DatasetSpec
+    on_error: OnError = Field("stop", exclude_if=partial(eq, "stop"))
     template: str | None
     max_new_tokens: int
     temperature: float
