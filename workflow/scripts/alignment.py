@@ -21,7 +21,7 @@ def compute(job: Job[AlignmentSpec, PostTrainingRun]) -> None:
     datasets = dict(job.spec.data)
     if "pairs" in job.inputs:
         made = PathDataset(path=str(job.input("pairs") / "pairs.parquet"), format="auto", content="")
-        datasets["pairs"] = ConversationsSpec(files=made)
+        datasets["pairs"] = ConversationsSpec(files=made, on_error="skip")  # what a weak model writes can be anything
     parent = job.input("parent") / "checkpoint"
     how = Preparation(
         form=ChatFormat(load_chat_tokenizer(parent, None)),

@@ -19,13 +19,13 @@ from smolmake.execution.content_hash import listing_digest
 from smolmake.files import digest, file_digest
 from smolmake.graph.specs.data import PathDataset
 from smolmake.planning.remembered import remember, remembered
-from smolmake.posttrain import messages, pieces, rows, source_rows
+from smolmake.posttrain import messages, pieces, row_checks, rows, source_rows
 from smolmake.recipe.formats import list_data
 from smolmake.recipe.posttraining import Conversations, RowFiles
 from smolmake.recipe.schema import Recipe
 
 MEMORY = ".smolmake/chat_rows.json"
-CODE = (chat, messages, pieces, rows, source_rows)
+CODE = (chat, messages, pieces, row_checks, rows, source_rows)
 
 
 @dataclass
@@ -36,6 +36,7 @@ class CheckedRows:
     skipped: int = 0
     first_skipped: str = ""
     lost: dict[str, int] = field(default_factory=dict)
+    checks: dict[str, Any] = field(default_factory=dict)
 
 
 def check_chat_rows(recipe: Recipe, root: Path) -> dict[str, CheckedRows]:
@@ -77,11 +78,13 @@ def _check(key: str, files: RowFiles, root: Path, template: str, text: str) -> C
     dataset = PathDataset(path=str(root / str(files.path)), format=files.format, content="")
     makers = {"apo": rows.to_pair, "preferences": rows.to_prompt}
     make: Any = makers.get(key.split(".")[0], rows.to_conversation)
-    checked, losses, first = CheckedRows(), pieces.Losses(), None
+    checked, losses, checks, first = CheckedRows(), pieces.Losses(), row_checks.RowChecks(), None
     for row in source_rows.source_rows(key, dataset, None, make, files.on_error):
         checked.rows += 1
         first = first or row.file
         wrong = row.wrong
+        if template and row.made is not None:
+            checks.look(row.number, row.made)
         try:
             for conversation in rows.conversations(row.made) if template and row.made is not None else ():
                 losses.add(row.number, conversation, chat.render(text, conversation.messages, conversation.settings)[0])
@@ -99,5 +102,5 @@ def _check(key: str, files: RowFiles, root: Path, template: str, text: str) -> C
         remedy = "give rows of one of the forms of docs/how-to/conversations.md"
         raise UserError(f"none of {checked.rows} rows can be trained{told}", file=files.path, key=key, remedy=remedy)
     losses.check(files.may_lose if isinstance(files, Conversations) else [], key, first, template)
-    checked.lost = dict(losses.rows)
+    checked.lost, checked.checks = dict(losses.rows), checks.facts()
     return checked

@@ -16,6 +16,7 @@ from smolmake.planning.reasons import NEW
 from smolmake.planning.requests import beyond_machine, gpus_here, machine_text
 from smolmake.planning.suite_contexts import context_warnings
 from smolmake.planning.task_names import revision_warnings
+from smolmake.posttrain.row_checks import told_checks
 
 CAUSES, STEPS = 12, 24  # lines at most
 
@@ -65,6 +66,7 @@ def _data(plan: Plan) -> Iterator[str]:
             skipped = f", {rows['skipped']:,} skipped: {_cut(rows['first_skipped'])}" if rows["skipped"] else ""
             lost = "".join(f", {count:,} lose {name}" for name, count in rows["lost"].items())
             yield f"    {_count(rows['rows'], 'row')}{skipped}{lost}"
+            yield from (f"    {told}" for told in told_checks(rows["checks"]))
         for reason, names in about["passed_over"].items():
             yield f"    {len(names):,} passed over, {reason}: {_cut(', '.join(names[:STEPS]))}"
     yield from _more(len(plan.data) - STEPS, "dataset")

@@ -11,11 +11,13 @@ from typing import Any
 
 import jinja2
 
-from smolmake.data.chat import GENERATION, ChatFormat
+from smolmake.data.chat import GENERATION, ChatFormat, shown
+from smolmake.data.tokenizer import TURN_END
 from smolmake.errors import UserError
 from smolmake.graph.specs.posttrain import ConversationsSpec
 from smolmake.posttrain.messages import bad_row
 from smolmake.posttrain.pieces import Losses
+from smolmake.posttrain.row_checks import RowChecks
 from smolmake.posttrain.rows import Conversation, Pair, to_conversation, to_pair
 from smolmake.posttrain.source_rows import SourceRow, source_rows, told_of_row
 from smolmake.posttrain.token_rows import RowCounts, TokenRow, TokenRows, TokenWriter, token_rows, told_counts
@@ -57,9 +59,23 @@ def conversation_rows(
             raise bad_row("a message has the weight 0", None, "set `loss: assistant` to train with weights")
         labels = [number if learn else NO_TARGET for number, learn in zip(encoded.ids, learned, strict=True)]
         needs = learned.index(True) + 1 if True in learned else NEVER
-        return TokenRow({"input_ids": encoded.ids, "labels": labels}, needs, [(row, encoded.text)])
+        found = [] if _asked(how.form, row, encoded.text) else ["prompt"]
+        if row.trained[-1] and not how.learn_all and not _ends_learned(encoded.ids, learned, how.form):
+            found.append("end_of_turn")
+        return TokenRow({"input_ids": encoded.ids, "labels": labels}, needs, [(row, encoded.text)], found)
 
     return token_rows(folder, lambda place: _write(datasets, generated, how, to_conversation, encode, place))
+
+
+def _asked(form: ChatFormat, row: Conversation, text: str) -> bool:
+    """Whether the text begins as the prompt with which the model is asked for the last answer."""
+    return len(row.messages) == 1 or text.startswith(shown(form.prompt(row.messages[:-1], **row.settings)))
+
+
+def _ends_learned(ids: list[int], learned: list[bool], form: ChatFormat) -> bool:
+    """Whether the last token that ends a turn is one that the model learns to write."""
+    end = form.tokenizer.convert_tokens_to_ids(TURN_END)
+    return end in ids and learned[len(ids) - 1 - ids[::-1].index(end)]
 
 
 def _learned(row: Conversation, turns: list[int]) -> list[bool]:
@@ -85,7 +101,7 @@ def pair_rows(
         chosen, rejected = (side.ids[same:] for side in encoded)
         rendered = [(Conversation(side, row.settings), each.text) for side, each in zip(sides, encoded, strict=True)]
         columns = {"prompt_ids": begin[:same], "chosen_ids": chosen, "rejected_ids": rejected}
-        return TokenRow(columns, same + 1, rendered)
+        return TokenRow(columns, same + 1, rendered, ["prompt"] if same < len(begin) else [])
 
     return token_rows(folder, lambda place: _write(datasets, generated, how, to_pair, encode, place))
 
@@ -112,13 +128,17 @@ def _write(
             if make is to_conversation or dataset.fraction < 1:  # whole sets of pairs keep their order
                 random.Random(f"{how.seed}:{name}").shuffle(rows)
             rows = rows[: int(len(rows) * dataset.fraction)]
-            counted.used, losses = len(rows), Losses()
+            counted.used, losses, checks = len(rows), Losses(), RowChecks()
             for row in rows:
                 try:
                     encoded = encode(row.made)
                 except (UserError, jinja2.TemplateError) as error:
                     _wrong(error, row, key, how, dataset, counted)
                     continue
+                assert row.made is not None
+                checks.look(row.number, row.made)
+                for check in encoded.found:
+                    checks.add(check, row.number)
                 for conversation, text in encoded.rendered:
                     losses.add(row.number, conversation, text)
                 needs.append(encoded.needs)
@@ -127,7 +147,7 @@ def _write(
                 else:
                     _count(counted, encoded.columns, how)
                     writer.add(len(needs) - 1, encoded.columns)
-            counted.lost = dict(losses.rows)
+            counted.lost, counted.checks = dict(losses.rows), checks.facts()
             losses.check(dataset.may_lose, key, rows[0].file if rows else None, how.template)
             print(f"{key}: {told_counts(counted)}", file=sys.stderr, flush=True)
     if not writer.numbers:
@@ -187,6 +207,7 @@ def _count(counted: RowCounts, columns: dict[str, list[int]], how: Preparation) 
         cut = [min(size, how.max_length) for size in sizes]
         counted.tokens += sum(cut)
         counted.targets += sum(cut) - 2 * begin
+        counted.chosen_longer += sizes[0] > sizes[1]
     counted.truncated += long
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from smolmake.files import new_folder, write_json
+from smolmake.posttrain.row_checks import told_checks
 from smolmake.posttrain.rows import Conversation
 
 ROWS, ARROW, ORDER, COUNTS = "rows", "rows.arrow", "order.npy", "counts.json"
@@ -35,6 +36,8 @@ class RowCounts:
     targets: int = 0  # of these, those that are learned
     lost: dict[str, int] = field(default_factory=dict)  # rows by the piece of them that the template may lose
     first_skipped: str = ""
+    chosen_longer: int = 0  # pairs whose chosen answer has more tokens
+    checks: dict[str, Any] = field(default_factory=dict)  # see row_checks.py
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class TokenRow:
     columns: dict[str, list[int]]
     needs: int
     rendered: list[tuple[Conversation, str]]
+    found: list[str]  # names of row_checks.CHECKS
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,9 @@ def told_counts(counted: RowCounts) -> str:
     parts += [f"{counted.without_targets:,} without a target within max_length"] if counted.without_targets else []
     parts += [f"{counted.truncated:,} truncated to max_length"] if counted.truncated else []
     parts += [f"{rows:,} rows lose {name}" for name, rows in counted.lost.items()]
-    return ", ".join([*parts, f"{counted.trained:,} trained: {counted.tokens:,} tokens, {counted.targets:,} targets"])
+    parts += [f"{counted.trained:,} trained: {counted.tokens:,} tokens, {counted.targets:,} targets"]
+    parts += [f"chosen longer in {counted.chosen_longer:,}"] if counted.chosen_longer else []
+    return "; ".join([", ".join(parts), *told_checks(counted.checks)])
 
 
 class TokenWriter:

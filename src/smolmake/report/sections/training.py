@@ -7,6 +7,7 @@ from smolmake.report.blocks import Block, Cell, Chart, Fact, ReportSection, Tabl
 from smolmake.report.charts.bars import throughput_chart
 from smolmake.report.charts.graph import draw_graph, graph_headline, legend_of
 from smolmake.report.charts.lines import loss_chart, small_loss
+from smolmake.report.sections.conversations import conversation_table
 from smolmake.report.sections.training_measures import events_table, noise_figure, source_loss_figure
 from smolmake.report.text import amount, compact, duration, listed, percent, plural, round_to
 from smolmake.report.token_axis import PlacedSegment, stage_spans
@@ -72,7 +73,7 @@ def versions_table(artefacts: list[ReportArtefact]) -> list[Block]:
 
 
 def training_section(artefacts: list[ReportArtefact], segments: list[PlacedSegment]) -> ReportSection | None:
-    """Loss, learning rate, throughput; and the loss of each post-training step."""
+    """Loss, learning rate, throughput; the loss of each post-training step, and the rows that it was trained on."""
     blocks: list[Block] = []
     lead = ""
     if segments:
@@ -91,6 +92,7 @@ def training_section(artefacts: list[ReportArtefact], segments: list[PlacedSegme
         )
         charts = [small_loss(a.stage.title, [(m.step, m.loss) for m in a.metrics]) for a in trained]
         blocks.append(Chart("fig-posttraining", caption, charts, [a.file("metrics.jsonl") for a in trained]))
+    blocks += conversation_table(artefacts)
     return ReportSection("training", "Training", lead, blocks) if blocks else None
 
 
