@@ -62,6 +62,14 @@ def share_interval(values: Sequence[float], clusters: Sequence[int] = (), answer
     return (mean, *wilson(mean * size, size)) if math.isfinite(size) else (mean, mean, mean)
 
 
+def item_interval(items: Sequence[float], clusters: Sequence[int], repeats: int, share: bool) -> Interval:
+    """Of a mean over items, each of them a mean of so many answers."""
+    if not share:
+        return mean_interval(items, clusters)[1:]
+    counted = all(math.isclose(item * repeats, round(item * repeats), abs_tol=1e-9) for item in items)
+    return share_interval(items, clusters, len(items) * repeats if counted else None)[1:]
+
+
 def guess_interval(chance: float, answers: int) -> Interval:
     """Between which scores 95 % of all guessers lie, of whom each gives so many answers and is right by chance."""
     half = Z * math.sqrt(chance * (1 - chance) / answers) if answers else 1.0

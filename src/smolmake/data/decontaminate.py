@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -76,16 +77,20 @@ class Contamination:
             self.documents.update({self.items[owner][0] for owner in owners.tolist()})
         return [int(number) for number in np.unique(numbers[hit])]
 
-    def summary(self) -> dict[str, dict[str, int]]:
-        """For each task: its items, how many are long enough to be found, were found, and in how many documents."""
-        counts: dict[str, dict[str, int]] = {
-            task: {"items": 0, "items_long_enough": 0, "items_found": 0, "documents_dropped": self.documents[task]}
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """For each task: its items, how many are long enough to be found, were found, and in how many documents; and
+        the numbers of those found."""
+        counts: dict[str, dict[str, Any]] = {
+            task: {"items": 0, "items_long_enough": 0, "items_found": 0, "documents_dropped": self.documents[task],
+                   "found": []}
             for task in self.tasks
-        }
-        for number, (task, _) in enumerate(self.items):
+        }  # fmt: skip
+        for number, (task, item) in enumerate(self.items):
             counts[task]["items"] += 1
             counts[task]["items_long_enough"] += int(self.long_enough[number])
-            counts[task]["items_found"] += int(self.found[number])
+            if self.found[number]:
+                counts[task]["items_found"] += 1
+                counts[task]["found"].append(item)
         return counts
 
     def found_items(self) -> list[int]:

@@ -18,9 +18,9 @@ from smolmake.evaluate.choices import BITS, choice_scores, formulation_of
 from smolmake.evaluate.code_scores import prepare_code_tasks, tell_verdicts
 from smolmake.evaluate.harness_model import HarnessModel
 from smolmake.evaluate.harness_tasks import Tasks
-from smolmake.evaluate.uncertainty import bootstrapped, chance_of, guessed, item_interval, question_clusters
+from smolmake.evaluate.uncertainty import bootstrapped, chance_of, guessed, question_clusters
 from smolmake.recipe.evaluation import HarnessTasks
-from smolmake.stats import weighted_mean
+from smolmake.stats import item_interval, weighted_mean
 
 FILLER = -1.0  # RULER's, of an item at the other lengths
 Result = dict[str, Any]
@@ -64,6 +64,7 @@ def run_harness(
             "dtype": str(model.dtype).removeprefix("torch."),
             "merged": sorted(noted.merged),
             "truncated": len(noted.truncated),
+            "task_items": len(task.eval_docs),
         }
         if noted.cut:
             parts = {"thoughts": noted.closed, "unclosed": noted.unclosed, "cut": noted.cut}

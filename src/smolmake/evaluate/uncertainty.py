@@ -1,4 +1,4 @@
-"""How sure a score is: its interval over items, by question where several items ask the same, and that of guessing."""
+"""How sure a score is: a bootstrap over items, the questions that several items ask, and what a guesser scores."""
 
 from __future__ import annotations
 
@@ -9,18 +9,10 @@ from typing import Any
 import numpy as np
 from lm_eval.api.task import Task
 
-from smolmake.stats import Interval, guess_interval, mean_interval, share_interval
+from smolmake.stats import Interval, guess_interval
 
 RESAMPLES, OF_SLOW = 1000, 100  # of the bootstrap for what is no mean over items; of metrics that compare texts
 SLOW = ("bleu", "chrf", "chrf++", "ter")
-
-
-def item_interval(items: Sequence[float], clusters: Sequence[int], repeats: int, share: bool) -> Interval:
-    """Of a mean over items, each of them a mean of so many answers."""
-    if not share:
-        return mean_interval(items, clusters)[1:]
-    counted = all(math.isclose(item * repeats, round(item * repeats), abs_tol=1e-9) for item in items)
-    return share_interval(items, clusters, len(items) * repeats if counted else None)[1:]
 
 
 def bootstrapped(metric: str, rounds: list[list[Any]], aggregation: Callable[[list[Any]], float]) -> Interval:

@@ -199,14 +199,21 @@ def load(artefacts: list[ReportArtefact], kind: str, file: str) -> list[Loaded]:
 class Overlap:
     """For each task, which of its items each source held, as (source, counts); and the files that say so."""
 
-    tasks: dict[str, list[tuple[str, dict[str, int]]]]
+    tasks: dict[str, list[tuple[str, dict[str, Any]]]]
     files: list[str]
 
     def found(self, task: str) -> tuple[int, int]:
-        """How many items of a task any source held, and how many it has; one found in two sources counts in each."""
+        """How many items of a task any source held, and how many it has."""
         counts = [counts for _, counts in self.tasks[task]]
         items = max(each["items"] for each in counts)
+        if (numbers := self.numbers(task)) is not None:
+            return len(numbers), items
         return min(sum(each["items_found"] for each in counts), items), items
+
+    def numbers(self, task: str) -> set[int] | None:
+        """Which of a task's items any source held; None where a source was searched before this was written down."""
+        counts = [counts for _, counts in self.tasks[task]]
+        return {number for each in counts for number in each["found"]} if all("found" in c for c in counts) else None
 
 
 def read_overlap(artefacts: list[ReportArtefact]) -> Overlap:

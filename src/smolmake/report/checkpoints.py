@@ -35,8 +35,8 @@ class Score:
     whose choices merge with their question, `truncated` is how many were too long for the model. `shots` are examples
     before the question, and `repeats` answers of each item. The sources held `items_found` of `items_searched`; None
     where they were not looked for. `beside`: it is told beside the task's own metrics. `clusters` numbers the questions
-    of `items`, where several items ask one. 95 % of all guessers score from `chance_low` to `chance_high`. `file` is
-    the scores.json that has it.
+    of `items`, where several items ask one. 95 % of all guessers score from `chance_low` to `chance_high`. The `clean`
+    ones are of the items that no source held. `file` is the scores.json that has it.
     """
 
     task: str
@@ -64,6 +64,10 @@ class Score:
     repeats: int = 1
     items_searched: int | None = None
     items_found: int | None = None
+    clean_n: int | None = None
+    clean_value: float | None = None
+    clean_low: float | None = None
+    clean_high: float | None = None
     beside: bool = False
     clusters: Sequence[int] = ()
     chance_low: float = 0.0
@@ -77,9 +81,19 @@ class Score:
     @property
     def words(self) -> tuple[str, str]:
         """The value and its interval, of a share in percent."""
+        return self._words(self.value, self.low, self.high)
+
+    @property
+    def clean_words(self) -> tuple[str, str] | None:
+        """As `words`, on the items that no source held; None where that is not known."""
+        if self.clean_value is None or self.clean_low is None or self.clean_high is None:
+            return None
+        return self._words(self.clean_value, self.clean_low, self.clean_high)
+
+    def _words(self, value: float, low: float, high: float) -> tuple[str, str]:
         if self.share:
-            return f"{100 * self.value:.1f}", f"{100 * self.low:.0f}–{100 * self.high:.0f}"
-        return round_to(self.value, 4), f"{round_to(self.low, 3)}–{round_to(self.high, 3)}"
+            return f"{100 * value:.1f}", f"{100 * low:.0f}–{100 * high:.0f}"
+        return round_to(value, 4), f"{round_to(low, 3)}–{round_to(high, 3)}"
 
 
 @dataclass(frozen=True)

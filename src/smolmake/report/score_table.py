@@ -6,6 +6,7 @@ docs/reference/artefacts.md describes the columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from smolmake.errors import UserError
 from smolmake.files import new_file
 from smolmake.report.artifacts import Overlap, ReportArtefact, load, read_overlap
+from smolmake.stats import item_interval
 
 SCORES = "scores.parquet"
 TEXTS, NUMBERS, COUNTS = pa.list_(pa.string()), pa.list_(pa.float64()), pa.list_(pa.int64())
@@ -35,7 +37,8 @@ SCHEMA = pa.schema(
         ("share", pa.bool_()), ("higher_is_better", pa.bool_()),
         ("beside", pa.bool_()),
         # what the training data held of it
-        ("items_searched", pa.int64()), ("items_found", pa.int64()),
+        ("items_searched", pa.int64()), ("items_found", pa.int64()), ("clean_n", pa.int64()),
+        ("clean_value", pa.float64()), ("clean_low", pa.float64()), ("clean_high", pa.float64()),
         # how it was answered
         ("thoughts", pa.float64()), ("unclosed", pa.float64()), ("cut", pa.float64()), ("truncated", pa.int64()),
         ("merged", COUNTS),
@@ -77,13 +80,28 @@ def _rows(artefacts: list[ReportArtefact], recipe: str, overlap: Overlap) -> Ite
                 yield row | _contamination(row, overlap)
 
 
-def _contamination(row: dict[str, Any], overlap: Overlap) -> dict[str, int]:
+def _contamination(row: dict[str, Any], overlap: Overlap) -> dict[str, float]:
     """How many items the sources were searched for, and how many they held; nothing of what was not looked for."""
-    asked = row["questions"] or row["tasks"] or [row["task"]]
-    counts = [overlap.found(task) for task in asked if task in overlap.tasks]
+    asked = [task for task in row["questions"] or row["tasks"] or [row["task"]] if task in overlap.tasks]
+    counts = [overlap.found(task) for task in asked]
     if not counts:
         return {}
-    return {"items_searched": sum(items for _, items in counts), "items_found": sum(found for found, _ in counts)}
+    found: dict[str, float] = {
+        "items_searched": sum(items for _, items in counts), "items_found": sum(found for found, _ in counts)
+    }  # fmt: skip
+    # The items are the same, in the same order, if none was left out on either side.
+    held = overlap.numbers(asked[0]) if len(asked) == 1 and found["items_searched"] == row.get("task_items") else None
+    return found if held is None else found | _on_clean_items(row, held)
+
+
+def _on_clean_items(row: dict[str, Any], held: set[int]) -> dict[str, float]:
+    """The score on the items that no source held, with its interval; nothing where it is no mean over items."""
+    kept = [number for number in range(len(row["items"])) if number not in held]
+    if not kept:
+        return {"clean_n": 0} if row["items"] else {}
+    items, clusters = ([row[key][number] for number in kept if row[key]] for key in ("items", "clusters"))
+    low, high = item_interval(items, clusters, row["repeats"], row["share"])
+    return {"clean_n": len(items), "clean_value": math.fsum(items) / len(items), "clean_low": low, "clean_high": high}
 
 
 def write_scores(table: pa.Table, place: Path) -> None:

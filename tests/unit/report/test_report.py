@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,10 @@ def test_the_overlap_with_the_data_stands_beside_the_scores() -> None:
     searched = ["documents/a/cleaning.json", "overlap/b/overlap.json"]
     table = next(block for block in score_figures([checkpoint], searched) if isinstance(block, Table))
     assert sorted(map(str, table.rows[-1])) == sorted(["Items found in the data", "", "4 of 7", "not looked for"])
+    clean = {"clean_n": 6, "clean_value": 0.25, "clean_low": 0.1, "clean_high": 0.5}
+    by_key = {key: replace(score, **clean) for key, score in by_key.items()}
+    table = next(b for b in score_figures([replace(checkpoint, scores=by_key)], searched) if isinstance(b, Table))
+    assert "25.0<small" in str(table.rows[-1][2]) and "10–50" in str(table.rows[-1][2]) and table.rows[-1][3] == "–"
     assert set(searched) < set(table.files)
 
 

@@ -15,6 +15,7 @@ from smolmake.report.artifacts import ReportArtefact
 from smolmake.report.checkpoints import Checkpoint
 from smolmake.report.score_table import SCHEMA, read_scores, score_table, write_scores
 from smolmake.report.sections.evaluation import conversion_told
+from smolmake.stats import wilson
 
 STAGES = recipe_stages(make_recipe())
 SCORE = {"metric": "acc", "value": 0.5, "low": 0.2, "high": 0.8, "n": 4, "chance": 0.25, "formulation": "CF"}
@@ -69,6 +70,25 @@ def test_a_row_stands_for_each_score_in_the_order_of_the_checkpoints(rows: Rows)
 def test_what_the_data_held_stands_beside_each_score_and_groups_add_up(rows: Rows) -> None:
     held = {row["task"]: (row["items_found"], row["items_searched"]) for row in rows}
     assert held == {"facts": (None, None), "law": (3, 10), "arts": (0, 5), "exam": (3, 15)}
+
+
+def test_the_score_on_clean_items_stands_beside_the_score(tmp_path: Path) -> None:
+    """As long as the items that were searched for are those that were asked, or the first of them."""
+    own = {"task": "facts", "questions": ["facts"], "items": [1, 0, 1, 0]}
+    kinds = {"acc": {"task_items": 6}, "other": {"task_items": 9}, "mean": {"task_items": 6, "items": []}}
+    scores = [SCORE | own | {"metric": metric} | more for metric, more in kinds.items()]
+    held = {"a": [0, 5], "b": [0, 3]}
+    artefacts = [artefact(tmp_path, "evaluation", "main-0-8", "scores.json", {"tokens": 0, "scores": scores})]
+    artefacts += [
+        artefact(tmp_path, "documents", source, "cleaning.json",
+                 {"overlap": {"facts": {"items": 6, "items_found": len(found), "found": found}}})
+        for source, found in held.items()
+    ]  # fmt: skip
+    table = {row["metric"]: row for row in score_table(artefacts, "toy").to_pylist()}
+    assert {(row["items_found"], row["items_searched"]) for row in table.values()} == {(3, 6)}
+    clean = [table["acc"][f"clean_{key}"] for key in ("n", "value", "low", "high")]
+    assert clean == [2, 0.5, *wilson(1, 2)]
+    assert {table[name]["clean_value"] for name in ("other", "mean")} == {None}
 
 
 def test_every_column_is_described(root: Path) -> None:

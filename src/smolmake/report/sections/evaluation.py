@@ -105,6 +105,9 @@ def score_figures(checkpoints: list[Checkpoint], overlap_files: list[str]) -> li
     known = any(score.items_searched is not None for score in latest.values())
     if known:
         rows.append(["Items found in the data", "", *(found_in_data(latest[key]) for key in keys)])
+    if any(score.items_found and score.clean_words for score in latest.values()):
+        clean = [score.clean_words if score.items_found else None for score in latest.values()]
+        rows.append(["Last score on the others", "", *(two_lines(*words) if words else "–" for words in clean)])
     shown = (
         "Scores over the checkpoints at which they were measured, with 95% intervals; the dashed line is chance, "
         "where it is not zero, and n the number of items." + formulations(used)
@@ -114,8 +117,8 @@ def score_figures(checkpoints: list[Checkpoint], overlap_files: list[str]) -> li
         "harness names them; besides, of tasks with choices, the bits per byte of the right answer (lower is better), "
         "its share of the probability of all choices, and the accuracy by the likelihood per token. Then the "
         "items that were asked, and how many of a task's items the data held before decontamination, as far as they "
-        "are long enough to be found. Tasks that are made to a length are not looked for: they have no items before "
-        "they are asked."
+        "are long enough to be found, with the last score on the items that it did not hold. Tasks that are made to a "
+        "length are not looked for: they have no items before they are asked."
     )
     columns, table_files = ["Checkpoint", "Tokens", *map(title_of, keys)], files + (overlap_files if known else [])
     table = Table("tab-scores", listed, *upright(columns, rows, "Measure"), table_files, folded="All scores")
