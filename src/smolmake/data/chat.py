@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from smolmake.data.hidden_text import FIRSTS, NAME_OF_OTHERS, NAMES, NONCHARACTERS, OTHERS, PIPE, shown
 from smolmake.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,13 +21,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DATE = "01 July 2025"  # what a template prints as today, so that the same rows are the same tokens on every day
-ANSWER_MARKS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<code>", "</code>")  # an answer may have them
-# Noncharacters stand for |, for other characters that a control token begins with, and for the first of a real one.
-PIPE, FIRSTS, OTHERS, NAMES = "\ufdd0", "<[{(#@$%&*/\\~^=", range(0xFDD1, 0xFDE0), range(0xFDE0, 0xFDEF)
-NAME_OF_OTHERS = "\ufdef"
-SHOWN = {ord(PIPE): "|"} | dict(zip(OTHERS, FIRSTS, strict=True))
 GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-NONCHARACTERS = re.compile("[\ufdd0-\ufdef]")
+ANSWER_MARKS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<code>", "</code>")  # an answer may have them
 Messages = list[dict[str, Any]]
 Span = tuple[int, int]
 
@@ -62,11 +58,6 @@ def render(template: str, messages: Messages, settings: dict[str, Any], prompt: 
         **{"date_string": DATE, **settings},
     )
     return texts[0], spans[0] if spans else []  # type: ignore[return-value]
-
-
-def shown(hidden: str) -> str:
-    """A text with its own characters again: see `ChatFormat.hidden`."""
-    return hidden.translate(SHOWN)
 
 
 class ChatFormat:

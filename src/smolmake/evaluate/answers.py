@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smolmake.data.chat import shown
+from smolmake.data.hidden_text import shown
 from smolmake.files import new_file
 
 ANSWERS = "answers.parquet"

@@ -7,7 +7,8 @@ from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
-from smolmake.data.chat import NONCHARACTERS, ChatFormat
+from smolmake.data.chat import ChatFormat
+from smolmake.data.hidden_text import NONCHARACTERS
 
 
 class PromptTokens:

@@ -13,19 +13,19 @@ from typing import Any
 
 import jinja2
 
-from smolmake.data import chat
+from smolmake.data import chat, hidden_text
 from smolmake.errors import UserError
 from smolmake.execution.content_hash import listing_digest
+from smolmake.execution.remembered import remember, remembered
 from smolmake.files import digest, file_digest
 from smolmake.graph.specs.data import PathDataset
-from smolmake.planning.remembered import remember, remembered
 from smolmake.posttrain import messages, pieces, row_checks, rows, source_rows
 from smolmake.recipe.formats import list_data
 from smolmake.recipe.posttraining import Conversations, RowFiles
 from smolmake.recipe.schema import Recipe
 
 MEMORY = ".smolmake/chat_rows.json"
-CODE = (chat, messages, pieces, row_checks, rows, source_rows)
+CODE = (chat, hidden_text, messages, pieces, row_checks, rows, source_rows)
 
 
 @dataclass

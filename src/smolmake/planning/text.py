@@ -16,7 +16,7 @@ from smolmake.planning.reasons import NEW
 from smolmake.planning.requests import beyond_machine, gpus_here, machine_text
 from smolmake.planning.suite_contexts import context_warnings
 from smolmake.planning.task_names import revision_warnings
-from smolmake.posttrain.row_checks import told_checks
+from smolmake.posttrain.findings import told_checks
 
 CAUSES, STEPS = 12, 24  # lines at most
 

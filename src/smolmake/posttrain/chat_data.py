@@ -11,7 +11,8 @@ from typing import Any
 
 import jinja2
 
-from smolmake.data.chat import GENERATION, ChatFormat, shown
+from smolmake.data.chat import GENERATION, ChatFormat
+from smolmake.data.hidden_text import shown
 from smolmake.data.tokenizer import TURN_END
 from smolmake.errors import UserError
 from smolmake.graph.specs.posttrain import ConversationsSpec

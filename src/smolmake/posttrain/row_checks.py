@@ -7,18 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from smolmake.files import digest
+from smolmake.posttrain.findings import CHECKS
 from smolmake.posttrain.rows import Conversation, Pair
 
 SHOWN_ROWS = 5
-CHECKS = {
-    "turns": "two messages of the user or of the assistant follow each other",
-    "empty_answers": "an answer is empty",
-    "double_thoughts": "an answer has more than one thought",
-    "duplicates": "the same messages stand in another row",
-    "prompt": "the prompt that the model is asked with is not the beginning of what is trained",
-    "end_of_turn": "the token that ends the last answer is no target: the model would not learn to stop",
-    "modes": "the row says no_think, and its last answer thinks",
-}
 
 
 @dataclass
@@ -63,12 +55,3 @@ def _thoughts(answer: dict[str, Any]) -> int:
     """How many thoughts an answer has; an empty one is none."""
     parts = answer["content"].split("<think>")[1:]
     return sum(bool(part.split("</think>")[0].strip()) for part in parts) + bool(answer.get("reasoning_content"))
-
-
-def told_checks(found: dict[str, Any]) -> list[str]:
-    """`3 rows (5, 9, 12): an answer is empty`, and so on."""
-    told = []
-    for name, of in found.items():
-        more = ", ..." if of["rows"] > len(of["first"]) else ""
-        told.append(f"{of['rows']:,} rows ({', '.join(map(str, of['first']))}{more}): {CHECKS[name]}")
-    return told

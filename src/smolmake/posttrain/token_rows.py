@@ -15,7 +15,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from smolmake.files import new_folder, write_json
-from smolmake.posttrain.row_checks import told_checks
+from smolmake.posttrain.findings import told_checks
 from smolmake.posttrain.rows import Conversation
 
 ROWS, ARROW, ORDER, COUNTS = "rows", "rows.arrow", "order.npy", "counts.json"
@@ -37,7 +37,7 @@ class RowCounts:
     lost: dict[str, int] = field(default_factory=dict)  # rows by the piece of them that the template may lose
     first_skipped: str = ""
     chosen_longer: int = 0  # pairs whose chosen answer has more tokens
-    checks: dict[str, Any] = field(default_factory=dict)  # see row_checks.py
+    checks: dict[str, Any] = field(default_factory=dict)  # by name: rows, and the numbers of the first
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class TokenRow:
     columns: dict[str, list[int]]
     needs: int
     rendered: list[tuple[Conversation, str]]
-    found: list[str]  # names of row_checks.CHECKS
+    found: list[str]  # names of findings.CHECKS
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from smolmake.data.chat import ChatFormat
 from smolmake.graph.specs.data import PathDataset
 from smolmake.graph.specs.posttrain import ConversationsSpec
 from smolmake.posttrain.chat_data import Preparation, conversation_rows, pair_rows
-from smolmake.posttrain.row_checks import SHOWN_ROWS, told_checks
+from smolmake.posttrain.findings import told_checks
+from smolmake.posttrain.row_checks import SHOWN_ROWS
 from smolmake.posttrain.token_rows import RowCounts
 
 OFF = {"enable_thinking": False}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from smolmake.posttrain.row_checks import told_checks
+from smolmake.posttrain.findings import told_checks
 from smolmake.report.artifacts import ReportArtefact, of_kind
 from smolmake.report.blocks import Block, Cell, Table
 from smolmake.report.text import amount, compact, percent, whole
