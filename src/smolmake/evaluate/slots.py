@@ -42,7 +42,7 @@ class Slots:
         self.engine, self.draw, self.limit, self.device = engine, draw, limit, engine.device
         self.on_gpu = self.device.type == "cuda"
         self.stride, self.grain = (GPU_STEPS, 128) if self.on_gpu else (1, 16)
-        self.capacity = longest + limit + self.stride
+        self.capacity = -(-(longest + limit + self.stride) // self.grain) * self.grain
         layers = engine.encoded([0]).layers
         engine.forget()
         count = min(count, self._fitting(layers))
@@ -57,10 +57,12 @@ class Slots:
         self.width = 0
         self._graphs: dict[int, Any] = {}
         self._captures = self.on_gpu
+        self._pool = torch.cuda.graph_pool_handle() if self.on_gpu else None  # the graphs' memory, one after the other
 
     def _fitting(self, layers: list[Any]) -> int:
         if not self.on_gpu:
             return CPU_SLOTS
+        torch.cuda.empty_cache()  # what is kept for reuse does not count as free
         size = sum(each.numel() * each.element_size() for layer in layers for each in (layer.keys, layer.values))
         return max(1, min(GPU_SLOTS, int(MEMORY * torch.cuda.mem_get_info()[0] / (size * self.capacity))))
 
@@ -84,6 +86,7 @@ class Slots:
             left -= done
             progress(done)
         self.engine.forget()
+        self.layers, self.cache = [], Cache(layers=[])  # they hold on to these slots, and so would keep their memory
 
     def _free(self) -> list[int]:
         return [slot for slot, answer in enumerate(self.answers) if answer is None]
@@ -130,7 +133,7 @@ class Slots:
         """Some steps of all slots, then a look at what they wrote."""
         active = [slot for slot, answer in enumerate(self.answers) if answer is not None]
         reach = max(self.used[slot] for slot in active) + self.stride
-        width = min(self.capacity, -(-reach // self.grain) * self.grain)
+        width = -(-reach // self.grain) * self.grain
         taken = []
         for _ in range(self.stride):
             self._step(width)
@@ -175,7 +178,7 @@ class Slots:
                 self._grow(width)
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, pool=self._pool):
                 self._grow(width)
             self._graphs[width] = graph
         except RuntimeError as error:
