@@ -38,18 +38,19 @@ class Piece(NamedTuple):
 class Module:
     """A module by itself. `imports`: name -> place; `defined`: name -> numbers of the statements that bind it."""
 
-    def __init__(self, source: str, filename: str, is_program: bool) -> None:
-        tree = ast.parse(source, filename)
+    def __init__(self, source: str, is_program: bool) -> None:
+        tree = ast.parse(source)
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.level or node.names[0].name == "*"):
-                raise UserError(
+                error = UserError(
                     "what this import gives cannot be told from the line alone, so neither can what depends on it",
-                    file=f"{filename}:{node.lineno}", value=ast.unparse(node),
-                    remedy="name the module by its full place, and what is imported of it",
+                    value=ast.unparse(node), remedy="name the module by its full place, and what is imported of it",
                 )  # fmt: skip
+                error.line = node.lineno
+                raise error
         self.statements = [node for node in running(tree.body) if is_program or not _is_main_part(node)]
         self.imports, self.defined = dict[str, str](), dict[str, list[int]]()
-        self._tables = symtable.symtable(source, filename, "exec").get_children()
+        self._tables = symtable.symtable(source, "", "exec").get_children()
         bound = defaultdict[str, list[tuple[int, str]]](list)
         for number, node in enumerate(self.statements):
             for name, place in imported(node) or [(name, "") for name in _bound_by(node)]:

@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from smolmake.errors import UserError
 from smolmake.execution.code_memory import Definitions, known_code
 from smolmake.execution.code_text import ALL
 from smolmake.execution.definitions import NO_TEXT, Module, Piece
@@ -176,7 +177,12 @@ class Code:
         return file
 
     def _read(self, module: str) -> Module:
-        return _module(self._file_of(module), module.startswith(os.sep))
+        file = self._file_of(module)
+        try:
+            return _module(file.read_text(encoding="utf-8"), module.startswith(os.sep))
+        except UserError as error:
+            error.file = file
+            raise
 
     def _resolve(self, module: str, reference: str) -> Target:
         if reference == ALL:
@@ -264,8 +270,8 @@ class Code:
 
 
 @cache
-def _module(file: Path, is_program: bool) -> Module:
-    return Module(file.read_text(encoding="utf-8"), str(file), is_program)
+def _module(source: str, is_program: bool) -> Module:
+    return Module(source, is_program)
 
 
 _code = cache(Code)
