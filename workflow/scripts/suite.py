@@ -25,14 +25,14 @@ def compute(job: Job[SuiteSpec, SuiteRun]) -> None:
     apart = check_logits(model, tokenizer, checkpoint)
     if job.spec.template is not None:
         tokenizer.chat_template = job.spec.template
-    answers = list[dict[str, Any]]()
+    answers, first = list[dict[str, Any]](), job.spec.first or 0
     if job.spec.questions is not None:
         generated = job.input("data") if "data" in job.inputs else None
-        scores = score_questions(model, tokenizer, job.spec.questions, job.spec.harness, generated, answers)
+        scores = score_questions(model, tokenizer, job.spec.questions, job.spec.harness, generated, answers, first)
     else:
-        scores = run_suite(model, tokenizer, checkpoint, job.spec.harness, answers)
+        scores = run_suite(model, tokenizer, checkpoint, job.spec.harness, answers, first)
     write_answers(job.folder / ANSWERS, answers)
-    name = job.name.removesuffix(f".{job.run.suite}")
+    name = job.name.removesuffix(f".{job.run.suite}{job.spec.name_of_part}")
     write_json(job.folder / "scores.json", {"checkpoint": name, "suite": job.run.suite, "scores": scores})
     job.finish(["scores.json", ANSWERS], {"tasks": len(scores), "logits_apart": apart})
 

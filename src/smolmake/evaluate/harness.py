@@ -33,10 +33,12 @@ def run_harness(
     asked: HarnessTasks,
     tasks: Tasks,
     answers: list[Row] | None = None,
+    first: int = 0,
 ) -> list[Row]:
     """Score tasks: a row for each task or group, metric and filter, in the form of scores.json.
 
-    What was asked and answered is added to `answers`, in the form of answers.parquet.
+    What was asked and answered is added to `answers`, in the form of answers.parquet. `first` is the number of the
+    first answer to each item, where another job gives those before it.
 
     Raises:
         UserError: if the harness has no such task, its data cannot be had, it runs what the model writes and no sandbox
@@ -49,7 +51,7 @@ def run_harness(
     language_model.keeps_thoughts = {
         name for name, task in loaded["tasks"].items() if _metadata(task).get("thinking") == "keep"
     }
-    rounds = [_run(language_model, tasks, asked, seed) for seed in range(asked.repeats)]
+    rounds = [_run(language_model, tasks, asked, seed) for seed in range(first, first + asked.repeats)]
     tell_verdicts(code)
     rows = []
     for name, task in sorted(loaded["tasks"].items()):
@@ -82,10 +84,11 @@ def run_suite(
     place: Path,
     asked: HarnessTasks,
     answers: list[Row] | None = None,
+    first: int = 0,
 ) -> list[Row]:
     """As `run_harness`, for the harness's own tasks; `place` is the checkpoint's folder."""
     metadata = {"tokenizer": str(place), "max_seq_lengths": asked.lengths or None}
-    return run_harness(model, tokenizer, asked, Tasks(metadata=metadata), answers=answers)
+    return run_harness(model, tokenizer, asked, Tasks(metadata=metadata), answers, first)
 
 
 def _run(model: HarnessModel, tasks: Tasks, asked: HarnessTasks, seed: int) -> Result:
@@ -161,6 +164,7 @@ def _task_rows(task: Task, rounds: list[Result]) -> Iterator[Row]:
             **guessed(chance if share else 0.0, items, written),
             "formulation": formulation,
             "items": items,
+            "samples": [[float(each) for each in answers] for answers in values] if items and len(rounds) > 1 else [],
             "clusters": clusters,
         }
 

@@ -38,15 +38,16 @@ def score_questions(
     asked: HarnessTasks,
     generated: Path | None,
     answers: list[dict[str, Any]] | None = None,
+    first: int = 0,
 ) -> list[dict[str, Any]]:
     """Scores of all files in all their formulations; `generated` is the folder of the step that generated them, and
-    `answers` as for `run_harness`.
+    `answers` and `first` as for `run_harness`.
     """
     with tempfile.TemporaryDirectory(prefix="smolmake-questions-") as scratch:
         datasets.config.HF_DATASETS_CACHE = Path(scratch) / "cache"
         sets = write_question_tasks(files, Path(scratch) / "tasks", asked.chat, generated)
         tasks = Tasks(include_path=str(Path(scratch) / "tasks"), include_defaults=False)
-        rows = run_harness(model, tokenizer, asked.model_copy(update={"tasks": sorted(sets)}), tasks, answers)
+        rows = run_harness(model, tokenizer, asked.model_copy(update={"tasks": sorted(sets)}), tasks, answers, first)
         return [row | {"questions": [sets[row["task"]]]} for row in rows]
 
 

@@ -19,6 +19,7 @@ from smolmake.recipe.evaluation import Suite
 from smolmake.recipe.runtime import Layout
 from smolmake.recipe.schema import Recipe
 
+ANSWERS_PER_STEP = 8  # of a suite with `repeats`, to each item
 Suites = dict[str, tuple[SuiteSpec, dict[str, Step]]]  # by name: what each asks, and what generates its questions
 
 
@@ -77,12 +78,21 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
             if _requested(suite, checkpoint, recipe):
                 asked, reads = suites[name]
                 where = {"milestone": checkpoint.milestone, "template": asked.template and chat}
-                steps.add(
-                    "suite", f"{checkpoint.name}.{name}", asked.model_copy(update=where),
-                    inputs | reads, stage,
-                    (f"evaluation.suites.{name}", *(chat_keys if suite.chat else ()), *checkpoint.keys),
-                    SuiteRun(layout=layout, device=device, suite=name),
-                )  # fmt: skip
+                suite_keys = (f"evaluation.suites.{name}", *(chat_keys if suite.chat else ()), *checkpoint.keys)
+                for part in in_parts(asked.model_copy(update=where)):
+                    steps.add(
+                        "suite", f"{checkpoint.name}.{name}{part.name_of_part}", part,
+                        inputs | reads, stage, suite_keys,
+                        SuiteRun(layout=layout, device=device, suite=name),
+                    )  # fmt: skip
+
+
+def in_parts(asked: SuiteSpec) -> Iterator[SuiteSpec]:
+    """A suite's steps: each gives so many answers to every item, so that more can be added to those that are there."""
+    repeats = asked.harness.repeats
+    for first in range(0, repeats, ANSWERS_PER_STEP):
+        harness = asked.harness.model_copy(update={"repeats": min(ANSWERS_PER_STEP, repeats - first)})
+        yield asked.model_copy(update={"harness": harness, "first": first or None})
 
 
 def _task_files(steps: Steps, recipe: Recipe, inputs: dict[str, Step]) -> TaskFiles | None:

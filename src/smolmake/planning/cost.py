@@ -16,7 +16,7 @@ from pathlib import Path
 
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step
-from smolmake.graph.specs.evaluate import EvaluationSpec, SuiteRun
+from smolmake.graph.specs.evaluate import EvaluationSpec, SuiteRun, SuiteSpec
 from smolmake.graph.specs.pretrain import SegmentRun, SegmentSpec
 from smolmake.graph.specs.runs import DeviceRun
 from smolmake.hardware.gpus import gpu_kind
@@ -171,14 +171,16 @@ class Costs:
         suite = self.recipe.evaluation.suites[name]
         length = sum(size**2 for size in suite.lengths) / (sum(suite.lengths) or 1)  # that a token is read in
         flops = self._training_flops(round(length) or 1)
-        cost = self._timed(step, suite.tokens, flops / 3 if flops is not None else None)
+        part = step.spec_as(SuiteSpec).harness.repeats / suite.repeats
+        tokens = None if suite.tokens is None else suite.tokens * part
+        cost = self._timed(step, tokens, flops / 3 if flops is not None else None)
         if not gpus or self.history is None:
             return cost
         if (hours := self.history.typical_hours("suite", self.recipe.name, gpus, f".{name}")) is not None:
             return replace(cost, hours=hours)
         if cost.hours is None or self.shape is None:
             return cost
-        answering = (suite.answer_tokens or 0) / ANSWERS * self.shape.num_hidden_layers * LAYER_SECONDS / 3600
+        answering = (suite.answer_tokens or 0) * part / ANSWERS * self.shape.num_hidden_layers * LAYER_SECONDS / 3600
         return replace(cost, hours=cost.hours + answering, uncertain=OF_SUITES)
 
     def _training_flops(self, sequence_length: int) -> float | None:

@@ -28,7 +28,8 @@ class HarnessTasks(Section):
         1,
         ge=1,
         exclude_if=partial(eq, 1),
-        description="Answers sampled for each item, of which the scores are averaged.",
+        description="Answers sampled for each item, over which scores are averaged (avg@k), with pass@k beside. A step "
+        "gives 8 of them: more can be added to those that are there.",
     )
     lengths: list[Annotated[Length, Field(ge=1)]] = Field(
         [], description="Context lengths of tasks that are made to a length, such as ruler."

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from smolmake.errors import UserError
 from smolmake.files import new_file
-from smolmake.report.artifacts import Overlap, ReportArtefact, load, read_overlap
+from smolmake.report.artifacts import Loaded, Overlap, ReportArtefact, load, read_overlap
+from smolmake.report.samples import best_of, join_samples
 from smolmake.stats import item_interval
 
 SCORES = "scores.parquet"
@@ -48,7 +49,7 @@ SCHEMA = pa.schema(
 )  # fmt: skip
 OFF: dict[str, Any] = {  # what a row of scores.json leaves out
     "suite": "", "filter": "none", "shots": 0, "repeats": 1, "share": True, "higher_is_better": True, "beside": False,
-    "truncated": 0, "unclosed": 0.0, "cut": 0.0, "merged": [], "items": [], "clusters": [],
+    "samples": [], "truncated": 0, "unclosed": 0.0, "cut": 0.0, "merged": [], "items": [], "clusters": [],
     "tasks": [], "questions": [],
 }  # fmt: skip
 
@@ -70,14 +71,20 @@ def _rows(artefacts: list[ReportArtefact], recipe: str, overlap: Overlap) -> Ite
             "milestone": evaluation.milestone,
             "tokens": raw["tokens"] or None,
         }
-        found = [(evaluation, raw, "", file)]
-        found += [(a, each, each["suite"], name) for a, each, name in suites if each["checkpoint"] == evaluation.name]
-        for artefact, content, suite, source in found:
-            about |= {"suite": suite, "file": source, "logits_apart": artefact.facts.get("logits_apart")}
-            for score in content["scores"]:
-                guessing = {"chance_low": score["chance"], "chance_high": score["chance"]}
-                row = OFF | guessing | score | about
-                yield row | _contamination(row, overlap)
+        found: dict[str, list[Loaded]] = {"": [(evaluation, raw, file)]}
+        for part in suites:
+            if part[1]["checkpoint"] == evaluation.name:
+                found.setdefault(part[1]["suite"], []).append(part)
+        for suite, parts in found.items():
+            about |= {"suite": suite, "file": parts[0][2], "logits_apart": parts[0][0].facts.get("logits_apart")}
+            for score in join_samples([[_whole(each) for each in content["scores"]] for _, content, _ in parts]):
+                for row in (score, *best_of(score)):
+                    yield row | about | _contamination(row, overlap)
+
+
+def _whole(score: dict[str, Any]) -> dict[str, Any]:
+    """A row of scores.json with all keys."""
+    return OFF | {"chance_low": score["chance"], "chance_high": score["chance"]} | score
 
 
 def _contamination(row: dict[str, Any], overlap: Overlap) -> dict[str, float]:

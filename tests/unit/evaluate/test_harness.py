@@ -30,6 +30,7 @@ from smolmake.evaluate.harness import run_harness
 from smolmake.evaluate.harness_tasks import Tasks
 from smolmake.evaluate.tasks import prepare_tasks
 from smolmake.recipe.evaluation import HarnessTasks
+from smolmake.report.samples import join_samples
 
 Loaded = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 NOUNS = "cat dog owl shell button pear table river".split()
@@ -305,6 +306,27 @@ def test_thoughts_are_no_answers(
     (row,) = run_harness(*chain, HarnessTasks(tasks=names), known(tmp_path))
     found = [row[name] for name in ("value", "thoughts", "unclosed", "cut")]
     assert found == pytest.approx([value, thoughts, unclosed, cut])
+
+
+def test_answers_that_are_added_later_are_those_of_one_run(loaded: Loaded, tmp_path: Path) -> None:
+    sampled = {"generation_kwargs": {"until": ["."], "max_gen_toks": 3, "do_sample": True, "temperature": 2.0}}
+    asked = task("write", "generate_until", metric_list=metrics("exact_match"), **sampled,
+                 filter_list=[regex("letter", "([aeiou])")], doc_to_target="o")  # fmt: skip
+    names = lay_out(tmp_path, [asked], questions=QUESTIONS)
+    answers: dict[tuple[int, int], list[Any]] = {(0, 4): [], (0, 2): [], (2, 2): []}
+    rows = {
+        (first, count): run_harness(
+            *loaded, HarnessTasks(tasks=names, repeats=count), known(tmp_path), answers[first, count], first
+        )
+        for first, count in answers
+    }
+    whole, *parts = ([row["answers"] for row in kept] for kept in answers.values())
+    assert whole == [before + after for before, after in zip(*parts, strict=True)]
+    assert len({answer for each in whole for answer in each}) > 2
+    (one,), (joined,) = rows[0, 4], join_samples([rows[0, 2], rows[2, 2]])
+    assert (joined["samples"], joined["repeats"]) == (one["samples"], 4)
+    for key in ("value", "low", "high", "items", "chance_high"):
+        assert joined[key] == pytest.approx(one[key]), key
 
 
 def test_what_was_asked_and_answered_is_kept_item_by_item(chain: Loaded, loaded: Loaded, tmp_path: Path) -> None:

@@ -41,12 +41,21 @@ class EvaluationSpec(Spec):
 
 
 class SuiteSpec(Spec):
-    """A suite that a checkpoint is measured on: tasks of the harness, or `questions`."""
+    """A suite that a checkpoint is measured on: tasks of the harness, or `questions`.
+
+    `first` is the number of the first answer to each item, where steps before it give others.
+    """
 
     harness: HarnessTasks
     questions: QuestionFiles | None = None
     template: str | None
     milestone: int | None = None
+    first: int | None = None
+
+    @property
+    def name_of_part(self) -> str:
+        """What a step's name ends in if steps before it give other answers to the same items."""
+        return f".from-{self.first}" if self.first else ""
 
 
 class SuiteRun(DeviceRun):
