@@ -45,13 +45,17 @@ class History:
         """The keys (kind/name-id) of all finished steps."""
         return {f"{folder.parent.name}/{folder.name}" for folders in self.folders.values() for folder in folders}
 
-    def earlier(self, step: Step, recipes: set[str]) -> dict[str, Any] | None:
-        """What the newest other result of a step was made from, among those made for these recipes, or None."""
-        for folder in self.folders.get(step.label, []):
+    def earlier(self, step: Step, recipe: str, before: str) -> dict[str, Any] | None:
+        """What the newest other result of a step was made from, or None.
+
+        Among those made for the recipe, also by the name that it had before, which some steps bear.
+        """
+        labels = dict.fromkeys([step.label, *([f"{step.kind}/{before}"] if step.name == recipe else [])])
+        for folder in (folder for label in labels for folder in self.folders.get(label, [])):
             if folder.name == step.key.partition("/")[2]:
                 continue
             record = self._json(folder / RECORD)
-            if record is not None and self._provenance(folder).get("recipe") in recipes:
+            if record is not None and self._provenance(folder).get("recipe") in (recipe, before):
                 return record
         return None
 

@@ -20,7 +20,6 @@ CONTENTS = {
     "template": "the text of the chat template",
     "content": "the files of the tokenizer",
     "digest": "the digest of what was adopted",
-    "python": "the version of Python",
 }
 
 
@@ -68,7 +67,7 @@ class Reasons:
             return list(self.repeated[step.key])
         if self.history.begun(step):
             return [UNFINISHED]
-        earlier = self.history.earlier(step, {self.recipe, self.called_before})
+        earlier = self.history.earlier(step, self.recipe, self.called_before)
         if earlier is None:
             return self._asked_for(step) or [NEW]
         changes = []
@@ -190,7 +189,7 @@ def content_changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         name = next((told for end, told in CONTENTS.items() if place == end or place.endswith(f".{end}")), None)
         if name is not None and old.get(place) is not None and new.get(place) is not None:
             found.append(f"{name} changed" + (f" ({place.split('.')[1]})" if place.count(".") > 1 else ""))
-        elif place.startswith("packages."):
+        elif place.startswith("packages.") or place == "python":
             found.append(f"{place.removeprefix('packages.')} {_told(old.get(place))} → {_told(new.get(place))}")
         elif place.startswith(("code.", "reads.")):
             found.append(f"{place.partition('.')[2]} {_what(old, new, place)}")

@@ -12,7 +12,7 @@ from helpers.fake_results import pretend_done
 from helpers.recipes import SMALL
 
 from smolmake.planning.plan import Plan, make_plan
-from smolmake.planning.reasons import NEW, code_changes, renamed_sections
+from smolmake.planning.reasons import NEW, code_changes, content_changes, renamed_sections
 from smolmake.planning.text import plan_text
 from smolmake.planning.workflow import load_workflow
 from smolmake.yaml_files import parse_yaml
@@ -184,6 +184,7 @@ def test_another_name_and_another_value_are_told_apart(tree: Path, values: Value
     plan = plan_of(changed, tree)
     own = {step.label: set(plan.own[step.key]) for step in plan.running}
     assert own["segment/first-0-10"] == own["segment/stage2-20-30"] == {"pretraining.schedule.lr 0.001 → 0.002"}
+    assert own["epochs/other"] == {"pretraining.stages.stage1 is called first now"}
     assert own["report/other"] == {
         "name small → other", "pretraining.schedule.lr 0.001 → 0.002", "pretraining.stages.stage1 is called first now"
     }  # fmt: skip
@@ -263,3 +264,17 @@ def test_code_that_only_moved_is_no_reason_and_another_use_of_it_is() -> None:
     assert code_changes(before, moved) == ["which of its definitions its code uses where, or their order, changed"]
     assert code_changes(before, moved | {"": {"": "1"}}) == []
     assert code_changes(before, moved | {"a.py": {"g()": "z"}}) == ["a.py: g() changed"]
+
+
+def test_versions_and_files_behind_a_program_are_named() -> None:
+    before = {
+        "packages": {"numpy": "2.4.5"},
+        "python": "3.11.6",
+        "code": {"run.py": "a"},
+        "reads": {"lists/a.txt": "x"},
+    }
+    now = {"packages": {"numpy": "2.4.6"}, "python": "3.11.7", "code": {"run.py": "b"}, "reads": {"lists/b.txt": "x"}}
+    assert content_changes(before, now) == [
+        "run.py changed", "numpy 2.4.5 → 2.4.6", "python 3.11.6 → 3.11.7", "lists/a.txt is gone",
+        "lists/b.txt is new",
+    ]  # fmt: skip
