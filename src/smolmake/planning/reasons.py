@@ -84,23 +84,26 @@ class Reasons:
             return [NEW]  # an equal result once, now lost
         return changes
 
-    def _input_changes(self, before: dict[str, str], step: Step) -> Iterator[str]:
+    def _input_changes(self, earlier: dict[str, str], step: Step) -> Iterator[str]:
         """Why a step reads other steps than before (role -> kind/name-id), as far as these are finished.
 
         What is still to be made has reasons of its own.
         """
-        gone = {role: key for role, key in before.items() if role not in step.inputs}
-        for key in gone.values():
+        before = {_role(role, key): key for role, key in earlier.items()}
+        now = {_role(role, other.key): other for role, other in step.inputs.items()}
+        gone = [key for role, key in before.items() if role not in now]
+        for key in gone:
             made_from = self.history.made_from(key).get("recipe_values", {})
             places = {_renamed(place, self.names) for place in made_from}
-            now = {place: look_up(self.steps.values, place) for place in places}
-            yield from recipe_changes(made_from, now) or [f"{key.rpartition('-')[0]} is read no more"]
-        for role, other in step.inputs.items():
-            if other.key in self.history.finished and role not in before:
-                if other.id not in map(_id, gone.values()):  # else it is the same by another name
-                    yield from self._asked_for(other) or [f"{other.label} is read too"]
-            elif other.key in self.history.finished and _id(before[role]) != other.id:
+            today = {place: look_up(self.steps.values, place) for place in places}
+            yield from recipe_changes(made_from, today) or [f"{key.rpartition('-')[0]} is read no more"]
+        for role, other in now.items():
+            if other.key not in self.history.finished:
+                continue
+            if role in before and _id(before[role]) != other.id:
                 yield f"{other.key} is read instead of {before[role]}"
+            elif role not in before and other.id not in map(_id, gone):  # else it is the same by another name
+                yield from self._asked_for(other) or [f"{other.label} is read too"]
 
     def _asked_for(self, step: Step) -> list[str]:
         """For a step that there never was: which keys the recipe has changed since its last whole run."""
@@ -173,6 +176,11 @@ def _renamed(key: str, names: dict[str, str]) -> str:
 def _ids(inputs: dict[str, str]) -> dict[str, str]:
     """The ids of inputs by role: another name of one changes nothing."""
     return {role: _id(key) for role, key in inputs.items()}
+
+
+def _role(role: str, key: str) -> str:
+    """A role without the id of what is read, which a report's roles have."""
+    return role.removesuffix(f"-{_id(key)}")
 
 
 def _id(key: str) -> str:
