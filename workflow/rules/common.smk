@@ -18,6 +18,7 @@ from smolmake.execution.kinds import KINDS, TARGETS
 from smolmake.planning.budget import check_budget
 from smolmake.planning.checks import repeat_warnings
 from smolmake.planning.plan import make_plan
+from smolmake.planning.recipe_names import name_warnings
 from smolmake.planning.requests import NAMES, Requests, Site, check_one_machine, own_gpus
 from smolmake.planning.workflow import begin_run, check_config, job_environment
 
@@ -107,6 +108,8 @@ def outputs_to_make():
 def refuse_what_cannot_end():
     """Stop before the first job if the jobs would cost more than the budget leaves, or need nodes that are not here."""
     plan = make_plan(WORKFLOW, outputs_to_make())
+    for told in name_warnings(WORKFLOW.recipe.name, WORKFLOW.file, ROOT):
+        print(f"warning: {told}.", file=sys.stderr)
     for told in repeat_warnings(WORKFLOW.recipe, WORKFLOW.steps, plan.keys):
         print(f"warning: {told} (an estimate).", file=sys.stderr)
     check_budget(plan, config.get("consent"))

@@ -13,6 +13,7 @@ from smolmake.planning.estimate import short
 from smolmake.planning.payloads import passed_milestones
 from smolmake.planning.plan import Plan, number_text
 from smolmake.planning.reasons import NEW
+from smolmake.planning.recipe_names import name_warnings
 from smolmake.planning.requests import beyond_machine, gpus_here, machine_text
 from smolmake.planning.suite_contexts import context_warnings
 from smolmake.planning.task_names import revision_warnings
@@ -187,6 +188,8 @@ def _machine(plan: Plan) -> list[str]:
 
 def _warnings(plan: Plan) -> list[str]:
     passed = [f"Warning: {told}." for told in passed_milestones(plan.workflow.steps, plan.running)]
+    workflow = plan.workflow
+    passed += [f"Warning: {told}." for told in name_warnings(workflow.recipe.name, workflow.file, workflow.steps.root)]
     if any(step.kind == "suite" for step in plan.running):
         recipe, root = plan.workflow.recipe, plan.workflow.steps.root
         passed += [f"Warning: {told}." for told in (*context_warnings(recipe), *revision_warnings(recipe, root))]
