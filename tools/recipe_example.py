@@ -85,6 +85,7 @@ EXAMPLE: dict[str, Any] = {
         "suites": {
             "reading": {"tasks": ["hellaswag"], "shots": 0},
             "mine": {"questions": {"path": "data/questions.jsonl", "ask": ["cf", "mcf"]}},
+            "long": {"ruler": {"text": "data/novels/*.txt"}, "lengths": ["4k"], "on": "stage_ends"},
         },
         "models": {"theirs": {"hub": "owner/model", "revision": "COMMIT"}},
         "published": {

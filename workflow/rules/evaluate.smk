@@ -20,6 +20,7 @@ use rule step as suite with:
     input:
         checkpoint=role("checkpoint"),
         data=role("data"),
+        heldout=role("heldout"),
     output:
         manifest=ensure("results/suite/{step}/manifest.json", non_empty=True),
     log:

@@ -16,6 +16,7 @@ use rule step as check_tasks with:
     input:
         tokenizer=role("tokenizer"),
         data=role("data"),
+        heldout=role("heldout"),
     output:
         manifest=ensure("results/check_tasks/{step}/manifest.json", non_empty=True),
     log:

@@ -9,6 +9,7 @@ from smolmake.evaluate.answers import ANSWERS, write_answers
 from smolmake.evaluate.checkpoint import measured_checkpoint
 from smolmake.evaluate.harness import run_suite
 from smolmake.evaluate.question_tasks import score_questions
+from smolmake.evaluate.ruler_tasks import score_ruler
 from smolmake.execution.job import Job, run_step
 from smolmake.files import write_json
 from smolmake.graph.specs.evaluate import SuiteRun, SuiteSpec
@@ -29,6 +30,9 @@ def compute(job: Job[SuiteSpec, SuiteRun]) -> None:
     if job.spec.questions is not None:
         generated = job.input("data") if "data" in job.inputs else None
         scores = score_questions(model, tokenizer, job.spec.questions, job.spec.harness, generated, answers, first)
+    elif job.spec.ruler is not None:
+        heldout = job.input("heldout") if "heldout" in job.inputs else None
+        scores = score_ruler(model, tokenizer, job.spec.ruler, job.spec.harness, heldout, answers, first)
     else:
         scores = run_suite(model, tokenizer, checkpoint, job.spec.harness, answers, first)
     write_answers(job.folder / ANSWERS, answers)

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, SmolLM3Config
 
 from smolmake.evaluate.harness import run_suite
 from smolmake.evaluate.question_tasks import score_questions
+from smolmake.evaluate.ruler_tasks import score_ruler
 from smolmake.evaluate.tasks import score_tasks
 from smolmake.execution.job import Job
 from smolmake.files import write_json
@@ -44,6 +45,9 @@ def check_tasks(job: Job[CheckTasksSpec, DeviceRun]) -> None:
             if suite.questions is not None:
                 generated = job.input(f"data:{name}") if f"data:{name}" in job.inputs else None
                 found[name] = score_questions(model, tokenizer, suite.questions, reduced(suite.harness), generated)
+            elif suite.ruler is not None:
+                heldout = job.input(f"heldout:{name}") if f"heldout:{name}" in job.inputs else None
+                found[name] = score_ruler(model, tokenizer, suite.ruler, reduced(suite.harness), heldout)
             else:
                 found[name] = run_suite(model, tokenizer, place, reduced(suite.harness))
     counts = {name: len({score["task"] for score in scores}) for name, scores in found.items()}

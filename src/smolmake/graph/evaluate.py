@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from smolmake.errors import UserError
 from smolmake.execution.content_hash import tasks_digest
 from smolmake.execution.kinds import KINDS
 from smolmake.execution.step import Step, Steps
@@ -12,12 +13,21 @@ from smolmake.graph.data import adopt_model, source_labels
 from smolmake.graph.datasets import files_spec
 from smolmake.graph.posttrain import template_keys, template_text
 from smolmake.graph.specs.data import HeldoutSpec
-from smolmake.graph.specs.evaluate import CheckTasksSpec, EvaluationSpec, QuestionFiles, SuiteRun, SuiteSpec, TaskFiles
+from smolmake.graph.specs.evaluate import (
+    CheckTasksSpec,
+    EvaluationSpec,
+    QuestionFiles,
+    RulerQuestions,
+    SuiteRun,
+    SuiteSpec,
+    TaskFiles,
+)
 from smolmake.graph.specs.pretrain import SegmentRun
 from smolmake.graph.specs.runs import DeviceRun
 from smolmake.recipe.evaluation import Suite
 from smolmake.recipe.runtime import Layout
 from smolmake.recipe.schema import Recipe
+from smolmake.recipe.sources import Files
 
 ANSWERS_PER_STEP = 8  # of a suite with `repeats`, to each item
 Suites = dict[str, tuple[SuiteSpec, dict[str, Step]]]  # by name: what each asks, and what generates its questions
@@ -59,7 +69,7 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
     layout, device = recipe.runtime.layouts.get("evaluation") or Layout(), recipe.runtime.device
     keys = tuple(f"evaluation.{key}" for key in ("tasks", "data", "limit", "prompts", "chat_prompts"))
     chat_keys = template_keys(recipe)
-    suites = {name: _asked(steps, suite, template) for name, suite in section.suites.items()}
+    suites = {name: _asked(steps, suite, template, shared) for name, suite in section.suites.items()}
     _check_tasks(steps, recipe, tasks, template, shared, suites)
     for checkpoint in evaluated(steps):
         chat = None if checkpoint.name in section.models else template  # another model has a template of its own
@@ -104,8 +114,21 @@ def _task_files(steps: Steps, recipe: Recipe, inputs: dict[str, Step]) -> TaskFi
     return TaskFiles(folder=section.tasks, content=tasks_digest(steps.root / section.tasks), data=data)
 
 
-def _asked(steps: Steps, suite: Suite, template: str | None) -> tuple[SuiteSpec, dict[str, Step]]:
-    """What a suite asks, and what generates its questions."""
+def _asked(
+    steps: Steps, suite: Suite, template: str | None, shared: dict[str, Step]
+) -> tuple[SuiteSpec, dict[str, Step]]:
+    """What a suite asks, and what generates its questions or holds their text."""
+    if suite.ruler is not None:
+        text = suite.ruler.text
+        haystack = files_spec(steps, Files(path=text, format="text"), {}, "text") if text is not None else None
+        if text is None and "heldout" not in shared:
+            raise UserError(
+                "the recipe has no documents to hide needles in", key="evaluation.suites.*.ruler.text",
+                remedy="name text files there, from the project's root",
+            )  # fmt: skip
+        reads = {"heldout": shared["heldout"]} if text is None else {}
+        ruler = RulerQuestions(kinds=suite.ruler.kinds, text=haystack, yarn=suite.ruler.yarn)
+        return SuiteSpec(harness=suite, ruler=ruler, template=template if suite.chat else None), reads
     inputs, questions, files = dict[str, Step](), suite.questions, None
     if questions is not None:
         data = files_spec(steps, questions, inputs, "data")

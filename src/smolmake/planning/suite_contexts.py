@@ -19,6 +19,7 @@ def check_contexts(recipe: Recipe, file: Path) -> None:
             continue
         longest, shortest = max(contexts.values()), min(contexts.values())
         elsewhere = recipe.base is not None or bool(recipe.evaluation.models)  # models that may read more
+        elsewhere = elsewhere or (suite.ruler is not None and suite.ruler.yarn)
         if suite.lengths and max(suite.lengths) > longest and not elsewhere:
             raise UserError(
                 f"the suite asks for more tokens than any of its checkpoints reads ({longest:,})",
@@ -39,7 +40,7 @@ def context_warnings(recipe: Recipe) -> list[str]:
     """A line for each suite with questions that are longer than what some of its checkpoints read."""
     told = []
     for name, suite in recipe.evaluation.suites.items():
-        longest = max(suite.lengths, default=0)
+        longest = 0 if suite.ruler is not None and suite.ruler.yarn else max(suite.lengths, default=0)
         short = {other: n for other, n in measured_contexts(recipe, suite).items() if n < longest}
         if short:
             of = ", ".join(f"{other} ({context:,})" for other, context in short.items())

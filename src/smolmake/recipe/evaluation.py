@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from operator import eq
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, ValidationInfo, model_validator
 
@@ -82,11 +82,28 @@ class Questions(Files):
         return self
 
 
+Kind = Literal[
+    "niah_single_1", "niah_single_2", "niah_single_3", "niah_multikey_1", "niah_multikey_2", "niah_multikey_3",
+    "niah_multivalue", "niah_multiquery", "vt", "cwe", "fwe", "qa_1", "qa_2",
+]  # fmt: skip
+
+
+class Ruler(Section):
+    """RULER's questions, made to the suite's `lengths` from a text; `limit` of each kind and length, else 50."""
+
+    kinds: list[Kind] = Field(list(get_args(Kind)), min_length=1, description="Kinds of questions.")
+    text: FilePath | None = Field(
+        None, description="Text files that needles are hidden in; null: the recipe's held-out documents."
+    )
+    yarn: bool = Field(False, description="Ask lengths beyond the trained one of a copy with YaRN.")
+
+
 class Suite(HarnessTasks):
-    """What is asked together: tasks of the lm-evaluation-harness, which fetches their data from the hub, or questions
-    of yours."""
+    """What is asked together: tasks of the lm-evaluation-harness, which fetches their data from the hub, questions of
+    yours, or RULER's, made here."""
 
     questions: Questions | None = Field(None, description="Your own questions instead of tasks of the harness.")
+    ruler: Ruler | None = Field(None, description="RULER's questions, made from your text, instead of tasks.")
     tokens: Count | None = Field(
         None, ge=1, description="Tokens of all its requests, counted or estimated. For the plan alone."
     )
@@ -104,8 +121,10 @@ class Suite(HarnessTasks):
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
-        if bool(self.tasks) == (self.questions is not None):
-            raise ValueError("give `tasks` (names of the harness's) or `questions` (a file of yours), and not both")
+        if bool(self.tasks) + (self.questions is not None) + (self.ruler is not None) != 1:
+            raise ValueError("give one of `tasks` (names of the harness's), `questions` (a file of yours) and `ruler`")
+        if self.ruler is not None and not self.lengths:
+            raise Problem("questions of RULER are made to lengths", key="lengths", remedy="give some: lengths: [4k]")
         return self
 
 

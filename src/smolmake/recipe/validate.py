@@ -264,6 +264,8 @@ def _check_scores(recipe: Recipe, root: Path) -> None:
 
 def suite_tasks(suite: Suite, root: Path) -> list[str]:
     """The names of a suite's tasks, groups among them; of questions all that they may have."""
+    if suite.ruler is not None:
+        return [kind + end for kind in suite.ruler.kinds for end in (("", "_yarn") if suite.ruler.yarn else ("",))]
     if (questions := suite.questions) is None:
         return suite.tasks
     if questions.path is not None:

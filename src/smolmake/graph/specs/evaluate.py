@@ -7,7 +7,7 @@ from typing import Any
 from smolmake.execution.step import Place, Spec
 from smolmake.graph.specs.data import FileDataset
 from smolmake.graph.specs.runs import DeviceRun
-from smolmake.recipe.evaluation import Formulation, HarnessTasks
+from smolmake.recipe.evaluation import Formulation, HarnessTasks, Kind
 
 
 class TaskFiles(Spec):
@@ -27,6 +27,15 @@ class QuestionFiles(Spec):
     delimiter: str
 
 
+class RulerQuestions(Spec):
+    """Kinds of RULER's questions, the text that they are made from, or None for held-out documents, and whether
+    lengths beyond the trained one are asked with YaRN."""
+
+    kinds: list[Kind]
+    text: FileDataset | None
+    yarn: bool
+
+
 class EvaluationSpec(Spec):
     """What a checkpoint is measured on; `milestone`: of a segment's, not its last one. `heldout_tokens` is how much of
     a held-out document is read."""
@@ -41,13 +50,14 @@ class EvaluationSpec(Spec):
 
 
 class SuiteSpec(Spec):
-    """A suite that a checkpoint is measured on: tasks of the harness, or `questions`.
+    """A suite that a checkpoint is measured on: tasks of the harness, `questions`, or RULER's.
 
     `first` is the number of the first answer to each item, where steps before it give others.
     """
 
     harness: HarnessTasks
     questions: QuestionFiles | None = None
+    ruler: RulerQuestions | None = None
     template: str | None
     milestone: int | None = None
     first: int | None = None

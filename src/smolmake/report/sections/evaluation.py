@@ -6,6 +6,7 @@ from smolmake.report.charts.lines import Mark, Series, Span, checkpoint_chart
 from smolmake.report.charts.svg import SMALL, Axis, text_width, value_axis
 from smolmake.report.checkpoints import Checkpoint, Key, Score, own_checkpoints
 from smolmake.report.expectations import change_verdict, loss_change, pooled
+from smolmake.report.sections.needles import depth_tables
 from smolmake.report.text import percent, plural, signed, whole
 
 LINES = ("c1", "c4", "c3", "c5", "c2", "c6")
@@ -50,6 +51,7 @@ def evaluation_section(artefacts: list[ReportArtefact], checkpoints: list[Checkp
     if not checkpoints:
         return None
     blocks = [*score_figures(checkpoints, read_overlap(artefacts).files), *heldout_figures(checkpoints)]
+    blocks += depth_tables(artefacts)
     keys = score_keys(checkpoints)
     measures = f"{plural(len(keys), 'measure')} and on held-out text" if keys else "held-out text"
     lead = (
