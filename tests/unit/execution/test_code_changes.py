@@ -137,7 +137,7 @@ CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
         "preferences", "report", "suite", "suite_items")),
     "how files are written": (first("files.py", "write_json", "print(1)"), (
         "alignment", "check_tasks", "documents", "epochs", "evaluation", "heldout", "mixture", "overlap",
-        "posttraining", "preflight", "report", "suite", "tokenizer", "tokenizer_comparison")),
+        "posttraining", "preflight", "suite", "tokenizer", "tokenizer_comparison")),
     "a decorator": (replace("model/head.py", "@cache\n", ""), TRAINING),
     "an effect in a reached module": (replace("model/kernels.py", "setup_context=_keep", "setup_context=None"), MODELS),
     "a new effect": (append("evaluate/tasks.py", "print(1)\n"), ("check_tasks", "evaluation")),
