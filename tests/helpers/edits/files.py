@@ -12,7 +12,7 @@ from pathlib import Path
 from helpers.edits.edit import Edit
 
 ROWS = ("texts/notes/part-*.jsonl", "questions/*.jsonl", "chats.jsonl", "prompts.jsonl")
-TEXTS = ("texts/pages/*.txt", "program/*", "config/templates/*.jinja")
+TEXTS = ("texts/pages/*.txt", "program/*.py", "program/*.txt", "config/templates/*.jinja")
 NAMES = ("texts/notes/part-*.jsonl", "texts/pages/*.txt")
 DATA = ("texts/notes", "texts/pages", "tasks", "questions")
 Change = Callable[[Path], None]
