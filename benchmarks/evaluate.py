@@ -8,8 +8,9 @@ Weights are random and requests made up, with lengths as real tasks have them (e
 Both answer the same requests. The hf backend is tried with several batch sizes, also `auto`, and its best one counts;
 one that runs out of memory is left out and named. A setting is not tried once --seconds are over, which is told too.
 The tokens of both columns are those of the requests as the hf backend reads them, a request each: the engine's gain by
-reading less is in its tokens/s. Each has answered some requests before the clock starts. Answers are sampled, since a
-model with random weights never stops by itself: one token in 128 ends an answer, and none is longer than 384.
+reading less is in its tokens/s. Each has answered them once before the clock starts, as a suite of thousands of items
+warms a GPU's memory and kernels up; of generation, some. Answers are sampled, since a model with random weights never
+stops by itself: one token in 128 ends an answer, and none is longer than 384.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def likelihoods(
     requests, device = case.requests(scale), model.device.type
     tokens = sum(len(ids) for ids in tokenizer(["".join(each.args) for each in requests])["input_ids"])
     engine = HarnessModel(model, tokenizer)
-    engine.loglikelihood(requests[:64], disable_tqdm=True)
+    engine.loglikelihood(requests, disable_tqdm=True)
     seconds, mine, memory = timed(device, lambda: engine.loglikelihood(requests, disable_tqdm=True))
     best, theirs, peak, notes = float("inf"), mine, 0.0, list[str]()
     for size in sizes:
@@ -167,7 +168,7 @@ def likelihoods(
         other = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=size, max_batch_size=512)
         try:
             with contextlib.redirect_stdout(sys.stderr):  # where it tells the batch sizes that it tries
-                other.loglikelihood(requests[:64], disable_tqdm=True)
+                other.loglikelihood(requests, disable_tqdm=True)
                 took, found, used = timed(device, lambda other=other: other.loglikelihood(requests, disable_tqdm=True))
         except torch.OutOfMemoryError:
             notes.append(f"{size}: out of memory")
@@ -268,9 +269,7 @@ def suite(rows: list[dict[str, Any]], written: list[dict[str, Any]]) -> dict[str
         texts = sum(items * answer / writing for items, _, answer in WRITTEN.values())
         name = "engine" if engine else "hf backend"
         found[name] = {"all questions": whole, f"the first {PUBLISHED}": part, "written": texts}
-        print(
-            f"  {name:10} all questions {whole + texts:6.0f} s, the first {PUBLISHED:,} of each {part + texts:6.0f} s"
-        )
+        print(f"  {name:10} all questions {whole + texts:6.0f} s, {PUBLISHED:,} of each {part + texts:6.0f} s")
     return found
 
 

@@ -66,7 +66,8 @@ def text(seed: Any, words: int) -> str:
 
 
 # The base ablations of SmolLM3, in cloze form: items of the whole set, choices, and mean tokens of a question and of a
-# choice, estimated from samples with Llama 3's tokenizer. The published suite asks the first 1,000 of each.
+# choice, which are estimates, not counts: the data sets are not at hand. The published suite asks the first 1,000 of
+# each.
 SUITE = {
     "mmlu (57 subjects)": (14_042, 4, 70, 11),
     "hellaswag": (10_042, 4, 57, 24),

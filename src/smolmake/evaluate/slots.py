@@ -57,7 +57,11 @@ class Slots:
         self.width = 0
         self._graphs: dict[int, Any] = {}
         self._captures = self.on_gpu
-        self._pool = torch.cuda.graph_pool_handle() if self.on_gpu else None  # the graphs' memory, one after the other
+        self._begin_pool()
+
+    def _begin_pool(self) -> None:
+        """The memory that the graphs use one after the other; a pool ends with the last graph that used it."""
+        self._pool = torch.cuda.graph_pool_handle() if self.on_gpu else None
 
     def _fitting(self, layers: list[Any]) -> int:
         if not self.on_gpu:
@@ -197,6 +201,7 @@ class Slots:
         for layer in self.layers:
             layer.keys, layer.values = layer.keys[where], layer.values[where]
         self._graphs.clear()
+        self._begin_pool()
 
 
 class _SlotLayer(DynamicLayer):
