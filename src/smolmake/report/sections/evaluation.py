@@ -7,6 +7,7 @@ from smolmake.report.charts.svg import SMALL, Axis, text_width, value_axis
 from smolmake.report.checkpoints import Checkpoint, Key, Score, own_checkpoints
 from smolmake.report.expectations import change_verdict, loss_change, pooled
 from smolmake.report.sections.needles import depth_tables
+from smolmake.report.sections.worth import worth_table
 from smolmake.report.text import percent, plural, signed, whole
 
 LINES = ("c1", "c4", "c3", "c5", "c2", "c6")
@@ -53,6 +54,7 @@ def evaluation_section(artefacts: list[ReportArtefact], checkpoints: list[Checkp
     blocks = [*score_figures(checkpoints, read_overlap(artefacts).files), *heldout_figures(checkpoints)]
     blocks += depth_tables(artefacts)
     keys = score_keys(checkpoints)
+    blocks += worth_table(checkpoints, {key: title_of(key) for key in keys})
     measures = f"{plural(len(keys), 'measure')} and on held-out text" if keys else "held-out text"
     lead = (
         f"{plural(len(checkpoints), 'checkpoint')} evaluated on {measures}. "
