@@ -27,6 +27,7 @@ class HarnessTasks(Section):
     repeats: Count = Field(
         1,
         ge=1,
+        le=1024,
         exclude_if=partial(eq, 1),
         description="Answers sampled for each item, over which scores are averaged (avg@k), with pass@k beside. A step "
         "gives 8 of them: more can be added to those that are there.",

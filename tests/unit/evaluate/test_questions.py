@@ -208,7 +208,7 @@ def test_questions_that_cannot_be_asked_so_are_refused(tree: Path) -> None:
     error = refused(tree, row, ", ask: [mcf], prompt: '{question}'")
     assert "{choices}" in error.what and error.key == "evaluation.suites.mine.questions.prompt"
     assert "ends in a space" in refused(tree, row, ", prompt: '{question} '").what
-    assert "not both" in refused(tree, row, beside=", tasks: [hellaswag]").what
+    assert "give one of" in refused(tree, row, beside=", tasks: [hellaswag]").what
     (tree / "mine.jsonl").rename(tree / "other.jsonl")
     path = write_recipe(tree, recipe())
     with pytest.raises(UserError, match="no such file"):

@@ -1,10 +1,10 @@
 """How fast a checkpoint is evaluated: the pipeline's engine beside the lm-evaluation-harness's own hf backend.
 
-    python benchmarks/evaluate.py --device cuda --dtype bfloat16            Llama 3.2 1B's shape; minutes on an H200
-    python benchmarks/evaluate.py                                           the toy's shape on a CPU
-    python benchmarks/evaluate.py --job [--tree OTHER_CHECKOUT]            its evaluation job alone, start included
+    python benchmarks/evaluation.py --device cuda --dtype bfloat16            Llama 3.2 1B's shape; minutes on an H200
+    python benchmarks/evaluation.py                                           the toy's shape on a CPU
+    python benchmarks/evaluation.py --job [--tree OTHER_CHECKOUT]            its evaluation job alone, start included
 
-Weights are random and requests made up, with lengths as real tasks have them (evaluate_cases.py); nothing is fetched.
+Weights are random and requests made up, with lengths as real tasks have them (evaluation_cases.py); nothing is fetched.
 Both answer the same requests. The hf backend is tried with several batch sizes, also `auto`, and its best one counts;
 one that runs out of memory is left out and named. A setting is not tried once --seconds are over, which is told too.
 The tokens of both columns are those of the requests as the hf backend reads them, a request each: the engine's gain by
@@ -38,7 +38,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TQDM_DISABLE"
 import lm_eval  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from evaluate_cases import ANSWER, CASES, LIMIT, SUITE, WORDS, WRITTEN, Case, projected, prompts, text  # noqa: E402
+from evaluation_cases import ANSWER, CASES, LIMIT, SUITE, WORDS, WRITTEN, Case, projected, prompts, text  # noqa: E402
 from lm_eval.models.huggingface import HFLM  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig  # noqa: E402
 
