@@ -91,7 +91,9 @@ class Advice:
         noises = [each for each in (self.noise, self.seed_noise) if each is not None]
         if self.signal is None or not noises:
             return None
-        return self.signal / max(noises) if max(noises) else math.inf
+        if not max(noises):
+            return math.inf if self.signal else 0.0
+        return self.signal / max(noises)
 
 
 def advise(history: ScoreHistory) -> Advice | None:
