@@ -115,6 +115,12 @@ class Training:
         self.wait_for_steps(10)
         wait_until(lambda: any((self.folder / "recovery").glob("step-*")), "a recovery checkpoint")
 
+    def wait_for_progress(self) -> None:
+        """Wait until the job that runs now has trained and kept a recovery checkpoint of its own."""
+        there = set((self.folder / "recovery").glob("step-*"))
+        self.wait_for_steps(self.steps_done + 5)
+        wait_until(lambda: bool(set((self.folder / "recovery").glob("step-*")) - there), "another recovery checkpoint")
+
     @property
     def job(self) -> str:
         """The id of the Slurm job that computes the segment now."""

@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster.Controller]:
     """The recipe on its way on Slurm, from raw text to the model of its SFT; the scratch disk of one node is broken."""
     tree = copy_tree(tmp_path_factory.mktemp("slurm") / "reference")
-    write_notes(tree, 300)
+    write_notes(tree, 900)
     write_chats(tree, 16)
     scratch = tree / "scratch"
     scratch.mkdir()
@@ -40,7 +40,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster.Co
 def prepared(undisturbed: cluster.Controller, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tree whose data is there, made without Slurm while the undisturbed run goes on; it has no preflight."""
     tree = copy_tree(tmp_path_factory.mktemp("data") / "tree")
-    write_notes(tree, 300)
+    write_notes(tree, 900)
     write_chats(tree, 16)
     recipe = tree / TWO_NODES
     recipe.write_text(f"{recipe.read_text()}  preflight: {{when: never}}\n")

@@ -34,7 +34,7 @@ def test_a_killed_rank_ends_the_others_but_no_result_and_a_node_that_fails_twice
         os.kill(ranks[1], signal.SIGKILL)
         wait_until(lambda: not training.ranks(), "the end of the other rank", 30)
         if number == 1:
-            training.wait_for_steps(training.steps_done + 10)
+            training.wait_for_progress()
     training.signal_at_the_end(signal.SIGKILL)
     training.check()
     said, jobs = training.controller.said, training.jobs()
@@ -54,7 +54,7 @@ def test_a_requeued_job_goes_on_under_its_id_and_a_stopped_rank_is_found_by_its_
     wait_until(lambda: not training.ranks(), "the end of the first start", 60)
     wait_until(lambda: set(training.ranks()) == {0, 1}, "the second start", 120)
     assert training.job == before
-    training.wait_for_steps(training.steps_done + 5)
+    training.wait_for_progress()
     os.kill(training.ranks()[1], signal.SIGSTOP)
     wait_until(lambda: not training.ranks(), "the end of the first job", 60)
     training.signal_at_the_end(signal.SIGSTOP)
