@@ -1,6 +1,6 @@
 """Token ids of documents, the same as the reference `tokenizers` gives, from the fastest encoder that gives them.
 
-The reference is the version that transformers pins. The fast encoder is its release candidate 1.0, some 25 times
+The reference is the version that transformers pins. The fast encoder is its release candidate 1.0, 16 to 19 times
 faster (benchmarks/data.py), which set-up puts beside it as `tokenizers_next.tokenizers`. It is young, so it is compared
 with the reference on odd texts and on some of the source before the first document, and on a few of the documents as
 the work goes on. Where one id differs, or where it cannot read the tokenizer at all, the reference does the work, and
