@@ -66,8 +66,12 @@ def item_interval(items: Sequence[float], clusters: Sequence[int], repeats: int,
     """Of a mean over items, each of them a mean of so many answers."""
     if not share:
         return mean_interval(items, clusters)[1:]
-    counted = all(math.isclose(item * repeats, round(item * repeats), abs_tol=1e-9) for item in items)
-    return share_interval(items, clusters, len(items) * repeats if counted else None)[1:]
+    return share_interval(items, clusters, len(items) * repeats if are_counts(items, repeats) else None)[1:]
+
+
+def are_counts(items: Sequence[float], repeats: int) -> bool:
+    """Whether each item is the mean of so many answers that are right or wrong."""
+    return all(math.isclose(item * repeats, round(item * repeats), abs_tol=1e-9) for item in items)
 
 
 def guess_interval(chance: float, answers: int) -> Interval:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from lm_eval.api.task import Task
 
-from smolmake.stats import Interval, guess_interval
+from smolmake.stats import Interval, are_counts, guess_interval
 
 RESAMPLES, OF_SLOW = 1000, 100  # of the bootstrap for what is no mean over items; of metrics that compare texts
 SLOW = ("bleu", "chrf", "chrf++", "ter")
@@ -48,6 +47,6 @@ def chance_of(task: Task, samples: list[dict[str, Any]]) -> float:
 
 def guessed(chance: float, items: Sequence[float], repeats: int) -> dict[str, float]:
     """What a guesser scores, and between which scores 95 % of all guessers lie; of what is no count, chance alone."""
-    counted = bool(items) and all(math.isclose(item * repeats, round(item * repeats), abs_tol=1e-9) for item in items)
-    low, high = guess_interval(chance, len(items) * repeats) if counted and chance else (chance, chance)
+    counted = bool(items) and bool(chance) and are_counts(items, repeats)
+    low, high = guess_interval(chance, len(items) * repeats) if counted else (chance, chance)
     return {"chance": chance, "chance_low": low, "chance_high": high}

@@ -69,7 +69,7 @@ def add_evaluations(steps: Steps, recipe: Recipe, documents: dict[str, Step]) ->
     layout, device = recipe.runtime.layouts.get("evaluation") or Layout(), recipe.runtime.device
     keys = tuple(f"evaluation.{key}" for key in ("tasks", "data", "limit", "prompts", "chat_prompts"))
     chat_keys = template_keys(recipe)
-    suites = {name: _asked(steps, suite, template, shared) for name, suite in section.suites.items()}
+    suites = {name: _asked(steps, name, suite, template, shared) for name, suite in section.suites.items()}
     _check_tasks(steps, recipe, tasks, template, shared, suites)
     for checkpoint in evaluated(steps):
         chat = None if checkpoint.name in section.models else template  # another model has a template of its own
@@ -115,7 +115,7 @@ def _task_files(steps: Steps, recipe: Recipe, inputs: dict[str, Step]) -> TaskFi
 
 
 def _asked(
-    steps: Steps, suite: Suite, template: str | None, shared: dict[str, Step]
+    steps: Steps, name: str, suite: Suite, template: str | None, shared: dict[str, Step]
 ) -> tuple[SuiteSpec, dict[str, Step]]:
     """What a suite asks, and what generates its questions or holds their text."""
     if suite.ruler is not None:
@@ -123,7 +123,7 @@ def _asked(
         haystack = files_spec(steps, Files(path=text, format="text"), {}, "text") if text is not None else None
         if text is None and "heldout" not in shared:
             raise UserError(
-                "the recipe has no documents to hide needles in", key="evaluation.suites.*.ruler.text",
+                "the recipe has no documents to hide needles in", key=f"evaluation.suites.{name}.ruler.text",
                 remedy="name text files there, from the project's root",
             )  # fmt: skip
         reads = {"heldout": shared["heldout"]} if text is None else {}

@@ -53,8 +53,8 @@ def check_chat_rows(recipe: Recipe, root: Path) -> dict[str, CheckedRows]:
         answer = before.get(known)
         found[key] = CheckedRows(**answer) if isinstance(answer, dict) else _check(key, files, root, template, text)
         answered[known] = asdict(found[key])
-    if answered and answered != before:
-        remember(root / MEMORY, answered)
+    if answered.keys() - before.keys():
+        remember(root / MEMORY, before | answered)  # other recipes' datasets stay known
     return found
 
 
@@ -89,11 +89,7 @@ def _check(key: str, files: RowFiles, root: Path, template: str, text: str) -> C
             for conversation in rows.conversations(row.made) if template and row.made is not None else ():
                 losses.add(row.number, conversation, chat.render(text, conversation.messages, conversation.settings)[0])
         except jinja2.TemplateError as error:
-            wrong = messages.bad_row(f"the chat template {template} refuses it: {error}", None)
-            if files.on_error == "stop":
-                refused = source_rows.told_of_row(wrong, row.file, row.number)
-                refused.key = key
-                raise refused from None
+            wrong = source_rows.refused_row(error, row, key, template, files.on_error)
         if wrong is not None:
             checked.skipped += 1
             checked.first_skipped = checked.first_skipped or f"row {row.number}: {wrong.what}"

@@ -15,12 +15,13 @@ from smolmake.data.chat import GENERATION, ChatFormat
 from smolmake.data.hidden_text import shown
 from smolmake.data.tokenizer import TURN_END
 from smolmake.errors import UserError
+from smolmake.evaluate.shared_prefixes import common
 from smolmake.graph.specs.posttrain import ConversationsSpec
 from smolmake.posttrain.messages import bad_row
 from smolmake.posttrain.pieces import Losses
 from smolmake.posttrain.row_checks import RowChecks
 from smolmake.posttrain.rows import Conversation, Pair, to_conversation, to_pair
-from smolmake.posttrain.source_rows import SourceRow, source_rows, told_of_row
+from smolmake.posttrain.source_rows import SourceRow, refused_row, source_rows
 from smolmake.posttrain.token_rows import RowCounts, TokenRow, TokenRows, TokenWriter, token_rows, told_counts
 
 NO_TARGET, NEVER = -100, sys.maxsize
@@ -98,17 +99,13 @@ def pair_rows(
         begin = how.form.encode(row.prompt, prompt=True, **row.settings).ids
         sides = [[*row.prompt, side] for side in (row.chosen, row.rejected)]
         encoded = [how.form.encode(side, **row.settings) for side in sides]
-        same = min(_common(begin, side.ids) for side in encoded)
+        same = min(common(begin, side.ids) for side in encoded)
         chosen, rejected = (side.ids[same:] for side in encoded)
         rendered = [(Conversation(side, row.settings), each.text) for side, each in zip(sides, encoded, strict=True)]
         columns = {"prompt_ids": begin[:same], "chosen_ids": chosen, "rejected_ids": rejected}
         return TokenRow(columns, same + 1, rendered, ["prompt"] if same < len(begin) else [])
 
     return token_rows(folder, lambda place: _write(datasets, generated, how, to_pair, encode, place))
-
-
-def _common(one: list[int], other: list[int]) -> int:
-    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _write(
@@ -134,7 +131,8 @@ def _write(
                 try:
                     encoded = encode(row.made)
                 except (UserError, jinja2.TemplateError) as error:
-                    _wrong(error, row, key, how, dataset, counted)
+                    counted.used -= 1
+                    _skip(counted, row.number, refused_row(error, row, key, how.template, dataset.on_error))
                     continue
                 assert row.made is not None
                 checks.look(row.number, row.made)
@@ -171,20 +169,6 @@ def _good_rows(
             _skip(counted, row.number, row.wrong)
         else:
             yield row
-
-
-def _wrong(
-    error: Exception, row: SourceRow[Any], key: str, how: Preparation, dataset: ConversationsSpec, counted: RowCounts
-) -> None:
-    """Count a row that cannot be rendered or encoded, or raise what is wrong with it."""
-    if not isinstance(error, UserError):
-        error = bad_row(f"the chat template {how.template} refuses it: {error}", None)
-    if dataset.on_error == "stop":
-        told = told_of_row(error, row.file, row.number)
-        told.key = key
-        raise told from None
-    counted.used -= 1
-    _skip(counted, row.number, error)
 
 
 def _skip(counted: RowCounts, number: int, error: UserError) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import jinja2
+
 from smolmake.data.columns import MissingColumn, Row
 from smolmake.data.hub import hub_rows
 from smolmake.data.readers import data_files, read_rows
@@ -14,6 +16,7 @@ from smolmake.errors import UserError
 from smolmake.graph.specs.data import DatasetSpec, HubDataset
 from smolmake.graph.specs.posttrain import OnError
 from smolmake.posttrain.columns import told_of_section
+from smolmake.posttrain.messages import bad_row
 from smolmake.recipe.formats import file_format
 
 Made = TypeVar("Made")
@@ -68,6 +71,19 @@ def _made(
             raise told_of_row(error, place.file, place.number) from None
         place.wrong = error
     return place
+
+
+def refused_row(
+    error: UserError | jinja2.TemplateError, row: SourceRow[Any], key: str, template: str, on_error: OnError
+) -> UserError:
+    """What is wrong with a row that cannot be rendered or encoded: raised if rows that are wrong stop the step."""
+    if not isinstance(error, UserError):
+        error = bad_row(f"the chat template {template} refuses it: {error}", None)
+    if on_error == "stop":
+        told = told_of_row(error, row.file, row.number)
+        told.key = key
+        raise told from None
+    return error
 
 
 def told_of_row(error: UserError, file: str | Path, number: int) -> UserError:
